@@ -3,4 +3,10 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations, clippy::iter_over_hash_type)]
 
+pub mod command;
+pub mod config;
+pub mod identifiers;
 pub mod timer;
+pub mod transport;
+pub mod verb;
+pub mod webhook;

@@ -1,0 +1,132 @@
+//! What the control API asks of a shard, and what it gets back. Plain values: they cross threads.
+
+use crate::identifiers::{CallId, TransferId};
+use crate::verb::Verb;
+use serde::Serialize;
+
+/// A live call as a client names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallSelector {
+    Id(CallId),
+    /// Its SIP Call-ID; ambiguous if the call passes referee more than once.
+    SipCallId(Vec<u8>),
+}
+
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Executes verbs on a call. `dry_run`: only shows the REFER that would be sent.
+    Verbs {
+        call: CallSelector,
+        verbs: Vec<Verb>,
+        dry_run: bool,
+    },
+    Call {
+        call: CallSelector,
+    },
+    /// BYE on both legs; before answer CANCEL downstream and 487 upstream.
+    Hangup {
+        call: CallSelector,
+    },
+    /// Live calls of this shard in the order of their slots, from `after` (exclusive) on, at most `limit`.
+    Calls {
+        after: Option<u32>,
+        limit: usize,
+    },
+    Transfer {
+        id: TransferId,
+    },
+    /// Transfers of this shard, newest first.
+    Transfers {
+        limit: usize,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The verbs were taken; the id of the transfer if one of them is `sip:refer`.
+    Accepted {
+        transfer: Option<TransferId>,
+        call: CallId,
+    },
+    /// What a dry run would send.
+    WouldSend {
+        message: String,
+    },
+    Refused(Refusal),
+    Call(Box<CallView>),
+    /// `next`: where the next page starts, `None` at the end.
+    Calls {
+        calls: Vec<CallView>,
+        next: Option<u32>,
+    },
+    Transfer(Box<TransferView>),
+    Transfers(Vec<TransferView>),
+    Done,
+}
+
+/// Why a command was not carried out, as problem+json has it (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status: 404, 409, 422, 503.
+    pub status: u16,
+    /// For programs: `not_found`, `busy`, `not_answered`, `ambiguous`, `invalid`, `destination_not_allowed` …
+    pub code: &'static str,
+    /// The verb's field, when it is about one.
+    pub field: Option<String>,
+    /// For people: one sentence.
+    pub detail: String,
+}
+
+/// A live call as the control API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallView {
+    pub id: String,
+    /// The SIP Call-ID.
+    pub call_id: String,
+    /// `trying`, `ringing`, `in-progress`, `ending`.
+    pub state: &'static str,
+    pub from: String,
+    pub to: String,
+    pub from_trunk: String,
+    pub to_trunk: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<u64>,
+    /// The transfer under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<String>,
+    pub customer_data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A transfer as the control API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TransferView {
+    pub id: String,
+    pub call: String,
+    pub call_id: String,
+    /// `sending`, `accepted`, `progress`, `done`.
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verb_id: Option<String>,
+    pub refer_to: String,
+    pub referred_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refer_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_referred_call_status: Option<u16>,
+    /// `success`, `failed`, `unknown`, `canceled`; absent while under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refer_result: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refer_cause: Option<&'static str>,
+    /// The status of every NOTIFY that had one, in order.
+    pub events: Vec<u16>,
+    /// A final status that came after the verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_status: Option<u16>,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<u64>,
+}

@@ -1,0 +1,402 @@
+//! Configuration as values that are valid by type: listeners, trunks, routes, hooks, and every limit and timer with its default.
+//!
+//! [`Config::default`] is what runs without a file: OPTIONS are answered, everything else gets 404.
+
+use crate::transport::{BindId, Transport};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Everything a process is told before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Every bound address of every `[[listen]]`, in file order. [`BindId`] is an index into it; at most 64.
+    pub binds: Vec<Bind>,
+    pub control: Control,
+    pub hooks: Hooks,
+    /// [`TrunkId`] is an index into it; at most 256.
+    pub trunks: Vec<Trunk>,
+    /// Tried in order; the first that matches is taken.
+    pub routes: Vec<Route>,
+    /// Shards, one thread each; `None`: one per core.
+    pub shards: Option<u16>,
+    pub access: Access,
+    pub limits: Limits,
+    pub timers: SipTimers,
+    pub transfer: TransferTimers,
+}
+
+/// One bound address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The name of its `[[listen]]`.
+    pub listen: String,
+    pub transport: Transport,
+    pub address: SocketAddr,
+    /// What Via and Record-Route say: an address or a name. `None` only before start-up: a driver fills in the address
+    /// the route leaves by when the bind is a wildcard without `advertise`.
+    pub advertise: Option<String>,
+}
+
+impl Bind {
+    /// The host that Via and Record-Route carry, IPv6 in brackets.
+    pub fn sent_by_host(&self) -> String {
+        match &self.advertise {
+            Some(host) => host.clone(),
+            None => match self.address.ip() {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            },
+        }
+    }
+}
+
+/// The REST listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// `None`: no control listener.
+    pub listen: Option<SocketAddr>,
+    /// The bearer token; required unless `listen` is loopback.
+    pub token: Option<String>,
+}
+
+/// Webhooks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// Where relative hooks go: scheme, host and port (a path is kept as prefix for neither `/x` nor `x`: both resolve against the origin).
+    pub base_url: Option<String>,
+    /// Standard Webhooks secret (`whsec_…` or raw text).
+    pub secret: Option<String>,
+    /// Secret of the `Jambonz-Signature` header.
+    pub jambonz_secret: Option<String>,
+    /// How long one attempt may take (T_hook).
+    pub timeout: Duration,
+    /// How long an action waits for its events once the verdict is there (T_evt).
+    pub events_wait: Duration,
+    /// Sender threads. 16 to 32 measured best with ureq on two cores.
+    pub threads: usize,
+    /// Hooks waiting for delivery, over all transfers; beyond it events are dropped and counted, actions last.
+    pub queue_max: usize,
+    /// Hooks under way to one endpoint (scheme, host, port) at a time.
+    pub per_endpoint_max: usize,
+    /// How long an action is retried.
+    pub action_retry_for: Duration,
+    /// Numbers of `final_referred_call_status` and `call_status` as JSON strings.
+    pub status_as_string: bool,
+}
+
+/// An index into [`Config::trunks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TrunkId(pub u8);
+
+/// A peer or a group of peers: who they are, where calls to them go, and how transfers run there.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    pub name: String,
+    pub side: Option<Side>,
+    /// The `[[listen]]` its calls use, by name.
+    pub listen: String,
+    /// Where calls to this trunk are sent, in order of preference.
+    pub addresses: Vec<Address>,
+    /// Who may speak as this trunk.
+    pub sources: Vec<Network>,
+    /// Overrides [`Hooks::base_url`], [`Hooks::secret`], [`Hooks::jambonz_secret`] for transfers on this trunk.
+    pub hooks_base_url: Option<String>,
+    pub hooks_secret: Option<String>,
+    pub hooks_jambonz_secret: Option<String>,
+    /// What happens to a REFER that this trunk's party sends itself. Default: reject for carriers, relay otherwise.
+    pub inbound_refer: InboundRefer,
+    pub refer: ReferRules,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Carrier,
+    Platform,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InboundRefer {
+    Relay,
+    Reject,
+}
+
+/// One address of a trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// `None`: the transport the call came in by (`--to HOST:PORT`).
+    pub transport: Option<Transport>,
+    /// An IP address (IPv6 without brackets) or a name.
+    pub host: String,
+    pub port: u16,
+}
+
+/// A network in CIDR notation, or everything (prefix 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `ip` lies in this network; IPv4-mapped IPv6 addresses count as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        fn same(a: u128, b: u128, bits: u32, prefix: u32) -> bool {
+            prefix == 0 || (a ^ b) >> (bits - prefix.min(bits)) == 0
+        }
+        match (self.address.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32, self.prefix.into()),
+            (IpAddr::V6(a), IpAddr::V6(b)) => same(a.into(), b.into(), 128, self.prefix.into()),
+            _ => false,
+        }
+    }
+}
+
+/// `[trunk.refer]`: how transfers run on this trunk.
+#[derive(Clone, Debug)]
+pub struct ReferRules {
+    /// What a bare number becomes: `sip:{number}@host` or `tel:{number}`. `None`: `sip:{number}@` and the address of the party that gets the REFER.
+    pub bare_number: Option<String>,
+    /// What may be transferred to; nothing is allowed unless named here.
+    pub destinations: Vec<Destination>,
+    /// Final codes beyond 2xx that count as success.
+    pub success_codes: Vec<u16>,
+    pub bye_means_success: ByeMeansSuccess,
+    pub on_refer_timeout: OnReferTimeout,
+    /// Whether referee ends the call after a success.
+    pub bye_on_success: bool,
+    /// From the final 2xx to our BYE (T_linger).
+    pub bye_delay: Duration,
+    /// How long a racing NOTIFY is waited for once a BYE came (T_bye_grace).
+    pub bye_grace: Duration,
+    /// From the 2xx to the first NOTIFY (T_first); `None`: `total_timeout`.
+    pub notify_timeout: Option<Duration>,
+    /// From the REFER to the end (T_total).
+    pub total_timeout: Duration,
+    pub referred_by_host: Option<String>,
+}
+
+/// One entry of `destinations`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// `*`
+    Any,
+    /// `+49*`: the whole user part of a tel: URI, or of a sip: URI at the trunk's own `bare_number` host. `*` matches any run of characters.
+    Number(String),
+    /// `sip:*@example.com`: user pattern, host (case-folded, exact), port.
+    Sip {
+        secure: bool,
+        user: Option<String>,
+        host: String,
+        port: Option<u16>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByeMeansSuccess {
+    /// A BYE after a 2xx and no NOTIFY at all.
+    Accepted,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReferTimeout {
+    Keep,
+    Bye,
+}
+
+/// From which trunk's calls go where.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub from: TrunkId,
+    pub matches: RouteMatch,
+    pub to: TrunkId,
+}
+
+/// All parts that are there must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteMatch {
+    /// A pattern over the Request-URI's user (`+4930*`).
+    pub user: Option<String>,
+    /// The Request-URI's host, exact without case.
+    pub host: Option<String>,
+    /// A header name and a pattern over its value.
+    pub header: Option<(String, String)>,
+}
+
+/// Who may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub unknown_source: UnknownSource,
+    pub in_dialog_sources: InDialogSources,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownSource {
+    Reject,
+    Silent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InDialogSources {
+    Trunk,
+    Any,
+}
+
+/// Bounds. All of them per process unless said otherwise; what happens at each is said at the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Live calls per shard; a new INVITE beyond it gets 503.
+    pub calls_max: usize,
+    /// Transactions alive per shard; new requests beyond it get 503, ACK, BYE, CANCEL, NOTIFY and PRACK are still served.
+    pub transactions_max: usize,
+    /// Requests of one call that wait for their turn or a name; beyond it they get 503 (RFC 3261 §21.5.4).
+    pub held_per_call_max: usize,
+    /// Name lookups under way per shard.
+    pub lookups_max: usize,
+    /// Finished transfers that a shard remembers for the control API, oldest forgotten first.
+    pub transfers_remembered: usize,
+    /// Open TCP connections per worker; beyond it new ones are closed at once.
+    pub connections_max: usize,
+    /// Bytes queued to one TCP connection; beyond it the connection is closed.
+    pub write_queue_bytes_max: usize,
+    /// A connection without a message for this long is closed. Well above the 32 s a transaction may last (RFC 3261 §18).
+    pub idle_timeout: Duration,
+    /// A message begun on a stream must be whole after this long.
+    pub partial_message_timeout: Duration,
+    /// Messages on the way between two shards; UDP drops beyond it, TCP stops reading.
+    pub handoff_max: usize,
+    /// Spins for this long before sleeping when there was work, since sleeping and waking cost more than a message.
+    pub spin: Duration,
+}
+
+/// RFC 3261 §17 and Timer C of §16.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SipTimers {
+    pub t1: Duration,
+    pub t2: Duration,
+    pub t4: Duration,
+    /// Over 3 minutes.
+    pub timer_c: Duration,
+}
+
+/// Timers of a transfer that are not the trunk's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferTimers {
+    /// How long refer NOTIFYs are still answered 200 after the dialog has ended (T_tomb).
+    pub tombstone: Duration,
+    /// How long requests of the other party wait for a response to ours.
+    pub hold: Duration,
+    /// Executions per call.
+    pub per_call_max: u32,
+    /// Longest `timeout` a verb may ask for.
+    pub total_timeout_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            binds: Vec::new(),
+            control: Control {
+                listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+                token: None,
+            },
+            hooks: Hooks::default(),
+            trunks: Vec::new(),
+            routes: Vec::new(),
+            shards: None,
+            access: Access {
+                unknown_source: UnknownSource::Reject,
+                in_dialog_sources: InDialogSources::Trunk,
+            },
+            limits: Limits::default(),
+            timers: SipTimers::default(),
+            transfer: TransferTimers::default(),
+        }
+    }
+}
+
+impl Config {
+    pub fn trunk(&self, id: TrunkId) -> &Trunk {
+        &self.trunks[usize::from(id.0)]
+    }
+
+    pub fn bind(&self, id: BindId) -> &Bind {
+        &self.binds[usize::from(id.0)]
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Hooks {
+        Hooks {
+            base_url: None,
+            secret: None,
+            jambonz_secret: None,
+            timeout: Duration::from_secs(10),
+            events_wait: Duration::from_secs(2),
+            threads: 16,
+            queue_max: 100_000,
+            per_endpoint_max: 8,
+            action_retry_for: Duration::from_secs(15 * 60),
+            status_as_string: false,
+        }
+    }
+}
+
+impl Default for ReferRules {
+    fn default() -> ReferRules {
+        ReferRules {
+            bare_number: None,
+            destinations: Vec::new(),
+            success_codes: Vec::new(),
+            bye_means_success: ByeMeansSuccess::Accepted,
+            on_refer_timeout: OnReferTimeout::Keep,
+            bye_on_success: true,
+            bye_delay: Duration::from_secs(1),
+            bye_grace: Duration::from_secs(1),
+            notify_timeout: None,
+            total_timeout: Duration::from_secs(120),
+            referred_by_host: None,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            calls_max: 1_000_000,
+            transactions_max: 1_000_000,
+            held_per_call_max: 8,
+            lookups_max: 10_000,
+            transfers_remembered: 10_000,
+            connections_max: 10_000,
+            write_queue_bytes_max: 1 << 20,
+            idle_timeout: Duration::from_secs(600),
+            partial_message_timeout: Duration::from_secs(20),
+            handoff_max: 4_096,
+            spin: Duration::from_micros(50),
+        }
+    }
+}
+
+impl Default for SipTimers {
+    fn default() -> SipTimers {
+        SipTimers {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            timer_c: Duration::from_secs(181),
+        }
+    }
+}
+
+impl Default for TransferTimers {
+    fn default() -> TransferTimers {
+        TransferTimers {
+            tombstone: Duration::from_secs(32),
+            hold: Duration::from_millis(500),
+            per_call_max: 5,
+            total_timeout_max: Duration::from_secs(300),
+        }
+    }
+}
