@@ -3,4 +3,5 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations, clippy::iter_over_hash_type)]
 
+pub mod message;
 pub mod timer;

@@ -89,7 +89,10 @@ impl<K> Timers<K> {
         let at = now + duration;
         self.len += 1;
         if let Some(queue) = self.queues.iter_mut().find(|q| q.duration == duration) {
-            debug_assert!(queue.entries.back().is_none_or(|(last, _)| *last <= at), "time went back");
+            debug_assert!(
+                queue.entries.back().is_none_or(|(last, _)| *last <= at),
+                "time went back"
+            );
             queue.entries.push_back((at, key));
         } else if self.queues.len() < QUEUES_MAX {
             self.queues.push(Queue {
@@ -109,7 +112,11 @@ impl<K> Timers<K> {
 
     /// The earliest deadline, or `None` if nothing is armed.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let queued = self.queues.iter().filter_map(|q| q.entries.front().map(|(at, _)| *at)).min();
+        let queued = self
+            .queues
+            .iter()
+            .filter_map(|q| q.entries.front().map(|(at, _)| *at))
+            .min();
         let odd = self.odd.peek().map(|entry| entry.0.at);
         match (queued, odd) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -204,6 +211,9 @@ mod tests {
         let mut timers = Timers::default();
         timers.arm(Instant::START, Duration::from_millis(500), 'a');
         assert_eq!(timers.pop_due(Instant::from_millis(499)), None);
-        assert_eq!(timers.pop_due(Instant::from_millis(500)), Some((Instant::from_millis(500), 'a')));
+        assert_eq!(
+            timers.pop_due(Instant::from_millis(500)),
+            Some((Instant::from_millis(500), 'a'))
+        );
     }
 }
