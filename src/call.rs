@@ -8,6 +8,7 @@ use crate::identifiers::CallId;
 use crate::message::{Header, Message, MessageBuf};
 use crate::sequence::Sequence;
 use crate::timer::Instant;
+use crate::transaction::ServerKey;
 use crate::transport::Flow;
 use slotmap::new_key_type;
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ use std::collections::VecDeque;
 new_key_type! {
     /// A live call; a stale key finds nothing.
     pub struct CallKey;
+    /// A transfer on a call; a stale key finds nothing.
+    pub struct TransferKey;
 }
 
 /// One of the two parties of a call.
@@ -79,6 +82,8 @@ pub struct Call {
     texts: Texts,
     pub created: Instant,
     pub answered: Option<Instant>,
+    /// The transaction of the INVITE that opened the call.
+    pub invite: Option<ServerKey>,
     /// What few calls have.
     extra: Option<Box<Extra>>,
 }
@@ -87,12 +92,12 @@ pub struct Call {
 #[derive(Debug, Default)]
 pub struct Extra {
     /// The transfer under way.
-    pub transfer: Option<crate::transfer::TransferKey>,
+    pub transfer: Option<TransferKey>,
     /// The last one that ended: its late NOTIFYs still inform.
-    pub last_transfer: Option<crate::transfer::TransferKey>,
+    pub last_transfer: Option<TransferKey>,
     pub transfers: u32,
     /// Requests of a party that wait until ours has a response, in order.
-    pub held: VecDeque<(Flow, MessageBuf)>,
+    pub held: VecDeque<Held>,
     /// Until when, and whose.
     pub hold: Option<(Party, Instant)>,
     /// A Contact that changed where the other party could not see it: requests to the old URI go to the new one.
@@ -104,6 +109,14 @@ pub struct Extra {
     pub byes_open: u8,
     /// When an ended call is forgotten.
     pub forget_at: Option<Instant>,
+}
+
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub struct Held {
+    pub flow: Flow,
+    pub message: MessageBuf,
+    pub server: ServerKey,
 }
 
 impl Call {
@@ -118,6 +131,7 @@ impl Call {
             texts: Texts::default(),
             created: now,
             answered: None,
+            invite: None,
             extra: None,
         };
         call.texts.set(0, invite.call_id().unwrap_or_default());

@@ -3,10 +3,20 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations, clippy::iter_over_hash_type)]
 
+pub mod buffer;
+pub mod call;
 pub mod command;
 pub mod config;
 pub mod identifiers;
+pub mod message;
+pub mod next_hop;
+pub mod proxy;
+pub mod sequence;
+pub mod shard;
 pub mod timer;
+pub mod transaction;
+pub mod transfer;
 pub mod transport;
+pub mod traversal;
 pub mod verb;
 pub mod webhook;

@@ -567,18 +567,17 @@ fn write_cancel_or_ack(invite: Message<'_>, method: &str, to: &[u8], reason: Opt
     let mut writer = RequestWriter::new(out, method, invite.request_uri());
     writer.header("Via", &[&invite.bytes()[via]]);
     for line in invite.lines_of(Header::Route) {
-        writer.header("Route", &[line.value]);
+        writer.copied("Route", line.value);
     }
     writer
         .header("Max-Forwards", &[b"70"])
-        .header("From", &[invite.value(Header::From).unwrap_or_default()])
-        .header("To", &[to])
+        .copied("From", invite.value(Header::From).unwrap_or_default())
+        .copied("To", to)
         .header("Call-ID", &[invite.call_id().unwrap_or_default()])
         .header("CSeq", &[crate::message::edit::decimal(number).as_bytes(), b" ", method.as_bytes()]);
     if let Some(reason) = reason {
-        writer.header("Reason", &[reason]);
+        writer.copied("Reason", reason);
     }
-    // Folded values of a received message hold CRLF + white space, which is no injection: the writer unfolds them.
     let written = writer.finish(None, b"");
     debug_assert!(written.is_ok(), "a received value was refused");
 }

@@ -19,14 +19,9 @@ use crate::config::{ByeMeansSuccess, ReferRules};
 use crate::identifiers::TransferId;
 use crate::timer::Instant;
 use crate::verb::SipRefer;
-use slotmap::new_key_type;
+use report::CallFacts;
 use smallvec::{SmallVec, smallvec};
 use std::time::Duration;
-
-new_key_type! {
-    /// A transfer; a stale key finds nothing.
-    pub struct TransferKey;
-}
 
 /// One execution.
 #[derive(Debug)]
@@ -41,6 +36,8 @@ pub struct Transfer {
     pub referred_by: String,
     pub started: Instant,
     pub ended: Option<Instant>,
+    /// What hooks say of the call; the shard keeps its status true.
+    pub facts: Box<CallFacts>,
     rules: ReferRules,
     state: State,
     /// CSeq numbers of the REFERs sent, as the recipient saw them: all are valid Event ids.
@@ -243,6 +240,7 @@ impl Transfer {
         verb: Box<SipRefer>,
         refer_to: String,
         referred_by: String,
+        facts: Box<CallFacts>,
         rules: ReferRules,
         now: Instant,
     ) -> (Transfer, Steps) {
@@ -256,6 +254,7 @@ impl Transfer {
             referred_by,
             started: now,
             ended: None,
+            facts,
             rules,
             state: State::Sending,
             cseqs: SmallVec::new(),

@@ -32,7 +32,8 @@ impl CallFacts {
 
 impl Transfer {
     /// The body of an eventHook.
-    pub fn event_body(&self, status: &Status, subscription_state: Option<&str>, late: bool, call: &CallFacts) -> String {
+    pub fn event_body(&self, status: &Status, subscription_state: Option<&str>, late: bool) -> String {
+        let call = &*self.facts;
         let mut body = json!({
             "event": "transfer-status",
             "call_status": call.status_value(status.code),
@@ -61,7 +62,8 @@ impl Transfer {
     }
 
     /// The body of the actionHook. The verdict is there.
-    pub fn action_body(&self, call: &CallFacts) -> String {
+    pub fn action_body(&self) -> String {
+        let call = &*self.facts;
         let mut body = json!({
             "call_sid": call.call,
             "direction": call.direction,
@@ -128,11 +130,11 @@ impl Transfer {
     }
 
     /// As the control API shows it; `wall` turns our time into milliseconds since the Unix epoch.
-    pub fn view(&self, call: String, call_id: String, wall: impl Fn(crate::timer::Instant) -> u64) -> TransferView {
+    pub fn view(&self, wall: impl Fn(crate::timer::Instant) -> u64) -> TransferView {
         TransferView {
             id: self.id.to_string(),
-            call,
-            call_id,
+            call: self.facts.call.clone(),
+            call_id: self.facts.call_id.clone(),
             state: self.state_name(),
             verb_id: self.verb.id.clone(),
             refer_to: self.refer_to.clone(),
