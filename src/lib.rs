@@ -6,6 +6,7 @@
 pub mod command;
 pub mod config;
 pub mod identifiers;
+pub mod spelling;
 pub mod timer;
 pub mod transport;
 pub mod verb;
