@@ -1,6 +1,7 @@
 //! One attempt: what is sent, and what its outcome means.
 
 use super::{Hook, HookKind, signature};
+use crate::identifiers::TransferId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub struct Job {
     pub id: JobId,
     /// 1 for the first.
     pub attempt: u32,
+    pub(super) endpoint: usize,
     pub(super) hook: Arc<Hook>,
 }
 
@@ -24,6 +26,17 @@ pub struct JobId {
 }
 
 impl Job {
+    /// Whose hook it is.
+    pub fn transfer(&self) -> TransferId {
+        self.hook.transfer
+    }
+
+    /// A number that jobs to the same scheme, host and port share: a hint for the reuse of connections. It may come to
+    /// mean another endpoint once nothing goes to this one any more.
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
     /// Absolute, http or https.
     pub fn url(&self) -> &str {
         &self.hook.url

@@ -529,6 +529,7 @@ impl Lanes {
         Job {
             id: JobId { slot, number },
             attempt: head.attempts,
+            endpoint,
             hook: Arc::clone(&head.hook),
         }
     }
