@@ -9,6 +9,8 @@ pub mod command;
 pub mod config;
 pub mod destination;
 pub mod identifiers;
+#[cfg(feature = "io")]
+pub mod io;
 pub mod message;
 pub mod next_hop;
 pub mod proxy;
