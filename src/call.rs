@@ -10,6 +10,7 @@ use crate::sequence::Sequence;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transport::Flow;
+use crate::verb::Verb;
 use slotmap::new_key_type;
 use std::collections::VecDeque;
 
@@ -82,6 +83,8 @@ pub struct Call {
     texts: Texts,
     pub created: Instant,
     pub answered: Option<Instant>,
+    /// Its place in the order of opening.
+    pub order: u64,
     /// The transaction of the INVITE that opened the call.
     pub invite: Option<ServerKey>,
     /// What few calls have.
@@ -105,10 +108,13 @@ pub struct Extra {
     /// A REFER of a party's own whose subscription may still be alive.
     pub relayed_refer: Option<Party>,
     pub customer_data: serde_json::Map<String, serde_json::Value>,
-    /// BYEs of ours that are not answered yet.
+    /// Verbs that are still to run, in order.
+    pub verbs: VecDeque<Verb>,
+    /// Until when a `pause` lasts.
+    pub paused_until: Option<Instant>,
+    /// BYEs of ours that are not answered yet, and what goes on them.
     pub byes_open: u8,
-    /// When an ended call is forgotten.
-    pub forget_at: Option<Instant>,
+    pub bye_headers: Vec<(String, String)>,
 }
 
 /// A request that waits for its turn.
@@ -131,6 +137,7 @@ impl Call {
             texts: Texts::default(),
             created: now,
             answered: None,
+            order: 0,
             invite: None,
             extra: None,
         };

@@ -57,7 +57,7 @@ pub enum Reply {
     /// `next`: where the next page starts, `None` at the end.
     Calls {
         calls: Vec<CallView>,
-        next: Option<u32>,
+        next: Option<u64>,
     },
     Transfer(Box<TransferView>),
     Transfers(Vec<TransferView>),

@@ -36,7 +36,7 @@ use hashbrown::HashMap;
 use names::Names;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,8 @@ pub struct Shard {
     /// By a keyed digest of the SIP Call-ID; more than one for a call that passes twice.
     by_call_id: HashMap<u64, SmallVec<[CallKey; 1]>, FixedState>,
     by_number: HashMap<u64, CallKey, FixedState>,
+    /// In the order of opening, for listing page by page.
+    by_order: BTreeMap<u64, CallKey>,
     transfers: SlotMap<TransferKey, Transfer>,
     transfer_by_number: HashMap<u64, TransferKey, FixedState>,
     /// Transfers that ended, oldest first: remembered for the control API.
@@ -175,6 +177,8 @@ enum TimerKey {
     Hold(CallKey),
     /// An ended call is forgotten.
     Forget(CallKey),
+    /// The next verb of a call is due.
+    Pause(CallKey),
 }
 
 impl From<Deadline> for TimerKey {
@@ -201,6 +205,7 @@ impl Shard {
             calls: SlotMap::with_key(),
             by_call_id: HashMap::with_hasher(FixedState::default()),
             by_number: HashMap::with_hasher(FixedState::default()),
+            by_order: BTreeMap::new(),
             transfers: SlotMap::with_key(),
             transfer_by_number: HashMap::with_hasher(FixedState::default()),
             remembered: VecDeque::new(),
@@ -279,6 +284,7 @@ impl Shard {
                 }
                 TimerKey::Hold(call) => self.release_held(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
+                TimerKey::Pause(call) => self.run_verbs(call, now),
             }
         }
         self.check_invariants();
@@ -373,6 +379,7 @@ impl Shard {
         debug_assert!(self.remembered.len() <= self.transfers.len());
         debug_assert_eq!(self.transfers.len(), self.transfer_by_number.len());
         debug_assert_eq!(self.calls.len(), self.by_number.len());
+        debug_assert_eq!(self.calls.len(), self.by_order.len());
         debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || self.names.open() > 0);
     }
 }

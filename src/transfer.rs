@@ -15,7 +15,7 @@
 pub mod report;
 
 use crate::call::{CallKey, Party};
-use crate::config::{ByeMeansSuccess, ReferRules};
+use crate::config::{ByeMeansSuccess, ReferRules, TrunkId};
 use crate::identifiers::TransferId;
 use crate::timer::Instant;
 use crate::verb::SipRefer;
@@ -28,8 +28,9 @@ use std::time::Duration;
 pub struct Transfer {
     pub id: TransferId,
     pub call: CallKey,
-    /// Who receives the REFER.
+    /// Who receives the REFER, and the trunk behind which it is.
     pub party: Party,
+    pub trunk: TrunkId,
     pub verb: Box<SipRefer>,
     /// Values of Refer-To and Referred-By as sent.
     pub refer_to: String,
@@ -237,6 +238,7 @@ impl Transfer {
         id: TransferId,
         call: CallKey,
         party: Party,
+        trunk: TrunkId,
         verb: Box<SipRefer>,
         refer_to: String,
         referred_by: String,
@@ -249,6 +251,7 @@ impl Transfer {
             id,
             call,
             party,
+            trunk,
             verb,
             refer_to,
             referred_by,

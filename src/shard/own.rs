@@ -3,9 +3,9 @@
 use super::request::Arrival;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting, is_live};
-use crate::call::{CallKey, CallState, Party, Trait, TransferKey};
+use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
 use crate::identifiers::TransferId;
-use crate::message::edit::{RequestWriter, Response, ViaStamp, decimal, write_response};
+use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
@@ -16,12 +16,73 @@ use crate::transfer::{Answer, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
 use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
 use smallvec::SmallVec;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Why a request of ours cannot be sent.
 enum Unsent {
     Wait(String),
     Never,
+}
+
+/// A request of ours to a party, in the other one's name.
+struct Own<'a> {
+    method: Method,
+    number: u32,
+    flow: Flow,
+    sent_by: &'a [u8],
+    branch: &'a [u8],
+    /// Further header lines.
+    lines: &'a [(&'a str, &'a [u8])],
+}
+
+impl Own<'_> {
+    fn write(&self, call: &Call, party: Party, out: &mut Vec<u8>) -> Result<Range<usize>, Injection> {
+        let speaker = party.other();
+        let method = self.method.token();
+        let transport = self.flow.transport.via_token().as_bytes();
+        let mut writer = RequestWriter::new(out, method, call.target(party));
+        writer.header("Via", &[b"SIP/2.0/", transport, b" ", self.sent_by, b";branch=", self.branch, b";rport"]);
+        writer.header("Max-Forwards", &[b"70"]);
+        if !call.get(party, Trait::Routes).is_empty() {
+            writer.copied("Route", call.get(party, Trait::Routes));
+        }
+        writer
+            .copied("From", call.get(speaker, Trait::Identity))
+            .copied("To", call.get(party, Trait::Identity))
+            .header("Call-ID", &[call.call_id()])
+            .header("CSeq", &[decimal(self.number).as_bytes(), b" ", method.as_bytes()]);
+        if self.method == Method::Refer {
+            // A REFER refreshes the target: the Contact is the one the party knows, or its next request would come to us.
+            match call.get(speaker, Trait::Contact) {
+                [] => writer.header("Contact", &[b"<sip:", self.sent_by, b">"]),
+                contact => writer.copied("Contact", contact),
+            };
+            match call.get(speaker, Trait::Allow) {
+                [] => writer.header("Allow", &[b"INVITE, ACK, CANCEL, BYE, NOTIFY"]),
+                allow if lists_token(allow, b"NOTIFY") => writer.copied("Allow", allow),
+                allow => writer.copied("Allow", &[allow, b", NOTIFY"].concat()),
+            };
+        }
+        for (name, value) in self.lines {
+            writer.header(name, &[value]);
+        }
+        writer.finish(None, b"")
+    }
+}
+
+/// The header lines that make a request a REFER of ours, the verb's own last.
+pub(super) fn refer_lines<'a>(
+    refer_to: &'a str,
+    referred_by: &'a str,
+    headers: &'a [(String, String)],
+) -> SmallVec<[(&'a str, &'a [u8]); 8]> {
+    let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
+    lines.push(("Refer-To", refer_to.as_bytes()));
+    lines.push(("Referred-By", referred_by.as_bytes()));
+    lines.push(("Supported", b"replaces"));
+    lines.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    lines
 }
 
 impl Shard {
@@ -53,45 +114,10 @@ impl Shard {
         let Some(call) = self.calls.get_mut(key) else { return Err(Unsent::Never) };
         let Some(number) = call.sequence_mut(speaker).insert() else { return Err(Unsent::Never) };
         let (client, branch) = self.transactions.open_client(method, flow, owner, &mut self.random);
-        let start = self.outbox.bytes.len();
-        let call = &self.calls[key];
         let sent_by = &self.sent_by[usize::from(flow.bind.0)];
-        let mut writer = RequestWriter::new(&mut self.outbox.bytes, method.token(), call.target(party));
-        let transport = flow.transport.via_token().as_bytes();
-        writer.header(
-            "Via",
-            &[b"SIP/2.0/", transport, b" ", sent_by, b";branch=", branch.as_bytes(), b";rport"],
-        );
-        writer.header("Max-Forwards", &[b"70"]);
-        if !routes_of(call, party).is_empty() {
-            writer.copied("Route", routes_of(call, party));
-        }
-        writer
-            .copied("From", call.get(speaker, Trait::Identity))
-            .copied("To", call.get(party, Trait::Identity))
-            .header("Call-ID", &[call.call_id()])
-            .header("CSeq", &[decimal(number).as_bytes(), b" ", method.token().as_bytes()]);
-        if method == Method::Refer {
-            // A REFER refreshes the target: the Contact is the one the party knows, or its next request would come to us.
-            match call.get(speaker, Trait::Contact) {
-                [] => writer.header("Contact", &[b"<sip:", sent_by, b">"]),
-                contact => writer.copied("Contact", contact),
-            };
-            let allow = call.get(speaker, Trait::Allow);
-            match allow {
-                [] => writer.header("Allow", &[b"INVITE, ACK, CANCEL, BYE, NOTIFY"]),
-                _ if lists_token(allow, b"NOTIFY") => writer.copied("Allow", allow),
-                _ => {
-                    let mut value = allow.to_vec();
-                    value.extend_from_slice(b", NOTIFY");
-                    writer.copied("Allow", &value)
-                }
-            };
-        }
-        for (name, value) in lines {
-            writer.header(name, &[value]);
-        }
-        match writer.finish(None, b"") {
+        let request = Own { method, number, flow, sent_by, branch: branch.as_bytes(), lines };
+        let start = self.outbox.bytes.len();
+        match request.write(&self.calls[key], party, &mut self.outbox.bytes) {
             Ok(_) => {
                 let bytes = self.outbox.since(start);
                 self.transactions.start(client, bytes, &mut self.outbox, &mut self.timers, now);
@@ -105,6 +131,18 @@ impl Shard {
         }
     }
 
+    /// The REFER that [`Shard::send_refer`] would send now; nothing is taken or sent.
+    pub(super) fn preview_refer(&self, key: CallKey, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
+        let call = self.calls.get(key)?;
+        let number = call.sequence(party.other()).clone().insert()?;
+        let flow = call.flow(party);
+        let sent_by = &self.sent_by[usize::from(flow.bind.0)];
+        let request = Own { method: Method::Refer, number, flow, sent_by, branch: b"z9hG4bK", lines };
+        let mut out = Vec::new();
+        request.write(call, party, &mut out).ok()?;
+        Some(out)
+    }
+
     pub(super) fn send_refer(&mut self, key: TransferKey, now: Instant) {
         let Some(transfer) = self.transfers.get(key) else { return };
         if transfer.is_over() {
@@ -113,11 +151,7 @@ impl Shard {
         let (call, party) = (transfer.call, transfer.party);
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
         let headers = transfer.verb.headers.clone();
-        let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
-        lines.push(("Refer-To", refer_to.as_bytes()));
-        lines.push(("Referred-By", referred_by.as_bytes()));
-        lines.push(("Supported", b"replaces"));
-        lines.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+        let lines = refer_lines(&refer_to, &referred_by, &headers);
         match self.send_own(call, party, Method::Refer, ClientOwner::Refer(key), &lines, now) {
             Ok(number) => {
                 if let Some(transfer) = self.transfers.get_mut(key) {
@@ -223,6 +257,7 @@ impl Shard {
     pub(super) fn remove_call(&mut self, key: CallKey) {
         let Some(call) = self.calls.remove(key) else { return };
         self.by_number.remove(&call.id.number);
+        self.by_order.remove(&call.order);
         let digest = self.call_id_digest(call.call_id());
         if let hashbrown::hash_map::Entry::Occupied(mut entry) = self.by_call_id.entry(digest) {
             entry.get_mut().retain(|other| *other != key);
@@ -297,7 +332,7 @@ impl Shard {
                     self.post(key, HookKind::Event, &url, auth, false, id, body);
                     self.counters.events_total += 1;
                 }
-                Step::Action => self.conclude(key),
+                Step::Action => self.conclude(key, now),
                 Step::EndCall => {
                     let Some(call) = self.transfers.get(key).map(|transfer| transfer.call) else { continue };
                     self.end_both(call, &[], now);
@@ -309,7 +344,7 @@ impl Shard {
     }
 
     /// The one action of an execution; the transfer becomes one that ended.
-    fn conclude(&mut self, key: TransferKey) {
+    fn conclude(&mut self, key: TransferKey, now: Instant) {
         let Some(transfer) = self.transfers.get(key) else { return };
         match transfer.verdict().map(|verdict| verdict.result) {
             Some(Outcome::Success) => self.counters.transfers_success_total += 1,
@@ -326,6 +361,11 @@ impl Shard {
         if let Some(extra) = self.calls.get_mut(call).and_then(|call| call.extra_if_any()) {
             extra.transfer = None;
             extra.last_transfer = Some(key);
+        }
+        let failed = self.transfers.get(key).is_some_and(|transfer| !transfer.is_lingering());
+        if failed {
+            // After a success the call only ends; after anything else what is left of the list runs.
+            self.run_verbs(call, now);
         }
         self.remembered.push_back(key);
         if self.remembered.len() > self.config().limits.transfers_remembered
@@ -531,16 +571,12 @@ const SIPFRAG: &[u8] = b"message/sipfrag";
 /// Where an action goes when the verb does not say.
 pub(super) const DEFAULT_HOOK: &str = "refer";
 
-fn routes_of(call: &crate::call::Call, party: Party) -> &[u8] {
-    call.get(party, Trait::Routes)
-}
-
 fn lists_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.
-fn learn_swallowed(call: &mut crate::call::Call, party: Party, message: Message<'_>) {
+fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
     let old: Box<[u8]> = call.target(party).into();
     if let Some(contact) = message.value(Header::Contact).filter(|contact| !contact.is_empty()) {
         call.set(party, Trait::Contact, contact);

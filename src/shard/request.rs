@@ -200,10 +200,12 @@ impl Shard {
             call.sequence_mut(Party::Caller).observe(cseq.number);
         }
         call.invite = Some(server);
+        call.order = self.counters.calls_total;
         let digest = self.call_id_digest(call.call_id());
         let key = self.calls.insert(call);
         self.by_call_id.entry(digest).or_default().push(key);
         self.by_number.insert(id.number, key);
+        self.by_order.insert(self.counters.calls_total, key);
         self.counters.calls_total += 1;
         key
     }

@@ -1,12 +1,10 @@
 //! A response's way back, and what becomes of a request that gets none (RFC 3261 §16.7 to §16.10).
 
-use super::{ClientOwner, ServerOwner, Shard, TimerKey};
-use crate::call::{CallState, TransferKey};
-use crate::message::edit::Response;
-use crate::message::{Header, Message, Method, Uri};
+use super::{ClientOwner, Shard, TimerKey};
+use crate::call::CallState;
+use crate::message::{Message, Method, Uri};
 use crate::proxy::{self, Cancelled, ContextKey, Refused};
 use crate::timer::Instant;
-use crate::transaction::ServerKey;
 
 /// Why a branch ended without a final response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

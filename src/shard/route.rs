@@ -133,7 +133,7 @@ impl Shard {
     /// The flow to the hop that a Route or a Request-URI names, on the side of `trunk`. `last`: where the party behind it was
     /// last heard from, if no other hop lies between; its stream is used again, and its transport where the URI leaves it open.
     pub(super) fn flow_to_uri(&self, uri: &[u8], trunk: TrunkId, last: Option<Flow>, now: Instant) -> Result<Flow, NoFlow> {
-        let hop = NextHop::of_uri(uri).map_err(|NoHop::Malformed | NoHop::Scheme | NoHop::Transport| NoFlow::Unreachable)?;
+        let hop = NextHop::of_uri(uri).map_err(|_: NoHop| NoFlow::Unreachable)?;
         let transport = hop.transport.or(last.map(|flow| flow.transport)).unwrap_or(Transport::Udp);
         let ip = match hop.host {
             HopHost::Address(ip) => ip,
