@@ -5,7 +5,9 @@
 
 pub mod command;
 pub mod config;
+pub mod destination;
 pub mod identifiers;
+pub mod message;
 pub mod spelling;
 pub mod timer;
 pub mod transport;
