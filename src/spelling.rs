@@ -59,7 +59,8 @@ mod tests {
             ("binds", Some("bind")),
             ("Name", Some("name")),
             ("advertize", Some("advertise")),
-            ("adverts", None),
+            ("adverts", Some("advertise")),
+            ("adventure", None),
             ("port", None),
             ("", None),
         ] {

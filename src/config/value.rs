@@ -123,7 +123,9 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
     };
     let address: IpAddr = address.parse().map_err(|_| malformed())?;
     if address.to_canonical() != address {
-        return Err(format!("`{text}` is an IPv4 address mapped into IPv6: write it as IPv4"));
+        return Err(format!(
+            "`{text}` is an IPv4 address mapped into IPv6: write it as IPv4"
+        ));
     }
     let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
     let prefix = match prefix {
@@ -201,7 +203,7 @@ pub(crate) fn http_url(text: &str) -> Result<(), String> {
 }
 
 /// `*`, `+49*`, `sip:*@example.com`, `sips:example.com:5061`.
-pub(super) fn destination(text: &str) -> Result<Destination, String> {
+pub(crate) fn destination(text: &str) -> Result<Destination, String> {
     if text == "*" {
         return Ok(Destination::Any);
     }
@@ -250,7 +252,7 @@ fn number_pattern(text: &str) -> Result<Destination, String> {
 }
 
 /// `sip:{number}@trunk.example.net`, `tel:{number}`.
-pub(super) fn bare_number(text: &str) -> Result<String, String> {
+pub(crate) fn bare_number(text: &str) -> Result<String, String> {
     let malformed = || format!("`{text}` is neither \"sip:{{number}}@HOST\" nor \"tel:{{number}}\"");
     if text.matches("{number}").count() != 1 {
         return Err(format!("`{text}` must have `{{number}}` once, where the number goes"));
@@ -308,6 +310,11 @@ pub(crate) fn is_token(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+}
+
+/// No CR, LF, NUL or any other control character: what may stand on a header line.
+pub(crate) fn has_no_control(text: &str) -> bool {
+    !text.contains(char::is_control)
 }
 
 /// A host with an optional port. IPv6 loses its brackets, names become lower case.
