@@ -23,7 +23,9 @@ impl Buffers {
     /// A buffer that holds a copy of `bytes`.
     pub fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
         let class = class_of(bytes.len());
-        let mut buffer = self.free[class].pop().unwrap_or_else(|| Vec::with_capacity(SMALLEST << class));
+        let mut buffer = self.free[class]
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(SMALLEST << class));
         buffer.extend_from_slice(bytes);
         buffer
     }

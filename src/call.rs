@@ -142,8 +142,16 @@ impl Call {
             extra: None,
         };
         call.texts.set(0, invite.call_id().unwrap_or_default());
-        call.set(Party::Caller, Trait::Identity, invite.value(Header::From).unwrap_or_default());
-        call.set(Party::Callee, Trait::Identity, invite.value(Header::To).unwrap_or_default());
+        call.set(
+            Party::Caller,
+            Trait::Identity,
+            invite.value(Header::From).unwrap_or_default(),
+        );
+        call.set(
+            Party::Callee,
+            Trait::Identity,
+            invite.value(Header::To).unwrap_or_default(),
+        );
         // RFC 3261 §12.1.1: for us the Record-Route of the INVITE, in order, leads to the caller.
         let mut routes = Vec::new();
         for line in invite.lines_of(Header::RecordRoute) {
@@ -207,14 +215,17 @@ impl Call {
 
     /// The remote target: the URI of the party's last Contact, or of its identity if it showed none.
     pub fn target(&self, party: Party) -> &[u8] {
-        uri_of(self.get(party, Trait::Contact)).unwrap_or_else(|| uri_of(self.get(party, Trait::Identity)).unwrap_or_default())
+        uri_of(self.get(party, Trait::Contact))
+            .unwrap_or_else(|| uri_of(self.get(party, Trait::Identity)).unwrap_or_default())
     }
 
     /// Takes what a message of `party` shows of it: Contact, Allow, P-Asserted-Identity.
     pub fn learn(&mut self, party: Party, message: Message<'_>) {
-        for (what, header) in
-            [(Trait::Contact, Header::Contact), (Trait::Allow, Header::Allow), (Trait::Asserted, Header::PAssertedIdentity)]
-        {
+        for (what, header) in [
+            (Trait::Contact, Header::Contact),
+            (Trait::Allow, Header::Allow),
+            (Trait::Asserted, Header::PAssertedIdentity),
+        ] {
             if let Some(value) = message.value(header)
                 && !value.is_empty()
                 && value != self.get(party, what)
@@ -281,7 +292,10 @@ fn uri_of(value: &[u8]) -> Option<&[u8]> {
     if value.is_empty() {
         return None;
     }
-    crate::message::NameAddr::parse(value).ok().map(|value| value.uri).filter(|uri| !uri.is_empty())
+    crate::message::NameAddr::parse(value)
+        .ok()
+        .map(|value| value.uri)
+        .filter(|uri| !uri.is_empty())
 }
 
 /// Several texts in one allocation of their exact size.

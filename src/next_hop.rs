@@ -53,6 +53,10 @@ impl NextHop {
             Host::Name(name) if !name.is_empty() => HopHost::Name(String::from_utf8_lossy(name).to_ascii_lowercase()),
             Host::Name(_) => return Err(NoHop::Malformed),
         };
-        Ok(NextHop { host, port: uri.port.unwrap_or(5060), transport })
+        Ok(NextHop {
+            host,
+            port: uri.port.unwrap_or(5060),
+            transport,
+        })
     }
 }

@@ -73,12 +73,18 @@ pub fn validate(message: Message<'_>) -> Result<(), Refused> {
 
 /// Whether our Record-Route belongs on a request that opens a dialog, or may (RFC 3261 §16.6 step 4).
 pub fn opens_dialog(method: Method) -> bool {
-    matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify | Method::Other)
+    matches!(
+        method,
+        Method::Invite | Method::Subscribe | Method::Refer | Method::Notify | Method::Other
+    )
 }
 
 /// Whether a 2xx to this request moves the remote targets (RFC 3261 §12.2, RFC 3311, RFC 6665, RFC 3515).
 pub fn refreshes_target(method: Method) -> bool {
-    matches!(method, Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer)
+    matches!(
+        method,
+        Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer
+    )
 }
 
 /// All that changes in a request as it is relayed; the rest stays byte for byte.
@@ -131,7 +137,11 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     // RFC 3261 §16.6 step 3.
     match message.lines_of(Header::MaxForwards).next() {
         Some(line) => {
-            let left = message.max_forwards().unwrap_or_default().unwrap_or(70).saturating_sub(1);
+            let left = message
+                .max_forwards()
+                .unwrap_or_default()
+                .unwrap_or(70)
+                .saturating_sub(1);
             editor.replace(line.value_span, &[decimal(left.into()).as_bytes()]);
         }
         None => editor.insert(top, &[b"Max-Forwards: 70\r\n"]),
@@ -152,7 +162,14 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     }
     // RFC 3261 §18.3: a stream needs a Content-Length to end the message.
     if relay.transport.is_reliable() && message.count(Header::ContentLength) == 0 {
-        editor.insert(message.headers_end(), &[b"Content-Length: ", decimal(message.body().len() as u32).as_bytes(), b"\r\n"]);
+        editor.insert(
+            message.headers_end(),
+            &[
+                b"Content-Length: ",
+                decimal(message.body().len() as u32).as_bytes(),
+                b"\r\n",
+            ],
+        );
     }
     editor.write(message, out);
 }
@@ -165,7 +182,14 @@ pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, ed
         replace_cseq(message, number, editor);
     }
     if to.is_reliable() && message.count(Header::ContentLength) == 0 {
-        editor.insert(message.headers_end(), &[b"Content-Length: ", decimal(message.body().len() as u32).as_bytes(), b"\r\n"]);
+        editor.insert(
+            message.headers_end(),
+            &[
+                b"Content-Length: ",
+                decimal(message.body().len() as u32).as_bytes(),
+                b"\r\n",
+            ],
+        );
     }
     editor.write(message, out);
 }

@@ -48,15 +48,27 @@ pub enum Input<'a> {
     Received { flow: Flow, message: Message<'a> },
     /// Bytes that do not parse, with what was found in them. After one on a stream the driver closes the connection once the
     /// outputs of this input are written.
-    Malformed { flow: Flow, bytes: &'a [u8], index: &'a Index, error: ParseError },
+    Malformed {
+        flow: Flow,
+        bytes: &'a [u8],
+        index: &'a Index,
+        error: ParseError,
+    },
     /// A send did not happen, or its connection broke within 32 s of it (RFC 3261 §18.4).
     SendFailed { ticket: Ticket },
     /// The answer to [`Output::Resolve`]; empty: no such name, or no answer in time.
-    Resolved { ticket: u64, addresses: Vec<IpAddr>, valid_for: Duration },
+    Resolved {
+        ticket: u64,
+        addresses: Vec<IpAddr>,
+        valid_for: Duration,
+    },
     /// A request of the control API; the [`Output::Reply`] carries the same ticket.
     Command { ticket: u64, command: Command },
     /// What the first attempt of a transfer's actionHook came to.
-    ActionOutcome { transfer: TransferId, outcome: ActionOutcome },
+    ActionOutcome {
+        transfer: TransferId,
+        outcome: ActionOutcome,
+    },
     /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
     Recorded { ticket: u64 },
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
@@ -67,14 +79,26 @@ pub enum Input<'a> {
 #[derive(Debug)]
 pub enum Output {
     /// Send these bytes. `ticket`: report a failure with it.
-    Send { flow: Flow, bytes: OutRange, ticket: Option<Ticket> },
+    Send {
+        flow: Flow,
+        bytes: OutRange,
+        ticket: Option<Ticket>,
+    },
     /// Look up A and AAAA records.
-    Resolve { ticket: u64, name: String },
+    Resolve {
+        ticket: u64,
+        name: String,
+    },
     /// Make what was reported so far durable, then feed [`Input::Recorded`]. Only with [`Setup::records`].
-    Record { ticket: u64 },
+    Record {
+        ticket: u64,
+    },
     /// Deliver a hook.
     Hook(Box<Hook>),
-    Reply { ticket: u64, reply: Reply },
+    Reply {
+        ticket: u64,
+        reply: Reply,
+    },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
 }
@@ -151,7 +175,11 @@ enum ClientOwner {
 /// What waits for a name.
 #[derive(Debug)]
 enum Waiting {
-    Request { flow: Flow, message: MessageBuf, server: Option<ServerKey> },
+    Request {
+        flow: Flow,
+        message: MessageBuf,
+        server: Option<ServerKey>,
+    },
     Refer(TransferKey),
     Bye(CallKey, Party),
 }
@@ -160,8 +188,15 @@ enum Waiting {
 #[derive(Debug)]
 enum Unrecorded {
     /// A response, written and ready.
-    Response { server: ServerKey, code: u16, bytes: Vec<u8> },
-    Reply { ticket: u64, reply: Reply },
+    Response {
+        server: ServerKey,
+        code: u16,
+        bytes: Vec<u8>,
+    },
+    Reply {
+        ticket: u64,
+        reply: Reply,
+    },
 }
 
 /// Whose a deadline is.
@@ -192,7 +227,11 @@ impl Shard {
         let config = &setup.config;
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
-        let sent_by = config.binds.iter().map(|bind| format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes()).collect();
+        let sent_by = config
+            .binds
+            .iter()
+            .map(|bind| format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes())
+            .collect();
         Shard {
             random,
             sent_by,
@@ -224,12 +263,21 @@ impl Shard {
         match input {
             Input::Received { flow, message } if message.is_request() => self.on_request(flow, message, now),
             Input::Received { message, .. } => self.on_response(message, now),
-            Input::Malformed { flow, bytes, index, error } => self.on_malformed(flow, bytes, index, error),
+            Input::Malformed {
+                flow,
+                bytes,
+                index,
+                error,
+            } => self.on_malformed(flow, bytes, index, error),
             Input::SendFailed { ticket } => {
                 let ended = self.transactions.on_send_failed(ticket);
                 self.on_transaction_ended(ended, now);
             }
-            Input::Resolved { ticket, addresses, valid_for } => {
+            Input::Resolved {
+                ticket,
+                addresses,
+                valid_for,
+            } => {
                 for waiting in self.names.resolved(ticket, &addresses, valid_for, now) {
                     self.resume(waiting, now);
                 }
@@ -245,7 +293,11 @@ impl Shard {
     /// Takes the next effect to carry out, oldest first: sends before all else. Drain to `None` before sleeping.
     pub fn poll_output(&mut self) -> Option<Output> {
         match self.outbox.poll() {
-            Some(send) => Some(Output::Send { flow: send.flow, bytes: send.bytes, ticket: send.ticket }),
+            Some(send) => Some(Output::Send {
+                flow: send.flow,
+                bytes: send.bytes,
+                ticket: send.ticket,
+            }),
             None => self.effects.pop_front(),
         }
     }
@@ -268,10 +320,14 @@ impl Shard {
     /// Fires what is due, at most [`TIMERS_PER_TURN`]; more is due at once if [`Shard::next_timeout`] still lies in the past.
     pub fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..TIMERS_PER_TURN {
-            let Some((at, key)) = self.timers.pop_due(now) else { break };
+            let Some((at, key)) = self.timers.pop_due(now) else {
+                break;
+            };
             match key {
                 TimerKey::Transaction(deadline) => {
-                    let ended = self.transactions.on_deadline(deadline, &mut self.outbox, &mut self.timers, now);
+                    let ended = self
+                        .transactions
+                        .on_deadline(deadline, &mut self.outbox, &mut self.timers, now);
                     self.on_transaction_ended(ended, now);
                 }
                 TimerKey::TimerC(context) => self.on_timer_c(context, now),
@@ -333,12 +389,18 @@ impl Shard {
         match ended {
             None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
             Some(Ended::Server(ServerOwner::Local)) => {}
-            Some(Ended::Server(ServerOwner::Relay(context))) => self.leave_context(context, |context| context.server_gone = true),
-            Some(Ended::Client(ClientOwner::Relay(context))) => self.leave_context(context, |context| context.client_gone = true),
+            Some(Ended::Server(ServerOwner::Relay(context))) => {
+                self.leave_context(context, |context| context.server_gone = true)
+            }
+            Some(Ended::Client(ClientOwner::Relay(context))) => {
+                self.leave_context(context, |context| context.client_gone = true)
+            }
             Some(Ended::ClientTimeout(owner)) => {
                 self.counters.timeouts_total += 1;
                 match owner {
-                    ClientOwner::Relay(context) => self.on_branch_failed(context, response::BranchFailure::Timeout, now),
+                    ClientOwner::Relay(context) => {
+                        self.on_branch_failed(context, response::BranchFailure::Timeout, now)
+                    }
                     ClientOwner::Cancel => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
@@ -349,7 +411,9 @@ impl Shard {
             Some(Ended::ClientTransportFailed(owner)) => {
                 self.counters.transport_failures_total += 1;
                 match owner {
-                    ClientOwner::Relay(context) => self.on_branch_failed(context, response::BranchFailure::Transport, now),
+                    ClientOwner::Relay(context) => {
+                        self.on_branch_failed(context, response::BranchFailure::Transport, now)
+                    }
                     ClientOwner::Cancel => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));

@@ -114,7 +114,10 @@ impl Branch {
         if rest.len() != 32 {
             return None;
         }
-        Some((KeyData::from_ffi(from_hex16(&rest[..16])?).into(), from_hex16(&rest[16..])?))
+        Some((
+            KeyData::from_ffi(from_hex16(&rest[..16])?).into(),
+            from_hex16(&rest[16..])?,
+        ))
     }
 }
 
@@ -200,11 +203,22 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     }
 
     /// Opens the server transaction of a new request. `reply_to` is where its responses go.
-    pub fn open_server(&mut self, identity: u128, message: Message<'_>, method: Method, reply_to: Flow, owner: S) -> ServerKey {
+    pub fn open_server(
+        &mut self,
+        identity: u128,
+        message: Message<'_>,
+        method: Method,
+        reply_to: Flow,
+        owner: S,
+    ) -> ServerKey {
         let request = self.buffers.copy(&message.bytes()[..message.total_len()]);
         let key = self.servers.insert(Server {
             method,
-            state: if method == Method::Invite { ServerState::Proceeding } else { ServerState::Trying },
+            state: if method == Method::Invite {
+                ServerState::Proceeding
+            } else {
+                ServerState::Trying
+            },
             reply_to,
             owner,
             identity,
@@ -227,12 +241,18 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
     /// An ACK that matches an INVITE. `true`: it was for a non-2xx and is used up (RFC 3261 §17.2.1).
     pub fn on_ack<K: From<Deadline>>(&mut self, key: ServerKey, timers: &mut Timers<K>, now: Instant) -> bool {
-        let Some(server) = self.servers.get_mut(key) else { return false };
+        let Some(server) = self.servers.get_mut(key) else {
+            return false;
+        };
         match server.state {
             ServerState::Completed => {
                 server.state = ServerState::Confirmed;
                 self.buffers.release(std::mem::take(&mut server.response));
-                let wait = if server.reply_to.transport.is_reliable() { Duration::ZERO } else { self.t4 };
+                let wait = if server.reply_to.transport.is_reliable() {
+                    Duration::ZERO
+                } else {
+                    self.t4
+                };
                 timers.arm(now, wait, Deadline::Server(key, Letter::I).into());
                 true
             }
@@ -261,7 +281,9 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         timers: &mut Timers<K>,
         now: Instant,
     ) -> bool {
-        let Some(server) = self.servers.get_mut(key) else { return false };
+        let Some(server) = self.servers.get_mut(key) else {
+            return false;
+        };
         if !server.may_send(code) {
             return false;
         }
@@ -310,7 +332,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let number = random.next_u64();
         let key = self.clients.insert(Client {
             method,
-            state: if method == Method::Invite { ClientState::Calling } else { ClientState::Trying },
+            state: if method == Method::Invite {
+                ClientState::Calling
+            } else {
+                ClientState::Trying
+            },
             flow,
             owner,
             random: number,
@@ -330,10 +356,16 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         timers: &mut Timers<K>,
         now: Instant,
     ) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
         client.request = self.buffers.copy(outbox.get(&bytes));
         outbox.send(client.flow, bytes, Some(ticket(key)));
-        let (resend, give_up) = if client.is_invite() { (Letter::A, Letter::B) } else { (Letter::E, Letter::F) };
+        let (resend, give_up) = if client.is_invite() {
+            (Letter::A, Letter::B)
+        } else {
+            (Letter::E, Letter::F)
+        };
         if !client.flow.transport.is_reliable() {
             timers.arm(now, self.t1, Deadline::Client(key, resend).into());
         }
@@ -364,8 +396,16 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
         let (flow, random) = (client.flow, client.random);
         let start = outbox.bytes.len();
-        let to = Message::new(&client.request, index).value(Header::To).unwrap_or_default();
-        write_cancel_or_ack(Message::new(&client.request, index), "CANCEL", to, reason, &mut outbox.bytes);
+        let to = Message::new(&client.request, index)
+            .value(Header::To)
+            .unwrap_or_default();
+        write_cancel_or_ack(
+            Message::new(&client.request, index),
+            "CANCEL",
+            to,
+            reason,
+            &mut outbox.bytes,
+        );
         let cancel = self.clients.insert(Client {
             method: Method::Cancel,
             state: ClientState::Trying,
@@ -396,14 +436,20 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let code = message.status().unwrap_or_default();
         let via = message.top_via()?;
         let method = message.cseq()?.method;
-        let Some((invite, random)) = via.branch.and_then(Branch::read) else { return Ok(None) };
-        let Some(client) = self.clients.get(invite).filter(|client| client.random == random) else { return Ok(None) };
+        let Some((invite, random)) = via.branch.and_then(Branch::read) else {
+            return Ok(None);
+        };
+        let Some(client) = self.clients.get(invite).filter(|client| client.random == random) else {
+            return Ok(None);
+        };
         let key = match (method, client.cancel) {
             // A CANCEL shares its INVITE's branch.
             (Method::Cancel, Some(cancel)) => cancel,
             _ => invite,
         };
-        let Some(client) = self.clients.get_mut(key) else { return Ok(None) };
+        let Some(client) = self.clients.get_mut(key) else {
+            return Ok(None);
+        };
         if client.method != method {
             return Ok(None);
         }
@@ -479,8 +525,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 None
             }
             (Letter::E, ClientState::Trying | ClientState::Proceeding) => {
-                client.interval =
-                    if client.state == ClientState::Proceeding { self.t2 } else { (client.interval * 2).min(self.t2) };
+                client.interval = if client.state == ClientState::Proceeding {
+                    self.t2
+                } else {
+                    (client.interval * 2).min(self.t2)
+                };
                 outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
                 timers.arm(now, client.interval, deadline_of(key, letter));
                 None
@@ -574,7 +623,14 @@ fn write_cancel_or_ack(invite: Message<'_>, method: &str, to: &[u8], reason: Opt
         .copied("From", invite.value(Header::From).unwrap_or_default())
         .copied("To", to)
         .header("Call-ID", &[invite.call_id().unwrap_or_default()])
-        .header("CSeq", &[crate::message::edit::decimal(number).as_bytes(), b" ", method.as_bytes()]);
+        .header(
+            "CSeq",
+            &[
+                crate::message::edit::decimal(number).as_bytes(),
+                b" ",
+                method.as_bytes(),
+            ],
+        );
     if let Some(reason) = reason {
         writer.copied("Reason", reason);
     }

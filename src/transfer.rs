@@ -196,7 +196,12 @@ pub enum Step {
     /// Send the REFER again with a fresh CSeq.
     Resend,
     /// Post an event. `late`: after the verdict.
-    Event { status: Status, cseq: u32, subscription_state: Option<String>, late: bool },
+    Event {
+        status: Status,
+        cseq: u32,
+        subscription_state: Option<String>,
+        late: bool,
+    },
     /// Post the action.
     Action,
     /// BYE both legs.
@@ -445,7 +450,9 @@ impl Transfer {
                 steps.push(Step::Event {
                     status: status.clone(),
                     cseq: notify.cseq,
-                    subscription_state: notify.subscription.map(|(value, ..)| String::from_utf8_lossy(value).into_owned()),
+                    subscription_state: notify
+                        .subscription
+                        .map(|(value, ..)| String::from_utf8_lossy(value).into_owned()),
                     late,
                 });
                 if late {
@@ -474,10 +481,17 @@ impl Transfer {
         }
         if let Some((_, terminated, reason, expires)) = notify.subscription {
             if terminated {
-                self.subscription_reason = Some(reason.map(|r| String::from_utf8_lossy(r).into_owned()).unwrap_or_default());
+                self.subscription_reason = Some(
+                    reason
+                        .map(|r| String::from_utf8_lossy(r).into_owned())
+                        .unwrap_or_default(),
+                );
                 steps.push(Step::Arm(TransferTimer::Grace, TERMINATED_GRACE));
             } else if let Some(seconds) = expires {
-                steps.push(Step::Arm(TransferTimer::Subscription, Duration::from_secs(seconds.into())));
+                steps.push(Step::Arm(
+                    TransferTimer::Subscription,
+                    Duration::from_secs(seconds.into()),
+                ));
             }
         }
         Ok(steps)
@@ -606,13 +620,21 @@ impl Transfer {
             ByeMeansSuccess::Always => true,
             ByeMeansSuccess::Never => false,
         };
-        let cause = if rang { Cause::ByeWhileRinging } else { Cause::ByeAfterAccept };
+        let cause = if rang {
+            Cause::ByeWhileRinging
+        } else {
+            Cause::ByeAfterAccept
+        };
         self.conclude(if success { Outcome::Success } else { Outcome::Unknown }, cause, now)
     }
 
     fn conclude_by_status(&mut self, now: Instant) -> Steps {
         let code = self.final_status.as_ref().map(|status| status.code).unwrap_or_default();
-        let outcome = if self.is_success(code) { Outcome::Success } else { Outcome::Failed };
+        let outcome = if self.is_success(code) {
+            Outcome::Success
+        } else {
+            Outcome::Failed
+        };
         self.conclude(outcome, Cause::NotifyFinal, now)
     }
 
@@ -632,7 +654,10 @@ impl Transfer {
             self.state = State::Lingering;
             steps.push(Step::Arm(TransferTimer::Linger, self.rules.bye_delay));
         }
-        if cause == Cause::Timeout && self.rules.on_refer_timeout == crate::config::OnReferTimeout::Bye && !self.call_gone {
+        if cause == Cause::Timeout
+            && self.rules.on_refer_timeout == crate::config::OnReferTimeout::Bye
+            && !self.call_gone
+        {
             self.call_gone = true;
             steps.push(Step::EndCall);
         }
@@ -656,10 +681,18 @@ pub struct Overtaken;
 
 impl Status {
     fn new(code: u16, reason: &[u8]) -> Status {
-        Status { code, reason: String::from_utf8_lossy(reason).into_owned(), is_local: false }
+        Status {
+            code,
+            reason: String::from_utf8_lossy(reason).into_owned(),
+            is_local: false,
+        }
     }
 
     fn local(code: u16, reason: &str) -> Status {
-        Status { code, reason: reason.into(), is_local: true }
+        Status {
+            code,
+            reason: reason.into(),
+            is_local: true,
+        }
     }
 }

@@ -31,8 +31,19 @@ const VERSION: u8 = 1;
 const PURPOSE: u8 = b'r';
 
 impl Traversal {
-    pub fn new(call: CallKey, caller_trunk: TrunkId, callee_trunk: TrunkId, caller_tag: &[u8], secret: &Secret) -> Traversal {
-        Traversal { call, caller_trunk, callee_trunk, caller: digest(caller_tag, secret) }
+    pub fn new(
+        call: CallKey,
+        caller_trunk: TrunkId,
+        callee_trunk: TrunkId,
+        caller_tag: &[u8],
+        secret: &Secret,
+    ) -> Traversal {
+        Traversal {
+            call,
+            caller_trunk,
+            callee_trunk,
+            caller: digest(caller_tag, secret),
+        }
     }
 
     /// The token, bound to the Call-ID.
@@ -91,7 +102,13 @@ mod tests {
     #[test]
     fn a_token_reads_back_for_its_call_id_only() {
         let secret = Secret([9; 16]);
-        let traversal = Traversal::new(KeyData::from_ffi(0x1_0000_0007).into(), TrunkId(1), TrunkId(2), b"tag-a", &secret);
+        let traversal = Traversal::new(
+            KeyData::from_ffi(0x1_0000_0007).into(),
+            TrunkId(1),
+            TrunkId(2),
+            b"tag-a",
+            &secret,
+        );
         let token = traversal.token(b"a@b", &secret);
         assert_eq!(Traversal::read(&token, b"a@b", &secret), Some(traversal));
         assert_eq!(Traversal::read(&token, b"A@b", &secret), None);

@@ -453,7 +453,10 @@ impl<'o> RequestWriter<'o> {
     pub fn copied(&mut self, name: &str, value: &[u8]) -> &mut Self {
         let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut rest = value;
-        while let Some(end) = rest.windows(3).position(|at| at[..2] == *b"\r\n" && matches!(at[2], b' ' | b'\t')) {
+        while let Some(end) = rest
+            .windows(3)
+            .position(|at| at[..2] == *b"\r\n" && matches!(at[2], b' ' | b'\t'))
+        {
             parts.extend([&rest[..end], &b" "[..]]);
             rest = &rest[end + 3..];
             let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();

@@ -55,8 +55,15 @@ impl Shard {
             },
             Command::Transfers { limit } => {
                 let running = self.transfers.keys().filter(|key| !self.transfers[*key].is_over());
-                let keys: Vec<_> = running.chain(self.remembered.iter().rev().copied()).take(limit).collect();
-                Reply::Transfers(keys.into_iter().map(|key| self.transfers[key].view(|at| self.wall(at))).collect())
+                let keys: Vec<_> = running
+                    .chain(self.remembered.iter().rev().copied())
+                    .take(limit)
+                    .collect();
+                Reply::Transfers(
+                    keys.into_iter()
+                        .map(|key| self.transfers[key].view(|at| self.wall(at)))
+                        .collect(),
+                )
             }
         };
         self.effects.push_back(Output::Reply { ticket, reply });
@@ -67,8 +74,13 @@ impl Shard {
         match selector {
             CallSelector::Id(id) => self.by_number.get(&id.number).copied().ok_or_else(not_found),
             CallSelector::SipCallId(call_id) => {
-                let keys = self.by_call_id.get(&self.call_id_digest(call_id)).ok_or_else(not_found)?;
-                let mut found = keys.iter().filter(|key| self.calls[**key].call_id() == call_id.as_slice());
+                let keys = self
+                    .by_call_id
+                    .get(&self.call_id_digest(call_id))
+                    .ok_or_else(not_found)?;
+                let mut found = keys
+                    .iter()
+                    .filter(|key| self.calls[**key].call_id() == call_id.as_slice());
                 let key = found.next().ok_or_else(not_found)?;
                 if found.next().is_some() {
                     let ids: Vec<_> = keys.iter().map(|key| self.calls[*key].id.to_string()).collect();
@@ -82,7 +94,13 @@ impl Shard {
 
     // ---- verbs ----
 
-    fn on_verbs(&mut self, selector: &CallSelector, verbs: Vec<Verb>, dry_run: bool, now: Instant) -> Result<Reply, Refusal> {
+    fn on_verbs(
+        &mut self,
+        selector: &CallSelector,
+        verbs: Vec<Verb>,
+        dry_run: bool,
+        now: Instant,
+    ) -> Result<Reply, Refusal> {
         let key = self.find_call(selector)?;
         let call = &self.calls[key];
         match call.state {
@@ -98,7 +116,13 @@ impl Shard {
         let mut first = None;
         for (i, verb) in verbs.iter().enumerate() {
             if let Verb::SipRefer(refer) = verb {
-                let at = |field: &str| if single { field.to_owned() } else { format!("[{i}].{field}") };
+                let at = |field: &str| {
+                    if single {
+                        field.to_owned()
+                    } else {
+                        format!("[{i}].{field}")
+                    }
+                };
                 let prepared = self.prepare(call, refer, first.is_some()).map_err(|mut refusal| {
                     refusal.field = refusal.field.map(|field| at(&field));
                     refusal
@@ -109,14 +133,21 @@ impl Shard {
         let call_id = call.id;
         if dry_run {
             let Some((refer, prepared)) = first else {
-                return Err(refusal(422, "invalid", Some("verb"), "A dry run shows a sip:refer; there is none."));
+                return Err(refusal(
+                    422,
+                    "invalid",
+                    Some("verb"),
+                    "A dry run shows a sip:refer; there is none.",
+                ));
             };
             let lines = refer_lines(&prepared.refer_to, &prepared.referred_by, &refer.headers);
             let message = self.preview_refer(key, prepared.party, &lines);
             let Some(message) = message else {
                 return Err(refusal(422, "invalid", Some("referTo"), "The REFER cannot be built."));
             };
-            return Ok(Reply::WouldSend { message: String::from_utf8_lossy(&message).into_owned() });
+            return Ok(Reply::WouldSend {
+                message: String::from_utf8_lossy(&message).into_owned(),
+            });
         }
         let has_refer = first.is_some();
         let before = self.transfers_of(key);
@@ -126,12 +157,22 @@ impl Shard {
         if !pending {
             self.run_verbs(key, now);
         }
-        let transfer = if has_refer && self.transfers_of(key) > before { self.last_transfer_of(key) } else { None };
-        Ok(Reply::Accepted { transfer, call: call_id })
+        let transfer = if has_refer && self.transfers_of(key) > before {
+            self.last_transfer_of(key)
+        } else {
+            None
+        };
+        Ok(Reply::Accepted {
+            transfer,
+            call: call_id,
+        })
     }
 
     fn transfers_of(&self, key: CallKey) -> u32 {
-        self.calls.get(key).and_then(Call::extra).map_or(0, |extra| extra.transfers)
+        self.calls
+            .get(key)
+            .and_then(Call::extra)
+            .map_or(0, |extra| extra.transfers)
     }
 
     fn last_transfer_of(&self, key: CallKey) -> Option<TransferId> {
@@ -175,12 +216,19 @@ impl Shard {
     }
 
     fn start_transfer(&mut self, key: CallKey, verb: Box<SipRefer>, prepared: Prepared, now: Instant) {
-        let id = TransferId { shard: self.setup.shard, number: self.random.next_u64() };
+        let id = TransferId {
+            shard: self.setup.shard,
+            number: self.random.next_u64(),
+        };
         let call = &self.calls[key];
         let trunk = call.trunk(prepared.party);
         let rules = self.config().trunk(trunk).refer.clone();
         let facts = Box::new(self.facts_of(call));
-        let Prepared { party, refer_to, referred_by } = prepared;
+        let Prepared {
+            party,
+            refer_to,
+            referred_by,
+        } = prepared;
         let (transfer, steps) = Transfer::new(id, key, party, trunk, verb, refer_to, referred_by, facts, rules, now);
         self.begin_transfer(key, transfer, steps, now);
     }
@@ -192,10 +240,20 @@ impl Shard {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
             }
             if extra.relayed_refer.is_some() {
-                return Err(refusal(409, "busy", None, "A party of this call is transferring it itself."));
+                return Err(refusal(
+                    409,
+                    "busy",
+                    None,
+                    "A party of this call is transferring it itself.",
+                ));
             }
             if extra.transfers >= self.config().transfer.per_call_max {
-                return Err(refusal(409, "too_many_transfers", None, "This call has had as many transfers as are allowed."));
+                return Err(refusal(
+                    409,
+                    "too_many_transfers",
+                    None,
+                    "This call has had as many transfers as are allowed.",
+                ));
             }
         }
         let party = self.leg_of(call, refer.leg)?;
@@ -213,7 +271,9 @@ impl Shard {
             return Err(refusal(422, "destination_not_allowed", Some("referTo"), &detail));
         }
         let referred_by = match &refer.referred_by {
-            Some(value) => referred_by_value(value, refer.referred_by_display_name.as_deref(), rules, &host).map_err(invalid)?,
+            Some(value) => {
+                referred_by_value(value, refer.referred_by_display_name.as_deref(), rules, &host).map_err(invalid)?
+            }
             None => default_referred_by(call, party),
         };
         let base = self.hooks_of(trunk).base_url;
@@ -225,7 +285,11 @@ impl Shard {
             }
         }
         debug_assert!(resolve_target(DEFAULT_HOOK, base.as_deref()).is_ok() == base.is_some());
-        Ok(Prepared { party, refer_to, referred_by })
+        Ok(Prepared {
+            party,
+            refer_to,
+            referred_by,
+        })
     }
 
     /// Who gets the REFER: as the verb says, else the one party that is a carrier's.
@@ -253,14 +317,19 @@ impl Shard {
         HookSettings {
             base_url: trunk.hooks_base_url.clone().or_else(|| hooks.base_url.clone()),
             secret: trunk.hooks_secret.clone().or_else(|| hooks.secret.clone()),
-            jambonz_secret: trunk.hooks_jambonz_secret.clone().or_else(|| hooks.jambonz_secret.clone()),
+            jambonz_secret: trunk
+                .hooks_jambonz_secret
+                .clone()
+                .or_else(|| hooks.jambonz_secret.clone()),
         }
     }
 
     // ---- ending a call ----
 
     fn on_hangup(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) -> Reply {
-        let Some(call) = self.calls.get_mut(key) else { return Reply::Done };
+        let Some(call) = self.calls.get_mut(key) else {
+            return Reply::Done;
+        };
         match call.state {
             CallState::Trying | CallState::Ringing => {
                 let invite = call.invite;
@@ -273,7 +342,10 @@ impl Shard {
                 self.remove_call(key);
             }
             CallState::Answered => {
-                let transfers = call.extra().map(|extra| [extra.transfer, extra.last_transfer]).unwrap_or_default();
+                let transfers = call
+                    .extra()
+                    .map(|extra| [extra.transfer, extra.last_transfer])
+                    .unwrap_or_default();
                 self.end_both(key, headers, now);
                 for transfer in transfers.into_iter().flatten() {
                     self.with_transfer(transfer, now, |transfer| transfer.on_hangup(now));
@@ -297,7 +369,11 @@ impl Shard {
     fn list_calls(&self, after: Option<u64>, limit: usize) -> Reply {
         let from = after.map_or(0, |after| after + 1);
         let mut page = self.by_order.range(from..).take(limit.saturating_add(1));
-        let calls = page.by_ref().take(limit).map(|(_, key)| self.view(&self.calls[*key])).collect();
+        let calls = page
+            .by_ref()
+            .take(limit)
+            .map(|(_, key)| self.view(&self.calls[*key]))
+            .collect();
         let next = page.next().map(|(order, _)| order - 1);
         Reply::Calls { calls, next }
     }
@@ -310,7 +386,10 @@ impl Shard {
             CallState::Ending => "ending",
             CallState::Ended => "completed",
         };
-        let transfer = call.extra().and_then(|extra| self.transfers.get(extra.transfer?)).map(|transfer| transfer.id.to_string());
+        let transfer = call
+            .extra()
+            .and_then(|extra| self.transfers.get(extra.transfer?))
+            .map(|transfer| transfer.id.to_string());
         CallView {
             id: call.id.to_string(),
             call_id: text(call.call_id()),
@@ -322,7 +401,10 @@ impl Shard {
             created_at: self.wall(call.created),
             answered_at: call.answered.map(|at| self.wall(at)),
             transfer,
-            customer_data: call.extra().map(|extra| extra.customer_data.clone()).unwrap_or_default(),
+            customer_data: call
+                .extra()
+                .map(|extra| extra.customer_data.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -331,27 +413,43 @@ impl Shard {
         CallFacts {
             call: call.id.to_string(),
             call_id: text(call.call_id()),
-            direction: if caller.side == Some(Side::Platform) { "outbound" } else { "inbound" },
+            direction: if caller.side == Some(Side::Platform) {
+                "outbound"
+            } else {
+                "inbound"
+            },
             from: user_of(call.get(Party::Caller, Trait::Identity)),
             to: user_of(call.get(Party::Callee, Trait::Identity)),
             status: "in-progress",
             originating_ip: ip_of(call.flow(Party::Caller)),
             originating_trunk: caller.name.clone(),
-            customer_data: call.extra().map(|extra| extra.customer_data.clone()).unwrap_or_default(),
+            customer_data: call
+                .extra()
+                .map(|extra| extra.customer_data.clone())
+                .unwrap_or_default(),
             status_as_string: self.config().hooks.status_as_string,
         }
     }
 }
 
 fn refusal(status: u16, code: &'static str, field: Option<&str>, detail: &str) -> Refusal {
-    Refusal { status, code, field: field.map(str::to_owned), detail: detail.to_owned() }
+    Refusal {
+        status,
+        code,
+        field: field.map(str::to_owned),
+        detail: detail.to_owned(),
+    }
 }
 
 /// The party's own identity: what it asserted of itself, else its From or To without the tag (RFC 3892 §2.1).
 fn default_referred_by(call: &Call, party: Party) -> String {
     let asserted = call.get(party, Trait::Asserted);
     // A list may hold a sip: and a tel: URI; the first is the one.
-    let value = if asserted.is_empty() { call.get(party, Trait::Identity) } else { asserted };
+    let value = if asserted.is_empty() {
+        call.get(party, Trait::Identity)
+    } else {
+        asserted
+    };
     format!("<{}>", uri_of(value))
 }
 
@@ -361,7 +459,9 @@ fn uri_of(value: &[u8]) -> String {
 
 /// The user part, which for a call is its number; the whole URI where there is none.
 fn user_of(value: &[u8]) -> String {
-    let Ok(value) = NameAddr::parse(value) else { return String::new() };
+    let Ok(value) = NameAddr::parse(value) else {
+        return String::new();
+    };
     match Uri::parse(value.uri).ok().and_then(|uri| uri.user) {
         Some(user) => text(user),
         None => text(value.uri),

@@ -54,9 +54,10 @@ impl<W> Names<W> {
 
     pub fn get(&self, name: &str, now: Instant) -> Lookedup {
         match self.known.get(name) {
-            Some(known) if known.until > now => {
-                known.addresses.first().map_or(Lookedup::Nowhere, |address| Lookedup::Address(*address))
-            }
+            Some(known) if known.until > now => known
+                .addresses
+                .first()
+                .map_or(Lookedup::Nowhere, |address| Lookedup::Address(*address)),
             _ => Lookedup::Unknown,
         }
     }
@@ -77,20 +78,34 @@ impl<W> Names<W> {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         self.by_name.insert(name.into(), ticket);
-        self.open.insert(ticket, Lookup { name: name.into(), waiting: vec![waiting] });
+        self.open.insert(
+            ticket,
+            Lookup {
+                name: name.into(),
+                waiting: vec![waiting],
+            },
+        );
         Ok(Some(ticket))
     }
 
     /// Takes an answer; gives back what waited for it. Empty addresses are remembered too.
     pub fn resolved(&mut self, ticket: u64, addresses: &[IpAddr], valid_for: Duration, now: Instant) -> Vec<W> {
-        let Some(lookup) = self.open.remove(&ticket) else { return Vec::new() };
+        let Some(lookup) = self.open.remove(&ticket) else {
+            return Vec::new();
+        };
         self.by_name.remove(&lookup.name);
         if self.known.len() >= REMEMBERED_MAX {
             self.known.clear();
         }
         // What waited must find the answer, however short it holds.
         let until = now + valid_for.max(Duration::from_millis(1));
-        self.known.insert(lookup.name, Known { addresses: addresses.into(), until });
+        self.known.insert(
+            lookup.name,
+            Known {
+                addresses: addresses.into(),
+                until,
+            },
+        );
         lookup.waiting
     }
 

@@ -42,7 +42,18 @@ impl Own<'_> {
         let method = self.method.token();
         let transport = self.flow.transport.via_token().as_bytes();
         let mut writer = RequestWriter::new(out, method, call.target(party));
-        writer.header("Via", &[b"SIP/2.0/", transport, b" ", self.sent_by, b";branch=", self.branch, b";rport"]);
+        writer.header(
+            "Via",
+            &[
+                b"SIP/2.0/",
+                transport,
+                b" ",
+                self.sent_by,
+                b";branch=",
+                self.branch,
+                b";rport",
+            ],
+        );
         writer.header("Max-Forwards", &[b"70"]);
         if !call.get(party, Trait::Routes).is_empty() {
             writer.copied("Route", call.get(party, Trait::Routes));
@@ -98,7 +109,9 @@ impl Shard {
         lines: &[(&str, &[u8])],
         now: Instant,
     ) -> Result<u32, Unsent> {
-        let Some(call) = self.calls.get(key) else { return Err(Unsent::Never) };
+        let Some(call) = self.calls.get(key) else {
+            return Err(Unsent::Never);
+        };
         let speaker = party.other();
         let routes = call.get(party, Trait::Routes);
         let hop = match crate::message::NameAddr::parse(routes) {
@@ -111,16 +124,28 @@ impl Shard {
             Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
             Err(NoFlow::Unreachable) => return Err(Unsent::Never),
         };
-        let Some(call) = self.calls.get_mut(key) else { return Err(Unsent::Never) };
-        let Some(number) = call.sequence_mut(speaker).insert() else { return Err(Unsent::Never) };
+        let Some(call) = self.calls.get_mut(key) else {
+            return Err(Unsent::Never);
+        };
+        let Some(number) = call.sequence_mut(speaker).insert() else {
+            return Err(Unsent::Never);
+        };
         let (client, branch) = self.transactions.open_client(method, flow, owner, &mut self.random);
         let sent_by = &self.sent_by[usize::from(flow.bind.0)];
-        let request = Own { method, number, flow, sent_by, branch: branch.as_bytes(), lines };
+        let request = Own {
+            method,
+            number,
+            flow,
+            sent_by,
+            branch: branch.as_bytes(),
+            lines,
+        };
         let start = self.outbox.bytes.len();
         match request.write(&self.calls[key], party, &mut self.outbox.bytes) {
             Ok(_) => {
                 let bytes = self.outbox.since(start);
-                self.transactions.start(client, bytes, &mut self.outbox, &mut self.timers, now);
+                self.transactions
+                    .start(client, bytes, &mut self.outbox, &mut self.timers, now);
                 Ok(number)
             }
             Err(_) => {
@@ -137,14 +162,23 @@ impl Shard {
         let number = call.sequence(party.other()).clone().insert()?;
         let flow = call.flow(party);
         let sent_by = &self.sent_by[usize::from(flow.bind.0)];
-        let request = Own { method: Method::Refer, number, flow, sent_by, branch: b"z9hG4bK", lines };
+        let request = Own {
+            method: Method::Refer,
+            number,
+            flow,
+            sent_by,
+            branch: b"z9hG4bK",
+            lines,
+        };
         let mut out = Vec::new();
         request.write(call, party, &mut out).ok()?;
         Some(out)
     }
 
     pub(super) fn send_refer(&mut self, key: TransferKey, now: Instant) {
-        let Some(transfer) = self.transfers.get(key) else { return };
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
         if transfer.is_over() {
             return;
         }
@@ -191,8 +225,10 @@ impl Shard {
     pub(super) fn send_bye(&mut self, key: CallKey, party: Party, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let headers = call.extra_mut().bye_headers.clone();
-        let lines: SmallVec<[(&str, &[u8]); 4]> =
-            headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let lines: SmallVec<[(&str, &[u8]); 4]> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         match self.send_own(key, party, Method::Bye, ClientOwner::Bye(key, party), &lines, now) {
             Ok(_) => {}
             Err(Unsent::Wait(name)) => {
@@ -235,7 +271,10 @@ impl Shard {
         if call.state == CallState::Ended {
             return;
         }
-        if call.extra().is_some_and(|extra| extra.transfer.is_some() || extra.last_transfer.is_some()) {
+        if call
+            .extra()
+            .is_some_and(|extra| extra.transfer.is_some() || extra.last_transfer.is_some())
+        {
             call.state = CallState::Ended;
             self.arm(now, tombstone, TimerKey::Forget(key));
         } else {
@@ -268,7 +307,11 @@ impl Shard {
     }
 
     fn mark_completed(&mut self, key: CallKey) {
-        let transfers = self.calls.get(key).and_then(|call| call.extra()).map(|extra| [extra.transfer, extra.last_transfer]);
+        let transfers = self
+            .calls
+            .get(key)
+            .and_then(|call| call.extra())
+            .map(|extra| [extra.transfer, extra.last_transfer]);
         for key in transfers.into_iter().flatten().flatten() {
             if let Some(transfer) = self.transfers.get_mut(key) {
                 transfer.facts.status = "completed";
@@ -279,7 +322,9 @@ impl Shard {
     // ---- requests that waited for our REFER ----
 
     pub(super) fn release_held(&mut self, key: CallKey, now: Instant) {
-        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else { return };
+        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
+            return;
+        };
         extra.hold = None;
         let held = std::mem::take(&mut extra.held);
         for held in held {
@@ -290,7 +335,13 @@ impl Shard {
     // ---- transfers ----
 
     /// Begins an execution that was found valid, and sends its REFER.
-    pub(super) fn begin_transfer(&mut self, key: CallKey, transfer: Transfer, steps: Steps, now: Instant) -> TransferKey {
+    pub(super) fn begin_transfer(
+        &mut self,
+        key: CallKey,
+        transfer: Transfer,
+        steps: Steps,
+        now: Instant,
+    ) -> TransferKey {
         let number = transfer.id.number;
         let transfer = self.transfers.insert(transfer);
         self.transfer_by_number.insert(number, transfer);
@@ -323,9 +374,18 @@ impl Shard {
                     }
                 }
                 Step::Resend => self.send_refer(key, now),
-                Step::Event { status, cseq, subscription_state, late } => {
-                    let Some(transfer) = self.transfers.get(key) else { continue };
-                    let Some(target) = &transfer.verb.event_hook else { continue };
+                Step::Event {
+                    status,
+                    cseq,
+                    subscription_state,
+                    late,
+                } => {
+                    let Some(transfer) = self.transfers.get(key) else {
+                        continue;
+                    };
+                    let Some(target) = &transfer.verb.event_hook else {
+                        continue;
+                    };
                     let body = transfer.event_body(&status, subscription_state.as_deref(), late);
                     let id = format!("{}-event-{cseq}", transfer.id);
                     let (url, auth) = (target.url.clone(), target.basic_auth.clone());
@@ -334,7 +394,9 @@ impl Shard {
                 }
                 Step::Action => self.conclude(key, now),
                 Step::EndCall => {
-                    let Some(call) = self.transfers.get(key).map(|transfer| transfer.call) else { continue };
+                    let Some(call) = self.transfers.get(key).map(|transfer| transfer.call) else {
+                        continue;
+                    };
                     self.end_both(call, &[], now);
                 }
                 // The verdict says no_dialog; the call itself ends when a request of its parties is refused too.
@@ -345,7 +407,9 @@ impl Shard {
 
     /// The one action of an execution; the transfer becomes one that ended.
     fn conclude(&mut self, key: TransferKey, now: Instant) {
-        let Some(transfer) = self.transfers.get(key) else { return };
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
         match transfer.verdict().map(|verdict| verdict.result) {
             Some(Outcome::Success) => self.counters.transfers_success_total += 1,
             Some(Outcome::Failed) => self.counters.transfers_failed_total += 1,
@@ -387,11 +451,15 @@ impl Shard {
         webhook_id: String,
         body: String,
     ) {
-        let Some(transfer) = self.transfers.get(key) else { return };
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
         let id = transfer.id;
         let hooks = self.hooks_of(transfer.trunk);
         // Relative targets without a base were refused with the verb; the default word then just has nowhere to go.
-        let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else { return };
+        let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else {
+            return;
+        };
         let hook = Hook {
             transfer: id,
             kind,
@@ -418,7 +486,9 @@ impl Shard {
     }
 
     pub(super) fn on_refer_answered(&mut self, key: TransferKey, message: Message<'_>, code: u16, now: Instant) {
-        let Some(transfer) = self.transfers.get(key) else { return };
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
         let (call_key, party) = (transfer.call, transfer.party);
         self.release_held(call_key, now);
         if code < 200 {
@@ -428,27 +498,53 @@ impl Shard {
         let mut overtaken = false;
         if let Some(call) = self.calls.get_mut(call_key) {
             let sequence = call.sequence(party.other());
-            overtaken = sequence.highest().and_then(|highest| sequence.outward(highest)).is_some_and(|last| last > number);
+            overtaken = sequence
+                .highest()
+                .and_then(|highest| sequence.outward(highest))
+                .is_some_and(|last| last > number);
             if code < 300 {
                 learn_swallowed(call, party, message);
             }
         }
         // RFC 3261 §14.1: the side that made the Call-ID waits longer. We speak for the caller when the callee gets the REFER.
-        let (least, span) = if party == Party::Callee { (2_100, 1_900) } else { (0, 2_000) };
+        let (least, span) = if party == Party::Callee {
+            (2_100, 1_900)
+        } else {
+            (0, 2_000)
+        };
         let glare_wait = Duration::from_millis(least + 10 * self.random.below(span / 10 + 1));
-        let refer_sub_false = message
-            .value(Header::ReferSub)
-            .is_some_and(|value| value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().eq_ignore_ascii_case(b"false"));
+        let refer_sub_false = message.value(Header::ReferSub).is_some_and(|value| {
+            value
+                .split(|byte| *byte == b';')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"false")
+        });
         let reason = match message.start_line() {
             crate::message::StartLine::Response { reason, .. } => reason,
             crate::message::StartLine::Request { .. } => b"",
         };
-        let answer = Answer { code, reason, refer_sub_false, retry_after: message.retry_after(), overtaken, glare_wait };
+        let answer = Answer {
+            code,
+            reason,
+            refer_sub_false,
+            retry_after: message.retry_after(),
+            overtaken,
+            glare_wait,
+        };
         self.with_transfer(key, now, |transfer| transfer.on_response(answer, now));
     }
 
     /// A NOTIFY that may be about a REFER of ours. `true`: it was, and has its answer.
-    pub(super) fn on_notify(&mut self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party, now: Instant) -> bool {
+    pub(super) fn on_notify(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        key: CallKey,
+        party: Party,
+        now: Instant,
+    ) -> bool {
         let call = &self.calls[key];
         let event = message.event().ok().flatten();
         let sipfrag = message
@@ -463,23 +559,31 @@ impl Shard {
             return match is_live(call.state) {
                 true => false,
                 false => {
-                    self.refuse(message, arrival, Refused::new(489, "Bad Event"), &[("Allow-Events", b"refer")], now);
+                    self.refuse(
+                        message,
+                        arrival,
+                        Refused::new(489, "Bad Event"),
+                        &[("Allow-Events", b"refer")],
+                        now,
+                    );
                     true
                 }
             };
         }
         let extra = call.extra();
-        let candidates = extra.map(|extra| [extra.transfer, extra.last_transfer]).unwrap_or_default();
+        let candidates = extra
+            .map(|extra| [extra.transfer, extra.last_transfer])
+            .unwrap_or_default();
         let is_candidate = |key: &TransferKey| self.transfers.get(*key).is_some_and(|transfer| transfer.party == party);
         let id = event.as_ref().and_then(|event| event.id_number());
         let relayed = extra.and_then(|extra| extra.relayed_refer) == Some(party.other());
         let transfer = match id {
             Some(id) => match call.sequence(party.other()).inward(id) {
-                Origin::Inserted => candidates
-                    .into_iter()
-                    .flatten()
-                    .filter(is_candidate)
-                    .find(|key| self.transfers.get(*key).is_some_and(|transfer| transfer.has_event_id(id))),
+                Origin::Inserted => candidates.into_iter().flatten().filter(is_candidate).find(|key| {
+                    self.transfers
+                        .get(*key)
+                        .is_some_and(|transfer| transfer.has_event_id(id))
+                }),
                 Origin::Party(_) => None,
             },
             None if relayed && candidates[0].is_none() => None,
@@ -489,7 +593,13 @@ impl Shard {
             let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
             if inserted || !relayed {
                 // RFC 6665 §4.1.3: of no subscription we know.
-                self.refuse(message, arrival, Refused::new(481, "Subscription Does Not Exist"), &[], now);
+                self.refuse(
+                    message,
+                    arrival,
+                    Refused::new(481, "Subscription Does Not Exist"),
+                    &[],
+                    now,
+                );
                 return true;
             }
             return false;
@@ -503,9 +613,13 @@ impl Shard {
         let notification = Notification {
             cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
             status: frag.map(|frag| (frag.code, frag.reason)),
-            subscription: subscription.as_ref().map(|state| (state.value, state.terminated, state.reason, state.expires)),
+            subscription: subscription
+                .as_ref()
+                .map(|state| (state.value, state.terminated, state.reason, state.expires)),
         };
-        let Some(execution) = self.transfers.get_mut(transfer) else { return false };
+        let Some(execution) = self.transfers.get_mut(transfer) else {
+            return false;
+        };
         match execution.on_notify(notification, now) {
             Ok(steps) => {
                 self.carry_out(transfer, steps, now);
@@ -534,14 +648,24 @@ impl Shard {
             content_type: None,
             body: b"",
         };
-        write_response(message, ViaStamp::of(&arrival.via, arrival.flow.peer), &response, &mut self.outbox.bytes);
+        write_response(
+            message,
+            ViaStamp::of(&arrival.via, arrival.flow.peer),
+            &response,
+            &mut self.outbox.bytes,
+        );
         let bytes = self.outbox.since(start);
         if self.setup.records {
             let bytes = self.outbox.get(&bytes).to_vec();
             self.outbox.bytes.truncate(start);
-            self.record(Unrecorded::Response { server, code: 200, bytes });
+            self.record(Unrecorded::Response {
+                server,
+                code: 200,
+                bytes,
+            });
         } else {
-            self.transactions.respond(server, 200, bytes, &mut self.outbox, &mut self.timers, now);
+            self.transactions
+                .respond(server, 200, bytes, &mut self.outbox, &mut self.timers, now);
         }
     }
 
@@ -549,7 +673,9 @@ impl Shard {
     pub(super) fn record(&mut self, waiting: Unrecorded) {
         self.next_record += 1;
         self.unrecorded.insert(self.next_record, waiting);
-        self.effects.push_back(Output::Record { ticket: self.next_record });
+        self.effects.push_back(Output::Record {
+            ticket: self.next_record,
+        });
     }
 
     pub(super) fn on_recorded(&mut self, ticket: u64, now: Instant) {
@@ -558,7 +684,8 @@ impl Shard {
                 let start = self.outbox.bytes.len();
                 self.outbox.bytes.extend_from_slice(&bytes);
                 let bytes = self.outbox.since(start);
-                self.transactions.respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
+                self.transactions
+                    .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
             }
             Some(Unrecorded::Reply { ticket, reply }) => self.effects.push_back(Output::Reply { ticket, reply }),
             None => {}
@@ -572,7 +699,8 @@ const SIPFRAG: &[u8] = b"message/sipfrag";
 pub(super) const DEFAULT_HOOK: &str = "refer";
 
 fn lists_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+    list.split(|byte| *byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.

@@ -15,7 +15,6 @@ use crate::transport::{Flow, Transport};
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// A request on its way through, with what was found out so far.
 #[derive(Clone, Debug)]
@@ -61,7 +60,9 @@ impl Shard {
             return;
         }
         let Ok(via) = message.top_via() else { return };
-        let Ok(identity) = self.transactions.identity(message, &via, method) else { return };
+        let Ok(identity) = self.transactions.identity(message, &via, method) else {
+            return;
+        };
         if let Some(server) = self.transactions.find_server(identity) {
             if method != Method::Ack {
                 self.counters.repeats_total += 1;
@@ -71,7 +72,14 @@ impl Shard {
                 return;
             }
         }
-        let arrival = Arrival { flow, method, via, identity, own, server: None };
+        let arrival = Arrival {
+            flow,
+            method,
+            via,
+            identity,
+            own,
+            server: None,
+        };
         match method {
             Method::Cancel => self.on_cancel(message, &arrival, now),
             Method::Ack if self.is_stateless_ack(message, &arrival.via) => {}
@@ -88,10 +96,25 @@ impl Shard {
             // Cancelled meanwhile.
             return;
         }
-        let (Some(method), Ok(via)) = (message.method(), message.top_via()) else { return };
-        let Ok(identity) = self.transactions.identity(message, &via, method) else { return };
+        let (Some(method), Ok(via)) = (message.method(), message.top_via()) else {
+            return;
+        };
+        let Ok(identity) = self.transactions.identity(message, &via, method) else {
+            return;
+        };
         let own = self.own_routes(message);
-        self.go_on(message, Arrival { flow, method, via, identity, own, server }, now);
+        self.go_on(
+            message,
+            Arrival {
+                flow,
+                method,
+                via,
+                identity,
+                own,
+                server,
+            },
+            now,
+        );
     }
 
     fn go_on(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
@@ -108,7 +131,9 @@ impl Shard {
         let Some(from) = self.trunk_of(arrival.flow) else {
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         };
-        let Ok(uri) = Uri::parse(message.request_uri()) else { return };
+        let Ok(uri) = Uri::parse(message.request_uri()) else {
+            return;
+        };
         let is_to_us = matches!(uri.scheme, crate::message::uri::Scheme::Sip) && self.names_us(&uri);
         match arrival.method {
             // An ACK without a To tag acknowledges nothing we know; an ACK is never answered.
@@ -121,7 +146,13 @@ impl Shard {
             Method::Refer => return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now),
             // Requests that live in dialogs only.
             Method::Bye | Method::Prack | Method::Update | Method::Info => {
-                return self.refuse(message, &arrival, Refused::new(481, "Call/Transaction Does Not Exist"), &[], now);
+                return self.refuse(
+                    message,
+                    &arrival,
+                    Refused::new(481, "Call/Transaction Does Not Exist"),
+                    &[],
+                    now,
+                );
             }
             _ => {}
         }
@@ -142,7 +173,13 @@ impl Shard {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
         };
         let Some(address) = self.config().trunk(to).addresses.first().cloned() else {
-            return self.refuse(message, &arrival, Refused::new(480, "Temporarily Unavailable"), &[], now);
+            return self.refuse(
+                message,
+                &arrival,
+                Refused::new(480, "Temporarily Unavailable"),
+                &[],
+                now,
+            );
         };
         let target = match self.flow_to_address(to, &address, arrival.flow.transport, now) {
             Ok(target) => target,
@@ -150,7 +187,8 @@ impl Shard {
         };
         let server = self.open_server(message, &arrival, now);
         let request_uri = is_to_us.then(|| retarget(&uri, target, &address.host));
-        let call = (arrival.method == Method::Invite).then(|| self.open_call(message, &arrival, server, target, [from, to], now));
+        let call = (arrival.method == Method::Invite)
+            .then(|| self.open_call(message, &arrival, server, target, [from, to], now));
         let mut record_routes = SmallVec::<[Vec<u8>; 2]>::new();
         if proxy::opens_dialog(arrival.method) {
             let key = call.unwrap_or_default();
@@ -159,7 +197,11 @@ impl Shard {
             record_routes = self.record_routes(&traversal, message.call_id().unwrap_or_default(), arrival.flow, target);
         }
         let values: SmallVec<[&[u8]; 2]> = record_routes.iter().map(Vec::as_slice).collect();
-        let changes = Changes { request_uri: request_uri.as_deref(), record_routes: &values, ..Changes::default() };
+        let changes = Changes {
+            request_uri: request_uri.as_deref(),
+            record_routes: &values,
+            ..Changes::default()
+        };
         let context = Context {
             server,
             client: None,
@@ -194,7 +236,10 @@ impl Shard {
         trunks: [TrunkId; 2],
         now: Instant,
     ) -> CallKey {
-        let id = CallId { shard: self.setup.shard, number: self.random.next_u64() };
+        let id = CallId {
+            shard: self.setup.shard,
+            number: self.random.next_u64(),
+        };
         let mut call = Call::new(id, message, arrival.flow, target, trunks, now);
         if let Ok(cseq) = message.cseq() {
             call.sequence_mut(Party::Caller).observe(cseq.number);
@@ -211,10 +256,20 @@ impl Shard {
     }
 
     /// Our Record-Route values, the far side's first: one where both sides use the same socket, else two (RFC 5658).
-    fn record_routes(&self, traversal: &Traversal, call_id: &[u8], arrived: Flow, leaves: Flow) -> SmallVec<[Vec<u8>; 2]> {
+    fn record_routes(
+        &self,
+        traversal: &Traversal,
+        call_id: &[u8],
+        arrived: Flow,
+        leaves: Flow,
+    ) -> SmallVec<[Vec<u8>; 2]> {
         let token = traversal.token(call_id, &self.setup.secret);
         let mut values = SmallVec::new();
-        let binds = if arrived.bind == leaves.bind { &[leaves][..] } else { &[leaves, arrived] };
+        let binds = if arrived.bind == leaves.bind {
+            &[leaves][..]
+        } else {
+            &[leaves, arrived]
+        };
         for flow in binds {
             let mut value = Vec::with_capacity(96);
             proxy::record_route(self.sent_by(flow.bind), flow.transport, &token, &mut value);
@@ -228,7 +283,13 @@ impl Shard {
     fn on_in_dialog(&mut self, message: Message<'_>, arrival: Arrival<'_>, to_tag: &[u8], now: Instant) {
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
             self.counters.unmatched_total += 1;
-            return self.refuse(message, &arrival, Refused::new(481, "Call/Transaction Does Not Exist"), &[], now);
+            return self.refuse(
+                message,
+                &arrival,
+                Refused::new(481, "Call/Transaction Does Not Exist"),
+                &[],
+                now,
+            );
         };
         let (speaker, listener) = match dialog {
             Dialog::Call(key, party) => {
@@ -240,9 +301,16 @@ impl Shard {
         };
         let trunks = self.config().trunks.len();
         if usize::from(speaker.0) >= trunks || usize::from(listener.0) >= trunks {
-            return self.refuse(message, &arrival, Refused::new(481, "Call/Transaction Does Not Exist"), &[], now);
+            return self.refuse(
+                message,
+                &arrival,
+                Refused::new(481, "Call/Transaction Does Not Exist"),
+                &[],
+                now,
+            );
         }
-        let any_source = self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
+        let any_source =
+            self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
         if !any_source && !self.may_speak_as(arrival.flow, speaker) {
             self.counters.refused_source_total += 1;
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
@@ -274,10 +342,15 @@ impl Shard {
         let from_tag = message.from().ok()?.tag.unwrap_or_default();
         let call_id = message.call_id().ok()?;
         if let Some(traversal) = arrival.own.traversal {
-            let party = if traversal.is_from_caller(from_tag, &self.setup.secret) { Party::Caller } else { Party::Callee };
-            let is_of_call = self.calls.get(traversal.call).is_some_and(|call| {
-                call.call_id() == call_id && call.sender(from_tag, to_tag) == Some(party)
-            });
+            let party = if traversal.is_from_caller(from_tag, &self.setup.secret) {
+                Party::Caller
+            } else {
+                Party::Callee
+            };
+            let is_of_call = self
+                .calls
+                .get(traversal.call)
+                .is_some_and(|call| call.call_id() == call_id && call.sender(from_tag, to_tag) == Some(party));
             return Some(match is_of_call {
                 true => Dialog::Call(traversal.call, party),
                 false => Dialog::Token(traversal, party),
@@ -292,7 +365,14 @@ impl Shard {
     }
 
     /// Requests that are answered here. `true`: this one is.
-    fn is_for_us(&mut self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party, now: Instant) -> bool {
+    fn is_for_us(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        key: CallKey,
+        party: Party,
+        now: Instant,
+    ) -> bool {
         let call = &self.calls[key];
         let state = call.state;
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
@@ -304,7 +384,13 @@ impl Shard {
                 true
             }
             _ if !is_live(state) => {
-                self.refuse(message, arrival, Refused::new(481, "Call/Transaction Does Not Exist"), &[], now);
+                self.refuse(
+                    message,
+                    arrival,
+                    Refused::new(481, "Call/Transaction Does Not Exist"),
+                    &[],
+                    now,
+                );
                 true
             }
             Method::Refer => {
@@ -324,13 +410,28 @@ impl Shard {
     }
 
     /// Lets a request of the party we speak for wait until ours has a response: they must not overtake each other.
-    fn hold_if_needed(&mut self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party, now: Instant) -> bool {
-        if matches!(arrival.method, Method::Ack | Method::Cancel | Method::Bye | Method::Prack) {
+    fn hold_if_needed(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        key: CallKey,
+        party: Party,
+        now: Instant,
+    ) -> bool {
+        if matches!(
+            arrival.method,
+            Method::Ack | Method::Cancel | Method::Bye | Method::Prack
+        ) {
             return false;
         }
         let held_max = self.config().limits.held_per_call_max;
-        let Some(extra) = self.calls[key].extra() else { return false };
-        if !extra.hold.is_some_and(|(speaker, until)| speaker == party && now < until) {
+        let Some(extra) = self.calls[key].extra() else {
+            return false;
+        };
+        if !extra
+            .hold
+            .is_some_and(|(speaker, until)| speaker == party && now < until)
+        {
             return false;
         }
         if extra.held.len() >= held_max {
@@ -338,15 +439,29 @@ impl Shard {
             return true;
         }
         let server = self.open_server(message, arrival, now);
-        let held = Held { flow: arrival.flow, message: MessageBuf::copy_of(message), server };
+        let held = Held {
+            flow: arrival.flow,
+            message: MessageBuf::copy_of(message),
+            server,
+        };
         self.calls[key].extra_mut().held.push_back(held);
         self.counters.held_total += 1;
         true
     }
 
-    fn relay_in_dialog(&mut self, message: Message<'_>, arrival: &Arrival<'_>, dialog: Dialog, listener: TrunkId, now: Instant) {
+    fn relay_in_dialog(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        dialog: Dialog,
+        listener: TrunkId,
+        now: Instant,
+    ) {
         let Ok(cseq) = message.cseq() else { return };
-        let mut changes = Changes { own_routes: arrival.own.count, ..Changes::default() };
+        let mut changes = Changes {
+            own_routes: arrival.own.count,
+            ..Changes::default()
+        };
         let mut request_uri: Option<Vec<u8>> = None;
         let mut routes: Vec<u8> = Vec::new();
         let mut last = None;
@@ -420,7 +535,9 @@ impl Shard {
 
     /// What names the next hop: the first Route that is left, else the Request-URI (RFC 3261 §16.6 step 6, 7).
     fn next_uri(&self, message: Message<'_>, arrival: &Arrival<'_>, changes: &Changes<'_>) -> Vec<u8> {
-        let put_in = crate::message::NameAddr::parse(changes.routes).ok().map(|route| route.uri.to_vec());
+        let put_in = crate::message::NameAddr::parse(changes.routes)
+            .ok()
+            .map(|route| route.uri.to_vec());
         let left = || {
             let mut values = message.name_addrs(Header::Route).skip(arrival.own.count);
             values.next().and_then(Result::ok).map(|route| route.uri.to_vec())
@@ -435,11 +552,19 @@ impl Shard {
         let invite = self.transactions.identity(message, &arrival.via, Method::Invite);
         let found = invite.ok().and_then(|identity| self.transactions.find_server(identity));
         let Some(invite) = found else {
-            return self.refuse(message, arrival, Refused::new(481, "Call/Transaction Does Not Exist"), &[], now);
+            return self.refuse(
+                message,
+                arrival,
+                Refused::new(481, "Call/Transaction Does Not Exist"),
+                &[],
+                now,
+            );
         };
         let server = self.open_server(message, arrival, now);
         self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
-        let Some(transaction) = self.transactions.server(invite).filter(|server| server.is_waiting()) else { return };
+        let Some(transaction) = self.transactions.server(invite).filter(|server| server.is_waiting()) else {
+            return;
+        };
         match transaction.owner {
             ServerOwner::Relay(context) => self.cancel_branch(context, message.value(Header::Reason), now),
             ServerOwner::Local => self.answer_stored(invite, Refused::new(487, "Request Terminated"), now),
@@ -448,7 +573,9 @@ impl Shard {
 
     /// CANCELs a branch now, or as soon as it has a provisional response (RFC 3261 §9.1).
     pub(super) fn cancel_branch(&mut self, key: ContextKey, reason: Option<&[u8]>, now: Instant) {
-        let Some(context) = self.contexts.get_mut(key) else { return };
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
         let Some(client) = context.client else { return };
         if context.cancelled == Some(Cancelled::Sent) {
             return;
@@ -463,7 +590,15 @@ impl Shard {
         }
         context.cancelled = Some(Cancelled::Sent);
         let owner = ClientOwner::Cancel;
-        self.transactions.cancel(client, owner, reason, &mut self.outbox, &mut self.timers, &mut self.scratch, now);
+        self.transactions.cancel(
+            client,
+            owner,
+            reason,
+            &mut self.outbox,
+            &mut self.timers,
+            &mut self.scratch,
+            now,
+        );
         let wait = 64 * self.config().timers.t1;
         self.arm(now, wait, TimerKey::CancelWait(key));
     }
@@ -493,14 +628,16 @@ impl Shard {
         context.timer_c = is_invite.then(|| now + timer_c);
         let key = self.contexts.insert(context);
         let (client, branch) =
-            self.transactions.open_client(arrival.method, target, ClientOwner::Relay(key), &mut self.random);
+            self.transactions
+                .open_client(arrival.method, target, ClientOwner::Relay(key), &mut self.random);
         self.contexts[key].client = Some(client);
         if let Some(server) = self.transactions.server_mut(server) {
             server.owner = ServerOwner::Relay(key);
         }
         let start = self.write_relayed(message, arrival, target, &branch, changes);
         let bytes = self.outbox.since(start);
-        self.transactions.start(client, bytes, &mut self.outbox, &mut self.timers, now);
+        self.transactions
+            .start(client, bytes, &mut self.outbox, &mut self.timers, now);
         if is_invite {
             self.arm(now, timer_c, TimerKey::TimerC(key));
         }
@@ -540,7 +677,8 @@ impl Shard {
         }
         let reply_to = reply_flow(arrival.flow, &arrival.via);
         let server =
-            self.transactions.open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local);
+            self.transactions
+                .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local);
         if arrival.method == Method::Invite {
             self.respond(server, message, arrival, Refused::new(100, "Trying"), &[], now);
         }
@@ -555,9 +693,16 @@ impl Shard {
             return self.refuse(message, arrival, Refused::new(500, "Next Hop Unreachable"), &[], now);
         };
         let server = (arrival.method != Method::Ack).then(|| self.open_server(message, arrival, now));
-        let waiting = Waiting::Request { flow: arrival.flow, message: MessageBuf::copy_of(message), server };
+        let waiting = Waiting::Request {
+            flow: arrival.flow,
+            message: MessageBuf::copy_of(message),
+            server,
+        };
         if let Err(Waiting::Request { .. }) = self.wait_for(&name, waiting) {
-            let arrival = Arrival { server, ..arrival.clone() };
+            let arrival = Arrival {
+                server,
+                ..arrival.clone()
+            };
             self.refuse(message, &arrival, SHED, &[("Retry-After", b"1")], now);
         }
     }
@@ -565,7 +710,10 @@ impl Shard {
     /// Lets something wait for a name; given back if too much waits already.
     pub(super) fn wait_for(&mut self, name: &str, waiting: Waiting) -> Result<(), Waiting> {
         if let Some(ticket) = self.names.wait(name, waiting)? {
-            self.effects.push_back(Output::Resolve { ticket, name: name.into() });
+            self.effects.push_back(Output::Resolve {
+                ticket,
+                name: name.into(),
+            });
         }
         Ok(())
     }
@@ -581,7 +729,14 @@ impl Shard {
     // ---- answers of our own ----
 
     /// Answers a request through its transaction; an ACK is never answered.
-    pub(super) fn refuse(&mut self, message: Message<'_>, arrival: &Arrival<'_>, refused: Refused, extra: &[(&str, &[u8])], now: Instant) {
+    pub(super) fn refuse(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        refused: Refused,
+        extra: &[(&str, &[u8])],
+        now: Instant,
+    ) {
         if arrival.method == Method::Ack {
             self.counters.stray_acks_total += 1;
             return;
@@ -593,7 +748,8 @@ impl Shard {
             Some(server) => server,
             None => {
                 let reply_to = reply_flow(arrival.flow, &arrival.via);
-                self.transactions.open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local)
+                self.transactions
+                    .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local)
             }
         };
         self.respond(server, message, arrival, refused, extra, now);
@@ -622,7 +778,8 @@ impl Shard {
         let stamp = ViaStamp::of(&arrival.via, arrival.flow.peer);
         write_response(message, stamp, &response, &mut self.outbox.bytes);
         let bytes = self.outbox.since(start);
-        self.transactions.respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
+        self.transactions
+            .respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
     }
 
     /// Answers a request whose bytes only its transaction still has.
@@ -641,10 +798,14 @@ impl Shard {
                 content_type: None,
                 body: b"",
             };
-            let stamp = request.top_via().map(|via| ViaStamp::of(&via, source)).unwrap_or_default();
+            let stamp = request
+                .top_via()
+                .map(|via| ViaStamp::of(&via, source))
+                .unwrap_or_default();
             write_response(request, stamp, &response, &mut self.outbox.bytes);
             let bytes = self.outbox.since(start);
-            self.transactions.respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
+            self.transactions
+                .respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
         }
         self.scratch = index;
     }
@@ -654,8 +815,10 @@ impl Shard {
         if message.count(Header::ProxyRequire) == 0 || arrival.method == Method::Ack {
             return false;
         }
-        let lines: SmallVec<[(&str, &[u8]); 2]> =
-            message.lines_of(Header::ProxyRequire).map(|line| ("Unsupported", line.value)).collect();
+        let lines: SmallVec<[(&str, &[u8]); 2]> = message
+            .lines_of(Header::ProxyRequire)
+            .map(|line| ("Unsupported", line.value))
+            .collect();
         self.refuse(message, arrival, Refused::new(420, "Bad Extension"), &lines, now);
         true
     }
@@ -676,13 +839,20 @@ impl Shard {
             content_type: None,
             body: b"",
         };
-        write_response(message, ViaStamp::of(&via, flow.peer), &response, &mut self.outbox.bytes);
+        write_response(
+            message,
+            ViaStamp::of(&via, flow.peer),
+            &response,
+            &mut self.outbox.bytes,
+        );
         self.outbox.send(flow, self.outbox.since(start), None);
     }
 
     fn stateless_tag(&self, message: Message<'_>, via: &Via<'_>) -> u64 {
         let call_id = message.call_id().unwrap_or_default();
-        self.setup.secret.mac(b's', &[via.branch.unwrap_or_default(), via.sent_by, call_id])
+        self.setup
+            .secret
+            .mac(b's', &[via.branch.unwrap_or_default(), via.sent_by, call_id])
     }
 
     fn is_stateless_ack(&self, message: Message<'_>, via: &Via<'_>) -> bool {
@@ -705,7 +875,12 @@ impl Shard {
             }
             return;
         }
-        self.refuse_stateless(flow, message, Refused::new(error.kind.status(), error.kind.reason()), &[]);
+        self.refuse_stateless(
+            flow,
+            message,
+            Refused::new(error.kind.status(), error.kind.reason()),
+            &[],
+        );
     }
 }
 
@@ -723,9 +898,6 @@ struct Changes<'a> {
 
 const SHED: Refused = Refused::new(503, "Service Unavailable");
 
-/// How long the first of two racing requests may be on its way; used where a wait must be short for a person on the line.
-pub(super) const SHORT: Duration = Duration::from_millis(500);
-
 /// Where responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4): on a stream the connection it came by, and if that is gone
 /// the sent-by port; over UDP the source port if rport was asked for, else the sent-by port.
 fn reply_flow(flow: Flow, via: &Via<'_>) -> Flow {
@@ -733,7 +905,10 @@ fn reply_flow(flow: Flow, via: &Via<'_>) -> Flow {
         (Transport::Udp, Some(_)) => flow.peer.port(),
         _ => via.port.unwrap_or(5060),
     };
-    Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow }
+    Flow {
+        peer: SocketAddr::new(flow.peer.ip(), port),
+        ..flow
+    }
 }
 
 /// The Event id of a relayed NOTIFY or SUBSCRIBE of a party's own REFER, as the other side knows it.

@@ -16,7 +16,9 @@ pub(super) enum BranchFailure {
 impl Shard {
     pub(super) fn on_response(&mut self, message: Message<'_>, now: Instant) {
         self.counters.responses_total += 1;
-        let answered = self.transactions.on_response(message, &mut self.outbox, &mut self.timers, now);
+        let answered = self
+            .transactions
+            .on_response(message, &mut self.outbox, &mut self.timers, now);
         let answered = match answered {
             Ok(Some(answered)) => answered,
             // RFC 6026 §7.3: what matches nothing is dropped; a repeat was absorbed.
@@ -30,7 +32,9 @@ impl Shard {
                 return;
             }
         };
-        let Some(client) = self.transactions.client(answered.client) else { return };
+        let Some(client) = self.transactions.client(answered.client) else {
+            return;
+        };
         match client.owner {
             ClientOwner::Relay(context) => self.relay_response(context, message, answered.code, now),
             ClientOwner::Cancel => {}
@@ -42,7 +46,9 @@ impl Shard {
 
     fn relay_response(&mut self, key: ContextKey, message: Message<'_>, code: u16, now: Instant) {
         let timer_c = self.config().timers.timer_c;
-        let Some(context) = self.contexts.get_mut(key) else { return };
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
         if code < 200 {
             if let Some(Cancelled::Wanted(reason)) = &context.cancelled {
                 let reason = reason.clone();
@@ -58,7 +64,9 @@ impl Shard {
         self.learn_from_response(key, message, code);
         let Some(context) = self.contexts.get(key) else { return };
         let (server, cseq) = (context.server, context.cseq);
-        let Some(transaction) = self.transactions.server(server) else { return };
+        let Some(transaction) = self.transactions.server(server) else {
+            return;
+        };
         if !transaction.may_send(code) {
             return;
         }
@@ -70,7 +78,8 @@ impl Shard {
             let start = self.outbox.bytes.len();
             proxy::write_response(message, cseq, to, &mut self.editor, &mut self.outbox.bytes);
             let bytes = self.outbox.since(start);
-            self.transactions.respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
+            self.transactions
+                .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
         }
         self.counters.relayed_responses_total += 1;
         if code >= 200 {
@@ -81,19 +90,28 @@ impl Shard {
     /// Takes from a response what it shows of the dialog.
     fn learn_from_response(&mut self, key: ContextKey, message: Message<'_>, code: u16) {
         let Some(context) = self.contexts.get(key) else { return };
-        let (call_key, method, from, is_initial, server) =
-            (context.call, context.method, context.from, context.is_initial, context.server);
+        let (call_key, method, from, is_initial, server) = (
+            context.call,
+            context.method,
+            context.from,
+            context.is_initial,
+            context.server,
+        );
         let Some(call_key) = call_key else { return };
         let is_2xx = (200..=299).contains(&code);
         if is_initial {
             let has_tag = message.to().is_ok_and(|to| to.tag.is_some());
             let call_id = message.call_id().unwrap_or_default();
             let secret = self.setup.secret;
-            let Some(call) = self.calls.get_mut(call_key) else { return };
+            let Some(call) = self.calls.get_mut(call_key) else {
+                return;
+            };
             // A confirmed dialog is not moved by the 2xx of another fork; that one is relayed by its token.
             if has_tag && code < 300 && call.state != CallState::Answered {
                 call.learn_callee(message, |uri| {
-                    let token = Uri::parse(uri).ok().and_then(|uri| uri.param(crate::traversal::PARAMETER).flatten());
+                    let token = Uri::parse(uri)
+                        .ok()
+                        .and_then(|uri| uri.param(crate::traversal::PARAMETER).flatten());
                     token.is_some_and(|token| crate::traversal::Traversal::read(token, call_id, &secret).is_some())
                 });
                 if is_2xx {
@@ -125,7 +143,9 @@ impl Shard {
         let Some(context) = self.contexts.get(key) else { return };
         let Some(call_key) = context.call else { return };
         let (is_initial, method) = (context.is_initial, context.method);
-        let Some(call) = self.calls.get_mut(call_key) else { return };
+        let Some(call) = self.calls.get_mut(call_key) else {
+            return;
+        };
         match (is_initial, method) {
             (true, _) if code >= 300 => {
                 if call.state != CallState::Answered {
@@ -145,12 +165,18 @@ impl Shard {
 
     /// The answer to a request whose branch failed.
     pub(super) fn on_branch_failed(&mut self, key: ContextKey, failure: BranchFailure, now: Instant) {
-        let Some(context) = self.contexts.get_mut(key) else { return };
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
         context.client_gone = true;
         let (server, method, cancelled) = (context.server, context.method, context.cancelled.is_some());
         match (method, failure) {
-            (Method::Invite, _) if cancelled => self.answer_stored(server, Refused::new(487, "Request Terminated"), now),
-            (Method::Invite, BranchFailure::Timeout) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
+            (Method::Invite, _) if cancelled => {
+                self.answer_stored(server, Refused::new(487, "Request Terminated"), now)
+            }
+            (Method::Invite, BranchFailure::Timeout) => {
+                self.answer_stored(server, Refused::new(408, "Request Timeout"), now)
+            }
             // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
             (_, BranchFailure::Timeout) => {
                 self.transactions.drop_server(server);
@@ -173,8 +199,12 @@ impl Shard {
     /// RFC 3261 §16.8.
     pub(super) fn on_timer_c(&mut self, key: ContextKey, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
-        let (Some(client), Some(deadline)) = (context.client, context.timer_c) else { return };
-        let Some(transaction) = self.transactions.client(client) else { return };
+        let (Some(client), Some(deadline)) = (context.client, context.timer_c) else {
+            return;
+        };
+        let Some(transaction) = self.transactions.client(client) else {
+            return;
+        };
         if !transaction.is_waiting() {
             return;
         }
@@ -193,8 +223,14 @@ impl Shard {
 
     /// RFC 3261 §9.1: 64·T1 after a CANCEL the branch counts as ended.
     pub(super) fn on_cancel_wait(&mut self, key: ContextKey, now: Instant) {
-        let Some(client) = self.contexts.get(key).and_then(|context| context.client) else { return };
-        if self.transactions.client(client).is_some_and(|client| client.is_waiting()) {
+        let Some(client) = self.contexts.get(key).and_then(|context| context.client) else {
+            return;
+        };
+        if self
+            .transactions
+            .client(client)
+            .is_some_and(|client| client.is_waiting())
+        {
             self.transactions.drop_client(client);
             self.on_branch_failed(key, BranchFailure::Timeout, now);
         }

@@ -42,10 +42,15 @@ impl Shard {
         };
         let by_address = trunks().find(|(_, trunk)| {
             trunk.addresses.iter().any(|address| {
-                address.port == flow.peer.port() && address.host.parse::<IpAddr>().is_ok_and(|host| host.to_canonical() == ip)
+                address.port == flow.peer.port()
+                    && address
+                        .host
+                        .parse::<IpAddr>()
+                        .is_ok_and(|host| host.to_canonical() == ip)
             })
         });
-        let found = by_address.or_else(|| trunks().find(|(_, trunk)| trunk.sources.iter().any(|source| source.contains(ip))));
+        let found =
+            by_address.or_else(|| trunks().find(|(_, trunk)| trunk.sources.iter().any(|source| source.contains(ip))));
         found.map(|(i, _)| TrunkId(i as u8))
     }
 
@@ -65,12 +70,15 @@ impl Shard {
                     Host::Address(ip) => {
                         ip == bind.address.ip()
                             || bind.advertise.as_ref().is_some_and(|host| {
-                                host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|host| host == ip)
+                                host.trim_matches(['[', ']'])
+                                    .parse::<IpAddr>()
+                                    .is_ok_and(|host| host == ip)
                             })
                     }
-                    Host::Name(name) => {
-                        bind.advertise.as_ref().is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(name))
-                    }
+                    Host::Name(name) => bind
+                        .advertise
+                        .as_ref()
+                        .is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(name)),
                 }
         })
     }
@@ -106,44 +114,84 @@ impl Shard {
         let config = self.config();
         let route = config.routes.iter().filter(|route| route.from == from).find(|route| {
             let matches = &route.matches;
-            matches.user.as_ref().is_none_or(|pattern| pattern_matches(pattern, &text(uri.user.unwrap_or_default())))
+            matches
+                .user
+                .as_ref()
+                .is_none_or(|pattern| pattern_matches(pattern, &text(uri.user.unwrap_or_default())))
                 && matches.host.as_ref().is_none_or(|host| match uri.host {
                     Host::Name(name) => host.as_bytes().eq_ignore_ascii_case(name),
-                    Host::Address(ip) => host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|host| host == ip),
+                    Host::Address(ip) => host
+                        .trim_matches(['[', ']'])
+                        .parse::<IpAddr>()
+                        .is_ok_and(|host| host == ip),
                 })
-                && matches.header.as_ref().is_none_or(|(name, pattern)| match Header::from_name(name.as_bytes()) {
-                    Header::Other => message.lines_named(name).any(|line| pattern_matches(pattern, &text(line.value))),
-                    known => message.lines_of(known).any(|line| pattern_matches(pattern, &text(line.value))),
-                })
+                && matches
+                    .header
+                    .as_ref()
+                    .is_none_or(|(name, pattern)| match Header::from_name(name.as_bytes()) {
+                        Header::Other => message
+                            .lines_named(name)
+                            .any(|line| pattern_matches(pattern, &text(line.value))),
+                        known => message
+                            .lines_of(known)
+                            .any(|line| pattern_matches(pattern, &text(line.value))),
+                    })
         })?;
         Some(route.to)
     }
 
     /// The flow to one of a trunk's addresses. Without a transport of its own it is `arrived`'s.
-    pub(super) fn flow_to_address(&self, trunk: TrunkId, address: &Address, arrived: Transport, now: Instant) -> Result<Flow, NoFlow> {
+    pub(super) fn flow_to_address(
+        &self,
+        trunk: TrunkId,
+        address: &Address,
+        arrived: Transport,
+        now: Instant,
+    ) -> Result<Flow, NoFlow> {
         let transport = address.transport.unwrap_or(arrived);
         let ip = match address.host.parse::<IpAddr>() {
             Ok(ip) => ip,
             Err(_) => self.address_of(&address.host, now)?,
         };
         let bind = self.bind_of(trunk, transport, ip, None).ok_or(NoFlow::Unreachable)?;
-        Ok(Flow { bind, transport, peer: SocketAddr::new(ip, address.port), connection: None })
+        Ok(Flow {
+            bind,
+            transport,
+            peer: SocketAddr::new(ip, address.port),
+            connection: None,
+        })
     }
 
     /// The flow to the hop that a Route or a Request-URI names, on the side of `trunk`. `last`: where the party behind it was
     /// last heard from, if no other hop lies between; its stream is used again, and its transport where the URI leaves it open.
-    pub(super) fn flow_to_uri(&self, uri: &[u8], trunk: TrunkId, last: Option<Flow>, now: Instant) -> Result<Flow, NoFlow> {
+    pub(super) fn flow_to_uri(
+        &self,
+        uri: &[u8],
+        trunk: TrunkId,
+        last: Option<Flow>,
+        now: Instant,
+    ) -> Result<Flow, NoFlow> {
         let hop = NextHop::of_uri(uri).map_err(|_: NoHop| NoFlow::Unreachable)?;
-        let transport = hop.transport.or(last.map(|flow| flow.transport)).unwrap_or(Transport::Udp);
+        let transport = hop
+            .transport
+            .or(last.map(|flow| flow.transport))
+            .unwrap_or(Transport::Udp);
         let ip = match hop.host {
             HopHost::Address(ip) => ip,
             HopHost::Name(name) => self.address_of(&name, now)?,
         };
-        let connection = last.filter(|flow| flow.transport == transport).and_then(|flow| flow.connection);
+        let connection = last
+            .filter(|flow| flow.transport == transport)
+            .and_then(|flow| flow.connection);
         let bind = self
             .bind_of(trunk, transport, ip, last.map(|flow| flow.bind))
             .ok_or(NoFlow::Unreachable)?;
-        Ok(Flow { bind, transport, peer: SocketAddr::new(ip, hop.port), connection })
+        Ok(Flow {
+            bind,
+            transport,
+            peer: SocketAddr::new(ip, hop.port),
+            connection,
+        })
     }
 
     fn address_of(&self, name: &str, now: Instant) -> Result<IpAddr, NoFlow> {
@@ -163,7 +211,9 @@ impl Shard {
         };
         let listen = &config.trunk(trunk).listen;
         let ids = || (0..config.binds.len()).map(|i| BindId(i as u8));
-        preferred.filter(fits).or_else(|| ids().find(|id| config.bind(*id).listen == *listen && fits(id)))
+        preferred
+            .filter(fits)
+            .or_else(|| ids().find(|id| config.bind(*id).listen == *listen && fits(id)))
     }
 
     pub(super) fn sent_by(&self, bind: BindId) -> &[u8] {

@@ -77,7 +77,11 @@ impl<O> Client<O> {
             }
             (Calling | Trying | Proceeding, _) => {
                 self.state = Completed;
-                if self.is_invite() { OnResponse::DeliverAndAck } else { OnResponse::Deliver }
+                if self.is_invite() {
+                    OnResponse::DeliverAndAck
+                } else {
+                    OnResponse::Deliver
+                }
             }
             // RFC 6026 §7.2: every further 2xx goes up, those of other forks too.
             (Accepted, 200..=299) => OnResponse::Deliver,
@@ -89,6 +93,9 @@ impl<O> Client<O> {
 
     /// Whether the request is still to be answered.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, ClientState::Calling | ClientState::Trying | ClientState::Proceeding)
+        matches!(
+            self.state,
+            ClientState::Calling | ClientState::Trying | ClientState::Proceeding
+        )
     }
 }

@@ -26,7 +26,11 @@ pub struct CallFacts {
 
 impl CallFacts {
     fn status_value(&self, code: u16) -> Value {
-        if self.status_as_string { Value::String(code.to_string()) } else { Value::from(code) }
+        if self.status_as_string {
+            Value::String(code.to_string())
+        } else {
+            Value::from(code)
+        }
     }
 }
 
