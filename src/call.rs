@@ -104,7 +104,7 @@ pub struct Extra {
     /// Until when, and whose.
     pub hold: Option<(Party, Instant)>,
     /// A Contact that changed where the other party could not see it: requests to the old URI go to the new one.
-    pub retargets: [Option<(Box<[u8]>, Box<[u8]>)>; 2],
+    pub retargets: [Option<Retarget>; 2],
     /// A REFER of a party's own whose subscription may still be alive.
     pub relayed_refer: Option<Party>,
     pub customer_data: serde_json::Map<String, serde_json::Value>,
@@ -115,6 +115,13 @@ pub struct Extra {
     /// BYEs of ours that are not answered yet, and what goes on them.
     pub byes_open: u8,
     pub bye_headers: Vec<(String, String)>,
+}
+
+/// A remote target that moved unseen: what the other party still knows, and what holds now.
+#[derive(Debug)]
+pub struct Retarget {
+    pub known: Box<[u8]>,
+    pub now: Box<[u8]>,
 }
 
 /// A request that waits for its turn.

@@ -3,7 +3,7 @@
 use super::request::Arrival;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting, is_live};
-use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
+use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
@@ -613,9 +613,7 @@ impl Shard {
         let notification = Notification {
             cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
             status: frag.map(|frag| (frag.code, frag.reason)),
-            subscription: subscription
-                .as_ref()
-                .map(|state| (state.value, state.terminated, state.reason, state.expires)),
+            subscription: subscription.clone(),
         };
         let Some(execution) = self.transfers.get_mut(transfer) else {
             return false;
@@ -713,8 +711,8 @@ fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
     if old != new {
         let retarget = &mut call.extra_mut().retargets[party as usize];
         // What the other party knows stays the oldest.
-        let known = retarget.take().map_or(old, |(known, _)| known);
-        *retarget = Some((known, new));
+        let known = retarget.take().map_or(old, |retarget| retarget.known);
+        *retarget = Some(Retarget { known, now: new });
     }
 }
 

@@ -378,6 +378,10 @@ impl Shard {
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
             Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
+            Method::Notify if is_live(state) => {
+                self.note_relayed_notify(message, key, party);
+                false
+            }
             Method::Ack if !is_live(state) => true,
             Method::Bye if state == CallState::Ending => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
@@ -406,6 +410,23 @@ impl Shard {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A party's own transfer ends with the subscription of its REFER.
+    fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
+        let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
+        let is_over = message
+            .subscription_state()
+            .ok()
+            .flatten()
+            .is_some_and(|state| state.terminated);
+        if let Some(extra) = self.calls[key].extra_if_any()
+            && extra.relayed_refer == Some(party.other())
+            && is_refer
+            && is_over
+        {
+            extra.relayed_refer = None;
         }
     }
 
@@ -505,10 +526,10 @@ impl Shard {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
                 request_uri = Some(call.target(other).to_vec());
                 routes = call.get(other, crate::call::Trait::Routes).to_vec();
-            } else if let Some((old, new)) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
-                && message.request_uri() == &**old
+            } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
+                && message.request_uri() == &*moved.known
             {
-                request_uri = Some(new.to_vec());
+                request_uri = Some(moved.now.to_vec());
             }
             if !arrival.own.more && routes.is_empty() {
                 last = Some(call.flow(other));
@@ -590,15 +611,8 @@ impl Shard {
         }
         context.cancelled = Some(Cancelled::Sent);
         let owner = ClientOwner::Cancel;
-        self.transactions.cancel(
-            client,
-            owner,
-            reason,
-            &mut self.outbox,
-            &mut self.timers,
-            &mut self.scratch,
-            now,
-        );
+        self.transactions
+            .cancel(client, owner, reason, &mut self.outbox, &mut self.timers, now);
         let wait = 64 * self.config().timers.t1;
         self.arm(now, wait, TimerKey::CancelWait(key));
     }

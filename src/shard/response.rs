@@ -159,6 +159,11 @@ impl Shard {
                 }
             }
             (false, Method::Bye) => self.end_call(call_key, now),
+            (false, Method::Refer) if code >= 300 => {
+                if let Some(extra) = call.extra_if_any() {
+                    extra.relayed_refer = None;
+                }
+            }
             (false, _) => {}
         }
     }
