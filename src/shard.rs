@@ -9,10 +9,12 @@
 //!                   └─► timers ──────► transfer.rs (steps) ── own.rs ──┘
 //! ```
 
+mod answer;
 mod commands;
 pub mod counters;
 mod names;
 mod own;
+mod relay;
 mod request;
 mod response;
 mod route;
