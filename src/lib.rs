@@ -6,6 +6,8 @@
 pub mod command;
 pub mod config;
 pub mod identifiers;
+#[cfg(feature = "io")]
+pub mod io;
 pub mod timer;
 pub mod transport;
 pub mod verb;
