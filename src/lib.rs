@@ -8,6 +8,7 @@ pub mod config;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;
+pub mod message;
 pub mod timer;
 pub mod transport;
 pub mod verb;
