@@ -9,5 +9,10 @@
 )]
 
 pub mod clock;
+pub mod counters;
 pub mod handoff;
+pub mod intake;
+pub mod tcp;
+pub mod token;
+pub mod udp;
 pub mod worker;

@@ -9,6 +9,7 @@ pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod message;
+pub mod shard;
 pub mod timer;
 pub mod transport;
 pub mod verb;

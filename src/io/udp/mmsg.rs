@@ -3,7 +3,10 @@
 //! The kernel's send path is the largest cost of a SIP proxy. In one call it takes a batch straight out of a shard's
 //! out-buffer; on loopback with 550-byte datagrams the pair costs 3.0 µs per datagram against 3.5 µs one by one.
 
-#![expect(unsafe_code, reason = "libc's batch calls take raw pointers; no crate offers both without allocating")]
+#![expect(
+    unsafe_code,
+    reason = "libc's batch calls take raw pointers; no crate offers both without allocating"
+)]
 
 use std::fmt;
 use std::io;
@@ -36,7 +39,9 @@ unsafe impl Send for Receiver {}
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("received", &self.received).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("received", &self.received)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +69,11 @@ impl Receiver {
     /// `WouldBlock` if there is none; whatever else the kernel reports.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received = 0;
-        let (buffers, names, vectors) = (self.buffers.as_mut_ptr(), self.names.as_mut_ptr(), self.vectors.as_mut_ptr());
+        let (buffers, names, vectors) = (
+            self.buffers.as_mut_ptr(),
+            self.names.as_mut_ptr(),
+            self.vectors.as_mut_ptr(),
+        );
         for (i, entry) in self.headers.iter_mut().enumerate() {
             // SAFETY: `buffers` has RECEIVE_BATCH times DATAGRAM_BYTES_MAX bytes, `names` and `vectors` RECEIVE_BATCH
             // entries, and there are as many headers, so that every offset stays inside; `self` is borrowed uniquely.
@@ -310,7 +319,13 @@ mod tests {
 
     #[test]
     fn addresses_read_back_what_was_written() {
-        for text in ["127.0.0.1:5060", "0.0.0.0:0", "255.254.253.252:65535", "[::1]:5060", "[2001:db8::5]:1"] {
+        for text in [
+            "127.0.0.1:5060",
+            "0.0.0.0:0",
+            "255.254.253.252:65535",
+            "[::1]:5060",
+            "[2001:db8::5]:1",
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             let mut name = zeroed_name();
             let len = write_name(&mut name, address) as usize;
@@ -388,7 +403,10 @@ mod tests {
         }
         match kernel_drops(to.as_fd()) {
             Ok(drops) => assert_eq!(drops as usize, 100 - received),
-            Err(error) => assert!(matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) || error.raw_os_error() == Some(libc::ENOPROTOOPT)),
+            Err(error) => assert!(
+                matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+                    || error.raw_os_error() == Some(libc::ENOPROTOOPT)
+            ),
         }
     }
 }
