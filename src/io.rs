@@ -5,5 +5,4 @@
     reason = "this is the layer that owns sockets, threads and clocks; the core below it does not"
 )]
 
-
 pub mod deliver;
