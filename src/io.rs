@@ -9,9 +9,12 @@
 )]
 
 pub mod clock;
+pub mod control;
 pub mod counters;
+pub mod deliver;
 pub mod handoff;
 pub mod intake;
+pub mod resolve;
 pub mod tcp;
 pub mod token;
 pub mod udp;
