@@ -4,6 +4,7 @@
 #![warn(missing_debug_implementations, clippy::iter_over_hash_type)]
 
 pub mod command;
+pub mod command_line;
 pub mod config;
 pub mod destination;
 pub mod identifiers;
