@@ -9,6 +9,7 @@ pub mod edit;
 pub mod field;
 pub mod framing;
 pub mod header;
+mod index;
 pub mod parse;
 pub mod refer;
 pub(crate) mod scan;
@@ -25,7 +26,7 @@ pub use header::{Header, Method};
 pub use parse::{Index, ParseError, ParseErrorKind, parse};
 pub use uri::{Host, Uri};
 
-use parse::{Start, range};
+use index::{Start, range};
 
 /// A view over a received message: its bytes and their index. Cheap to copy, borrows both.
 #[derive(Clone, Copy)]

@@ -5,11 +5,7 @@
 
 use crate::shard::{self, CounterKind};
 use crate::timer::Instant;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
-use std::fmt;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -187,43 +183,26 @@ impl Exporter {
         )
     }
 
-    /// Adds all counters to a registry that may hold others.
-    pub fn register(self: &Arc<Exporter>, registry: &mut Registry) {
-        registry.register_collector(Box::new(Arc::clone(self)));
-    }
-
-    /// All counters in the OpenMetrics text format, with a label `shard`.
-    pub fn text(self: &Arc<Exporter>) -> String {
-        let mut registry = Registry::default();
-        self.register(&mut registry);
+    /// All counters in Prometheus' text format, version 0.0.4, with a label `shard`.
+    ///
+    /// Written by hand: the newer OpenMetrics format that prometheus-client writes takes `calls_total` and `calls` for the
+    /// same family, and ends in a line that keeps texts from being put together.
+    pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing into a String does not fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-        text
-    }
-}
-
-impl Collector for Exporter {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (at, family) in self.families.iter().enumerate() {
-            // OpenMetrics: a counter's samples end in `_total`, its family's name does not; the encoder adds it.
-            let name = format!("{PREFIX}{}", family.name.strip_suffix("_total").unwrap_or(family.name));
-            let kind = match family.kind {
-                CounterKind::Counter => MetricType::Counter,
-                CounterKind::Gauge => MetricType::Gauge,
+            let Family { name, kind, help } = family;
+            let kind = match kind {
+                CounterKind::Counter => "counter",
+                CounterKind::Gauge => "gauge",
             };
-            let mut metric = encoder.encode_descriptor(&name, family.help, None, kind)?;
+            // Writing to a String does not fail. Names and help are our own and need no escapes.
+            let _ = write!(text, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n");
             for (shard, values) in self.shards.iter().enumerate() {
-                let labels = [("shard", shard.to_string())];
                 let value = values[at].load(Ordering::Relaxed);
-                let mut sample = metric.encode_family(&labels)?;
-                match family.kind {
-                    CounterKind::Counter => sample.encode_counter::<[(&str, &str); 0], u64, u64>(&value, None)?,
-                    CounterKind::Gauge => sample.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))?,
-                }
+                let _ = writeln!(text, "{PREFIX}{name}{{shard=\"{shard}\"}} {value}");
             }
         }
-        Ok(())
+        text
     }
 }
 
@@ -242,12 +221,11 @@ mod tests {
         publishers[1].publish(Instant::from_millis(1), &shard::Counters::default(), &io);
         let text = exporter.text();
         for line in [
-            "# TYPE referee_datagrams_received counter",
+            "# TYPE referee_datagrams_received_total counter",
             "referee_datagrams_received_total{shard=\"0\"} 0",
             "referee_datagrams_received_total{shard=\"1\"} 7",
             "# TYPE referee_tcp_connections gauge",
             "referee_tcp_connections{shard=\"1\"} 3",
-            "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
@@ -274,7 +252,7 @@ mod tests {
         let mut check = |name: &'static str, kind, help: &str, _| {
             assert!(names.insert(name), "{name} is there twice");
             assert_eq!(kind == CounterKind::Counter, name.ends_with("_total"), "{name}");
-            assert!(!help.is_empty(), "{name}");
+            assert!(!help.is_empty() && !help.contains(['\n', '\\']), "{name}: {help:?} would need escapes");
         };
         shard::Counters::default().each(&mut check);
         Counters::default().each(&mut check);
