@@ -82,6 +82,7 @@ pub struct Setup {
     pub secret: Secret,
     pub seed: [u8; 16],
     pub wall_clock_at_start: Duration,
+    pub records: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -252,7 +252,10 @@ mod tests {
         let mut check = |name: &'static str, kind, help: &str, _| {
             assert!(names.insert(name), "{name} is there twice");
             assert_eq!(kind == CounterKind::Counter, name.ends_with("_total"), "{name}");
-            assert!(!help.is_empty() && !help.contains(['\n', '\\']), "{name}: {help:?} would need escapes");
+            assert!(
+                !help.is_empty() && !help.contains(['\n', '\\']),
+                "{name}: {help:?} would need escapes"
+            );
         };
         shard::Counters::default().each(&mut check);
         Counters::default().each(&mut check);

@@ -13,16 +13,22 @@ use crate::transport::Flow;
 pub struct Intake {
     pub shard: Shard,
     pub handoff: Handoff,
-    pub counters: Counters,
-    /// When the turn began: the one clock reading of the turn.
-    pub now: Instant,
-    /// Sends that did not happen, with the shard that asked for them; reported at the end of the turn.
-    pub failed: Vec<(u16, Ticket)>,
+    pub ledger: Ledger,
     me: u16,
     shards: u16,
     secret: Secret,
     /// Every message is parsed into this letter's index, so that a message that has to travel takes it along.
     letter: Box<Letter>,
+}
+
+/// What a turn goes by and what it notes down.
+#[derive(Debug)]
+pub struct Ledger {
+    /// When the turn began: the one clock reading of the turn.
+    pub now: Instant,
+    pub counters: Counters,
+    /// Sends that did not happen, with the shard that asked for them; reported at the end of the turn.
+    pub failed: Vec<(u16, Ticket)>,
 }
 
 /// What became of received bytes.
@@ -44,9 +50,11 @@ impl Intake {
         Intake {
             shard,
             handoff,
-            counters: Counters::default(),
-            now: Instant::START,
-            failed: Vec::new(),
+            ledger: Ledger {
+                now: Instant::START,
+                counters: Counters::default(),
+                failed: Vec::new(),
+            },
             me,
             shards,
             secret,
@@ -76,7 +84,7 @@ impl Intake {
             .call_id()
             .map_or(self.me, |call_id| self.secret.owner(call_id, self.shards));
         if owner == self.me {
-            self.shard.handle(Input::Received { flow, message }, self.now);
+            self.shard.handle(Input::Received { flow, message }, self.ledger.now);
             return Taken::Yes;
         }
         let blank = self.handoff.letter();
@@ -84,7 +92,7 @@ impl Intake {
         letter.fill(flow, None, bytes);
         match self.handoff.pass(owner, letter) {
             Ok(()) => {
-                self.counters.handoff_passed += 1;
+                self.ledger.counters.handoff_passed += 1;
                 Taken::Yes
             }
             Err(letter) => {
@@ -101,7 +109,7 @@ impl Intake {
     }
 
     fn feed_malformed(&mut self, flow: Flow, bytes: &[u8], error: ParseError) {
-        self.counters.unparsable += 1;
+        self.ledger.counters.unparsable += 1;
         tracing::debug!(peer = %flow.peer, transport = %flow.transport, ?error, "received bytes do not parse");
         let index = &self.letter.index;
         self.shard.handle(
@@ -111,7 +119,7 @@ impl Intake {
                 index,
                 error,
             },
-            self.now,
+            self.ledger.now,
         );
     }
 }

@@ -117,7 +117,9 @@ async fn answer(resolver: Option<TokioResolver>, workers: Arc<Workers>, lookup: 
         None => None,
     };
     let (addresses, valid_for) = found.unwrap_or((Vec::new(), FAILURE_VALID_FOR));
-    let Some(worker) = workers.shard(lookup.shard) else { return };
+    let Some(worker) = workers.shard(lookup.shard) else {
+        return;
+    };
     let mut command = WorkerCommand::Resolved {
         ticket: lookup.ticket,
         addresses,
@@ -145,7 +147,13 @@ async fn look_up(resolver: &TokioResolver, name: &str) -> Option<(Vec<IpAddr>, D
     if addresses.is_empty() {
         return None;
     }
-    let ttl = found.as_lookup().answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+    let ttl = found
+        .as_lookup()
+        .answers()
+        .iter()
+        .map(|record| record.ttl)
+        .min()
+        .unwrap_or(0);
     let valid_for = Duration::from_secs(ttl.into()).clamp(VALID_FOR_MIN, VALID_FOR_MAX);
     Some((addresses, valid_for))
 }

@@ -12,7 +12,7 @@
 
 use crate::config::Limits;
 use crate::io::counters::Counters;
-use crate::io::intake::{Intake, Taken};
+use crate::io::intake::{Intake, Ledger, Taken};
 use crate::io::token;
 use crate::message::framing::{Frame, Framer, FramingError};
 use crate::message::header::Header;
@@ -386,7 +386,7 @@ impl Tcp {
             match connection.stream.read(&mut self.scratch) {
                 Ok(0) => {
                     work = true;
-                    self.on_peer_closed(slot, intake);
+                    self.on_peer_closed(slot, &mut intake.ledger);
                 }
                 Ok(count) => {
                     work = true;
@@ -406,7 +406,7 @@ impl Tcp {
                             State::Ending | State::Lingering => Why::Ended,
                         };
                         tracing::debug!(peer = %connection.peer, %error, "a connection broke");
-                        self.close(slot, why, intake);
+                        self.close(slot, why, &mut intake.ledger);
                     }
                 },
             }
@@ -416,7 +416,7 @@ impl Tcp {
 
     /// Takes messages out of what was received: `partial` and the first `fresh` bytes of the scratch buffer.
     fn consume(&mut self, slot: usize, fresh: usize, intake: &mut Intake) -> bool {
-        let now = intake.now;
+        let now = intake.ledger.now;
         let connection = &mut self.connections[slot];
         if connection.deaf || matches!(connection.state, State::Ending | State::Lingering) {
             return false;
@@ -451,13 +451,13 @@ impl Tcp {
                     Taken::RingFull => {
                         connection.parked = Some(length);
                         self.parked.push(slot);
-                        intake.counters.handoff_parked += 1;
+                        intake.ledger.counters.handoff_parked += 1;
                         break;
                     }
                 },
                 Ok(Frame::Ping(length)) => {
                     consumed += length;
-                    intake.counters.keepalives += 1;
+                    intake.ledger.counters.keepalives += 1;
                     connection.active_at = now;
                     connection.pong_owed = true;
                 }
@@ -473,7 +473,7 @@ impl Tcp {
         }
         if malformed {
             // It stays open until the shard's answer is written.
-            intake.counters.tcp_malformed_closes += 1;
+            intake.ledger.counters.tcp_malformed_closes += 1;
             connection.deaf = true;
             self.ending.push(slot);
             return true;
@@ -495,20 +495,20 @@ impl Tcp {
     }
 
     /// Their FIN. Sends that wait for an answer fail, for none can come here; but what was asked before it can be answered.
-    fn on_peer_closed(&mut self, slot: usize, intake: &mut Intake) {
+    fn on_peer_closed(&mut self, slot: usize, ledger: &mut Ledger) {
         let connection = &mut self.connections[slot];
         connection.peer_closed = true;
         match connection.state {
-            State::Connecting | State::Open => connection.since = intake.now,
+            State::Connecting | State::Open => connection.since = ledger.now,
             // Closes it as soon as what is queued is written.
             State::Ending => queue_write(slot, &mut connection.queued_write, &mut self.unwritten),
             State::Lingering => {
-                self.close(slot, Why::Ended, intake);
+                self.close(slot, Why::Ended, ledger);
                 return;
             }
         }
-        intake.counters.tcp_broken += 1;
-        report(connection, intake);
+        ledger.counters.tcp_broken += 1;
+        report(connection, ledger);
         let (key, id) = ((connection.bind, connection.peer), slot);
         if self.by_peer.get(&key) == Some(&id) {
             self.by_peer.remove(&key);
@@ -517,7 +517,7 @@ impl Tcp {
 
     /// Queues bytes on the connection a flow names, on another that leads there, or on a new one. `sent_by`: the shard and
     /// the ticket that learn if it fails. Nothing is written before [`flush`](Tcp::flush).
-    pub fn send(&mut self, flow: &Flow, bytes: &[u8], sent_by: Option<(u16, Ticket)>, intake: &mut Intake) {
+    pub fn send(&mut self, flow: &Flow, bytes: &[u8], sent_by: Option<(u16, Ticket)>, ledger: &mut Ledger) {
         let named = flow.connection.and_then(|id| self.slot(id));
         let open = named.or_else(|| {
             let slot = *self.by_peer.get(&(flow.bind, flow.peer))?;
@@ -526,12 +526,12 @@ impl Tcp {
         });
         let slot = match open {
             Some(slot) => slot,
-            None => match self.connect(flow, intake) {
+            None => match self.connect(flow, ledger) {
                 Ok(slot) => slot,
                 Err(error) => {
                     tracing::debug!(peer = %flow.peer, %error, "cannot open a connection");
-                    intake.counters.tcp_open_failures += 1;
-                    fail(sent_by, intake);
+                    ledger.counters.tcp_open_failures += 1;
+                    fail(sent_by, ledger);
                     return;
                 }
             },
@@ -539,26 +539,26 @@ impl Tcp {
         let connection = &mut self.connections[slot];
         if !connection.has_room(bytes.len(), self.limits.write_queue_bytes_max) {
             // Perhaps only this turn's messages fill it.
-            if connection.state == State::Open && connection.write(intake.now).is_err() {
-                fail(sent_by, intake);
-                self.close(slot, Why::Broken, intake);
+            if connection.state == State::Open && connection.write(ledger.now).is_err() {
+                fail(sent_by, ledger);
+                self.close(slot, Why::Broken, ledger);
                 return;
             }
             if !connection.has_room(bytes.len(), self.limits.write_queue_bytes_max) {
                 tracing::debug!(peer = %connection.peer, "a peer does not read what is sent to it");
-                fail(sent_by, intake);
-                self.close(slot, Why::WriteQueue, intake);
+                fail(sent_by, ledger);
+                self.close(slot, Why::WriteQueue, ledger);
                 return;
             }
         }
         connection.out.extend_from_slice(bytes);
-        connection.active_at = intake.now;
+        connection.active_at = ledger.now;
         if let Some((shard, ticket)) = sent_by {
-            connection.forget_old_tickets(intake.now);
+            connection.forget_old_tickets(ledger.now);
             if connection.tickets.len() >= TICKETS_MAX {
                 connection.tickets.pop_front();
             }
-            connection.tickets.push_back((intake.now, shard, ticket));
+            connection.tickets.push_back((ledger.now, shard, ticket));
         }
         queue_write(slot, &mut connection.queued_write, &mut self.unwritten);
     }
@@ -569,12 +569,12 @@ impl Tcp {
     }
 
     /// Writes what was queued, one call per connection.
-    pub fn flush(&mut self, intake: &mut Intake) {
+    pub fn flush(&mut self, ledger: &mut Ledger) {
         for slot in std::mem::take(&mut self.ending) {
             if let Some(connection) = self.connections.get_mut(slot)
                 && matches!(connection.state, State::Connecting | State::Open)
             {
-                connection.set_state(State::Ending, intake.now);
+                connection.set_state(State::Ending, ledger.now);
                 queue_write(slot, &mut connection.queued_write, &mut self.unwritten);
             }
         }
@@ -591,27 +591,27 @@ impl Tcp {
                 match connection.connected() {
                     Ok(false) => continue,
                     Ok(true) => {
-                        intake.counters.tcp_opened += 1;
-                        connection.set_state(State::Open, intake.now);
+                        ledger.counters.tcp_opened += 1;
+                        connection.set_state(State::Open, ledger.now);
                     }
                     Err(error) => {
                         tracing::debug!(peer = %connection.peer, %error, "cannot open a connection");
-                        self.close(slot, Why::ConnectFailed, intake);
+                        self.close(slot, Why::ConnectFailed, ledger);
                         continue;
                     }
                 }
             }
-            if let Err(error) = connection.write(intake.now) {
+            if let Err(error) = connection.write(ledger.now) {
                 tracing::debug!(peer = %connection.peer, %error, "a connection broke");
-                self.close(slot, Why::Broken, intake);
+                self.close(slot, Why::Broken, ledger);
                 continue;
             }
             if connection.state == State::Ending && connection.out.is_empty() {
                 // A peer that has closed its side, or is gone, has nothing more to say.
                 if connection.peer_closed || connection.stream.shutdown(Shutdown::Write).is_err() {
-                    self.close(slot, Why::Ended, intake);
+                    self.close(slot, Why::Ended, ledger);
                 } else {
-                    connection.set_state(State::Lingering, intake.now);
+                    connection.set_state(State::Lingering, ledger.now);
                     queue(slot, &mut connection.queued_read, &mut self.readable);
                 }
             }
@@ -621,11 +621,11 @@ impl Tcp {
     }
 
     /// Looks after the timeouts of a part of the connections.
-    pub fn scan(&mut self, intake: &mut Intake) {
-        if self.connections.is_empty() || intake.now < self.next_scan {
+    pub fn scan(&mut self, ledger: &mut Ledger) {
+        if self.connections.is_empty() || ledger.now < self.next_scan {
             return;
         }
-        self.next_scan = intake.now + SCAN_INTERVAL;
+        self.next_scan = ledger.now + SCAN_INTERVAL;
         // Slots in use lie below the capacity; empty ones cost a look each.
         let slots = self.connections.capacity();
         for _ in 0..slots / SCAN_PARTS + 1 {
@@ -634,15 +634,15 @@ impl Tcp {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            if let Some(why) = connection.timed_out(intake.now, &self.limits) {
-                self.close(slot, why, intake);
+            if let Some(why) = connection.timed_out(ledger.now, &self.limits) {
+                self.close(slot, why, ledger);
                 continue;
             }
-            connection.forget_old_tickets(intake.now);
+            connection.forget_old_tickets(ledger.now);
             if connection.pong_owed {
-                pong(slot, connection, intake.now, &mut self.unwritten);
+                pong(slot, connection, ledger.now, &mut self.unwritten);
             }
-            if intake.now.since(connection.active_at) >= TRANSACTION_LIFE {
+            if ledger.now.since(connection.active_at) >= TRANSACTION_LIFE {
                 connection.give_up_buffers();
             }
         }
@@ -677,9 +677,9 @@ impl Tcp {
         (connection.id == id && matches!(connection.state, State::Connecting | State::Open)).then_some(slot)
     }
 
-    fn connect(&mut self, flow: &Flow, intake: &mut Intake) -> io::Result<usize> {
+    fn connect(&mut self, flow: &Flow, ledger: &mut Ledger) -> io::Result<usize> {
         if self.connections.len() >= self.limits.connections_max {
-            intake.counters.tcp_over_limit += 1;
+            ledger.counters.tcp_over_limit += 1;
             return Err(io::Error::other("too many connections"));
         }
         let Some(local) = self.local.get(usize::from(flow.bind.0)) else {
@@ -694,15 +694,15 @@ impl Tcp {
             flow.bind,
             flow.peer,
             State::Connecting,
-            intake.now,
-            &mut intake.counters,
+            ledger.now,
+            &mut ledger.counters,
         ))
     }
 
-    fn close(&mut self, slot: usize, why: Why, intake: &mut Intake) {
+    fn close(&mut self, slot: usize, why: Why, ledger: &mut Ledger) {
         let mut connection = self.connections.remove(slot);
-        report(&mut connection, intake);
-        let counters = &mut intake.counters;
+        report(&mut connection, ledger);
+        let counters = &mut ledger.counters;
         counters.tcp_connections = self.connections.len() as u64;
         match why {
             Why::ConnectFailed => counters.tcp_open_failures += 1,
@@ -852,15 +852,15 @@ fn queue_write(slot: usize, queued: &mut bool, list: &mut Vec<usize>) {
 }
 
 /// Reports every send of the last 32 s on this connection as failed.
-fn report(connection: &mut Connection, intake: &mut Intake) {
-    connection.forget_old_tickets(intake.now);
-    intake
+fn report(connection: &mut Connection, ledger: &mut Ledger) {
+    connection.forget_old_tickets(ledger.now);
+    ledger
         .failed
         .extend(connection.tickets.drain(..).map(|(_, shard, ticket)| (shard, ticket)));
 }
 
-fn fail(sent_by: Option<(u16, Ticket)>, intake: &mut Intake) {
-    intake.failed.extend(sent_by);
+fn fail(sent_by: Option<(u16, Ticket)>, ledger: &mut Ledger) {
+    ledger.failed.extend(sent_by);
 }
 
 fn as_parse_error(error: FramingError) -> ParseError {

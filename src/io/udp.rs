@@ -3,7 +3,7 @@
 pub mod mmsg;
 
 use crate::io::counters::Counters;
-use crate::io::intake::{Intake, Taken};
+use crate::io::intake::{Intake, Ledger, Taken};
 use crate::io::token;
 use crate::shard::{OutRange, Shard, Ticket};
 use crate::transport::{BindId, Flow, Transport};
@@ -136,41 +136,33 @@ impl Udp {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.may_read = false,
                     Err(error) => {
                         // Errors of earlier sends come out here; each is reported once, so that reading on is safe.
-                        intake.counters.receive_errors += 1;
+                        intake.ledger.counters.receive_errors += 1;
                         tracing::debug!(%error, "receiving failed");
                     }
                 }
             }
         }
-        intake.counters.datagrams_received += total as u64;
+        intake.ledger.counters.datagrams_received += total as u64;
         total
     }
 
     /// Notes a send; [`flush`](Udp::flush) carries it out.
-    pub fn send(&mut self, flow: &Flow, bytes: OutRange, ticket: Option<Ticket>, intake: &mut Intake) {
+    pub fn send(&mut self, flow: &Flow, bytes: OutRange, ticket: Option<Ticket>) {
         match self.sockets.get_mut(usize::from(flow.bind.0)) {
             Some(Some(socket)) => socket.unsent.push(Unsent {
                 bytes,
                 peer: flow.peer,
                 ticket,
             }),
-            Some(None) | None => {
-                debug_assert!(false, "no UDP socket for {:?}", flow.bind);
-                intake.counters.datagrams_refused += 1;
-                intake.failed.extend(ticket.map(|ticket| (intake.me(), ticket)));
-            }
+            Some(None) | None => debug_assert!(false, "no UDP socket for {:?}", flow.bind),
         }
     }
 
     /// Sends what was noted, socket by socket, straight out of the shard's out-buffer.
     pub fn flush(&mut self, intake: &mut Intake) {
         let me = intake.me();
-        let Intake {
-            shard,
-            counters,
-            failed,
-            ..
-        } = intake;
+        let Intake { shard, ledger, .. } = intake;
+        let Ledger { counters, failed, .. } = ledger;
         for socket in self.sockets.iter_mut().flatten() {
             socket.flush(&mut self.sender, shard, counters, |ticket| failed.push((me, ticket)));
         }
@@ -233,13 +225,13 @@ fn feed(bind: usize, peer: SocketAddr, bytes: &[u8], intake: &mut Intake) {
         connection: None,
     };
     if is_keepalive(bytes) {
-        intake.counters.keepalives += 1;
+        intake.ledger.counters.keepalives += 1;
         return;
     }
     match intake.message(flow, bytes) {
         Taken::Yes | Taken::Malformed => {}
         // UDP loses messages anyhow: the sender repeats it, and the ring has room again.
-        Taken::RingFull => intake.counters.handoff_dropped += 1,
+        Taken::RingFull => intake.ledger.counters.handoff_dropped += 1,
     }
 }
 
