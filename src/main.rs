@@ -5,6 +5,7 @@
 use clap::{Args, Parser, Subcommand};
 use referee::command_line::{self, ControlListen, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions};
 use referee::config::Config;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
