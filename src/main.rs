@@ -3,9 +3,9 @@
 #![deny(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
-use referee::command_line::{self, ControlListen, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions};
+use referee::command_line::{self, ControlListen, EXIT_BIND, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions};
 use referee::config::Config;
-use std::io::IsTerminal;
+use referee::io::RunError;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -110,8 +110,17 @@ fn check(path: &Path) -> ExitCode {
 
 /// Runs until told to stop.
 fn serve(config: Config) -> ExitCode {
-    tracing::error!(binds = config.binds.len(), "this build has no network layer");
-    ExitCode::from(EXIT_FAILED)
+    match referee::io::run(config) {
+        Ok(()) => ExitCode::from(EXIT_FINE),
+        Err(error) => {
+            eprintln!("referee: {error}");
+            ExitCode::from(match error {
+                RunError::Bind { .. } => EXIT_BIND,
+                RunError::Config(_) => EXIT_USAGE,
+                RunError::Other(_) => EXIT_FAILED,
+            })
+        }
+    }
 }
 
 fn demo(scenario: &str) -> ExitCode {
