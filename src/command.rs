@@ -27,9 +27,9 @@ pub enum Command {
     Hangup {
         call: CallSelector,
     },
-    /// Live calls of this shard in the order of their slots, from `after` (exclusive) on, at most `limit`.
+    /// Live calls of this shard in the order of opening, from `after` (exclusive) on, at most `limit`.
     Calls {
-        after: Option<u32>,
+        after: Option<u64>,
         limit: usize,
     },
     Transfer {
@@ -57,7 +57,7 @@ pub enum Reply {
     /// `next`: where the next page starts, `None` at the end.
     Calls {
         calls: Vec<CallView>,
-        next: Option<u32>,
+        next: Option<u64>,
     },
     Transfer(Box<TransferView>),
     Transfers(Vec<TransferView>),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 /// A transport protocol, as Via and URIs name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,4 +73,62 @@ pub struct Flow {
     pub transport: Transport,
     pub peer: SocketAddr,
     pub connection: Option<ConnectionId>,
+}
+
+/// Where the bytes of a send lie in the out-buffer.
+pub type OutRange = Range<u32>;
+
+/// Names the client transaction that waits for a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// One message on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    pub flow: Flow,
+    pub bytes: OutRange,
+    /// A failure is reported with it.
+    pub ticket: Option<Ticket>,
+}
+
+/// The out-buffer of a batch and the sends that point into it. Messages are written straight into it.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Written to at its end; ranges taken earlier stay valid until [`Outbox::clear`].
+    pub bytes: Vec<u8>,
+    sends: std::collections::VecDeque<Send>,
+}
+
+impl Outbox {
+    /// The range from `start` to the end of what is written.
+    pub fn since(&self, start: usize) -> OutRange {
+        start as u32..self.bytes.len() as u32
+    }
+
+    pub fn get(&self, range: &OutRange) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    /// Sends bytes already written.
+    pub fn send(&mut self, flow: Flow, bytes: OutRange, ticket: Option<Ticket>) {
+        debug_assert!(bytes.start < bytes.end && bytes.end as usize <= self.bytes.len());
+        self.sends.push_back(Send { flow, bytes, ticket });
+    }
+
+    /// Copies bytes in and sends them: retransmissions.
+    pub fn send_copy(&mut self, flow: Flow, bytes: &[u8], ticket: Option<Ticket>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.send(flow, self.since(start), ticket);
+    }
+
+    pub fn poll(&mut self) -> Option<Send> {
+        self.sends.pop_front()
+    }
+
+    /// Forgets the bytes. All sends must have been polled.
+    pub fn clear(&mut self) {
+        debug_assert!(self.sends.is_empty(), "sends left in the outbox");
+        self.bytes.clear();
+    }
 }

@@ -1,24 +1,55 @@
 //! Hooks: what is posted, in which order, how often, and when it is given up. No sockets and no clock here.
+//!
+//! [`Lanes`] decides what to send and when; a driver sends it and says what came of it. [`signature`] proves to the
+//! receiver who sent it; [`resolve_target`] says where it goes.
+
+mod endpoint;
+mod job;
+mod lanes;
+pub mod signature;
+
+pub use job::{Failure, Job, JobId, Outcome};
+pub use lanes::{Counters, Lanes, Report};
 
 use crate::identifiers::TransferId;
+use std::fmt;
 
 /// One POST to an application.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hook {
+    /// The execution it tells about; hooks of one transfer keep their order.
     pub transfer: TransferId,
     pub kind: HookKind,
     /// Absolute, http or https.
     pub url: String,
+    /// User name and password for the `Authorization` header.
     pub basic_auth: Option<(String, String)>,
+    /// Nobody asked for this hook: its target is the word `refer` that stands in when a verb names none. Where nobody
+    /// answers to it (404, 405, no connection) that is no failure, and it is not tried again.
+    pub default_word: bool,
     /// The same for every attempt and after a restart: derived from the transfer, the kind and the NOTIFY's CSeq.
     pub webhook_id: String,
     /// A JSON object. For an action, the number of events given up is added as `missed` when it leaves.
     pub body: String,
-    /// Standard Webhooks secret and `Jambonz-Signature` secret, resolved for the trunk.
+    /// Standard Webhooks secret, resolved for the trunk.
     pub secret: Option<String>,
+    /// `Jambonz-Signature` secret, resolved for the trunk.
     pub jambonz_secret: Option<String>,
 }
 
+/// Without credentials and secrets, and without the body, which tells who called whom.
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hook")
+            .field("transfer", &self.transfer)
+            .field("kind", &self.kind)
+            .field("webhook_id", &self.webhook_id)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a hook tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookKind {
     /// One NOTIFY with a readable status.
@@ -30,9 +61,203 @@ pub enum HookKind {
 /// What the first attempt of an action came to; later attempts only inform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActionOutcome {
-    /// 2xx. The body if it was a JSON array, as received.
+    /// 2xx.
     Delivered {
+        /// The body if it was a JSON array, as received.
         reply: Option<serde_json::Value>,
     },
+    /// Anything else, or no answer in time.
     Failed,
+}
+
+/// Why a hook's target is no URL to post to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// A path or a word, and there is no base URL to resolve it against.
+    NoBase,
+    /// A URL of a scheme other than http and https.
+    NotHttp,
+    /// Credentials within the URL: they would end up in logs and traces.
+    Credentials,
+    /// Empty, without a host, with a port that is none, or with characters no URL has (RFC 3986 §2).
+    Malformed,
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TargetError::NoBase => "is relative, and no hooks.base_url is configured to resolve it against",
+            TargetError::NotHttp => "must be an http or https URL, a path or a word",
+            TargetError::Credentials => "must not contain credentials: use username and password of the hook object",
+            TargetError::Malformed => "is not a valid URL",
+        })
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+/// Where a hook goes: an absolute URL is kept; a path (`/action`) and a bare word (`refer`) go to the origin of
+/// `base_url`, whose own path is not used. A fragment is dropped, since it is never sent (RFC 9110 §7.1).
+///
+/// # Errors
+/// [`TargetError`] when there is no base, the scheme is another, or the text is no URL.
+pub fn resolve_target(target: &str, base_url: Option<&str>) -> Result<String, TargetError> {
+    let target = target.split('#').next().unwrap_or_default();
+    if target.is_empty() {
+        return Err(TargetError::Malformed);
+    }
+    if has_scheme(target) {
+        origin(target)?;
+        return Ok(target.to_owned());
+    }
+    // RFC 3986 §2 and appendix A: what may stand in a URL; everything else has to be percent-encoded.
+    if !target.bytes().all(is_url_byte) {
+        return Err(TargetError::Malformed);
+    }
+    let base = origin(base_url.ok_or(TargetError::NoBase)?)?;
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    Ok(format!("{}{slash}{target}", base.as_written))
+}
+
+/// `scheme ":"` (RFC 3986 §3.1) at the start.
+fn has_scheme(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+    })
+}
+
+fn is_url_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// Scheme, host and port of a URL (RFC 6454 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin<'a> {
+    /// The same text as in the URL: `https://Host:8443`.
+    as_written: &'a str,
+    secure: bool,
+    host: &'a str,
+    port: u16,
+}
+
+impl Origin<'_> {
+    /// One text for one endpoint: without case, with the port always there.
+    fn key(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.host.to_ascii_lowercase(), self.port)
+    }
+}
+
+fn origin(url: &str) -> Result<Origin<'_>, TargetError> {
+    if !url.bytes().all(is_url_byte) {
+        return Err(TargetError::Malformed);
+    }
+    let (scheme, rest) = url.split_once("://").ok_or(TargetError::NotHttp)?;
+    let secure = match scheme {
+        s if s.eq_ignore_ascii_case("http") => false,
+        s if s.eq_ignore_ascii_case("https") => true,
+        _ => return Err(TargetError::NotHttp),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(TargetError::Credentials);
+    }
+    // The colons of an IPv6 address are within brackets (RFC 3986 §3.2.2).
+    let (host, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        // An empty port is the default one (RFC 3986 §3.2.3).
+        None if port.is_empty() => None,
+        Some("") => None,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => match digits.parse() {
+            Ok(0) | Err(_) => return Err(TargetError::Malformed),
+            Ok(port) => Some(port),
+        },
+        _ => return Err(TargetError::Malformed),
+    };
+    let host_is_good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(['[', ']']),
+    };
+    if !host_is_good {
+        return Err(TargetError::Malformed);
+    }
+    Ok(Origin {
+        as_written: &url[..scheme.len() + 3 + authority.len()],
+        secure,
+        host,
+        port: port.unwrap_or(if secure { 443 } else { 80 }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_resolve_against_the_origin() {
+        let base = Some("https://app.example.com:8443/prefix/call?x=1");
+        for (target, base, expected) in [
+            ("/action", base, Ok("https://app.example.com:8443/action")),
+            ("refer", base, Ok("https://app.example.com:8443/refer")),
+            ("a/b?c=d", base, Ok("https://app.example.com:8443/a/b?c=d")),
+            (
+                "/a?u=https://x/",
+                base,
+                Ok("https://app.example.com:8443/a?u=https://x/"),
+            ),
+            // Nothing relative leaves the origin.
+            (
+                "//evil.example/x",
+                base,
+                Ok("https://app.example.com:8443//evil.example/x"),
+            ),
+            ("http://other.example", base, Ok("http://other.example")),
+            ("HTTP://[2001:db8::1]:81/x", None, Ok("HTTP://[2001:db8::1]:81/x")),
+            (
+                "https://other.example/x#rc=3&rp=all",
+                None,
+                Ok("https://other.example/x"),
+            ),
+            ("refer", None, Err(TargetError::NoBase)),
+            ("/action", None, Err(TargetError::NoBase)),
+            ("", base, Err(TargetError::Malformed)),
+            ("#rc=1", base, Err(TargetError::Malformed)),
+            ("two words", base, Err(TargetError::Malformed)),
+            ("/a\r\nX: y", base, Err(TargetError::Malformed)),
+            ("/ä", base, Err(TargetError::Malformed)),
+            ("ws://app.example.com/x", base, Err(TargetError::NotHttp)),
+            ("file:///etc/passwd", base, Err(TargetError::NotHttp)),
+            ("javascript:x", base, Err(TargetError::NotHttp)),
+            ("https://user:pass@host/", base, Err(TargetError::Credentials)),
+            ("https://", base, Err(TargetError::Malformed)),
+            ("https://:80/", base, Err(TargetError::Malformed)),
+            ("https://host:0/", base, Err(TargetError::Malformed)),
+            ("https://host:65536/", base, Err(TargetError::Malformed)),
+            ("https://host:+80/", base, Err(TargetError::Malformed)),
+            ("https://[::1/", base, Err(TargetError::Malformed)),
+            ("https://[::1]x/", base, Err(TargetError::Malformed)),
+            ("https://a\\b/", base, Err(TargetError::Malformed)),
+            ("refer", Some("ftp://host"), Err(TargetError::NotHttp)),
+        ] {
+            assert_eq!(resolve_target(target, base).as_deref(), expected.as_deref(), "{target}");
+        }
+    }
+
+    #[test]
+    fn one_endpoint_has_one_key() {
+        for (url, key) in [
+            ("http://Host/a", "http://host:80"),
+            ("HTTPS://host:443?x", "https://host:443"),
+            ("https://host:/", "https://host:443"),
+            ("http://[::1]:8080/x", "http://[::1]:8080"),
+        ] {
+            assert_eq!(origin(url).map(|origin| origin.key()), Ok(key.to_owned()), "{url}");
+        }
+    }
 }

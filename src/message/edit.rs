@@ -448,6 +448,24 @@ impl<'o> RequestWriter<'o> {
         self
     }
 
+    /// Writes one header line whose value was received: a fold in it (CRLF and white space) becomes one SP, as RFC 3261
+    /// §7.3.1 reads it, so that it is no injection.
+    pub fn copied(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
+        let mut rest = value;
+        while let Some(end) = rest
+            .windows(3)
+            .position(|at| at[..2] == *b"\r\n" && matches!(at[2], b' ' | b'\t'))
+        {
+            parts.extend([&rest[..end], &b" "[..]]);
+            rest = &rest[end + 3..];
+            let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            rest = &rest[blank..];
+        }
+        parts.push(rest);
+        self.header(name, &parts)
+    }
+
     /// Writes Content-Type (with a body), Content-Length, the empty line and the body; where the request lies in `out`.
     /// After an injection `out` is as it was before.
     pub fn finish(mut self, content_type: Option<&str>, body: &[u8]) -> Result<Range<usize>, Injection> {

@@ -45,7 +45,20 @@ pub enum Host<'a> {
     Name(&'a [u8]),
 }
 
-impl Host<'_> {
+impl<'a> Host<'a> {
+    /// An address (IPv6 with or without brackets) or else a name; `None` for empty text.
+    pub fn parse(text: &'a [u8]) -> Option<Host<'a>> {
+        let bare = text
+            .strip_prefix(b"[")
+            .and_then(|rest| rest.strip_suffix(b"]"))
+            .unwrap_or(text);
+        match std::str::from_utf8(bare).ok().and_then(|text| text.parse().ok()) {
+            Some(address) => Some(Host::Address(address)),
+            None if text.is_empty() => None,
+            None => Some(Host::Name(text)),
+        }
+    }
+
     /// Names without regard to case, addresses as numbers.
     pub fn equals(&self, other: &Host<'_>) -> bool {
         match (self, other) {

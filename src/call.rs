@@ -1,0 +1,361 @@
+//! A relayed call: one dialog with one pair of tags, seen from two sides (RFC 3261 §12).
+//!
+//! For each party referee keeps what it needs to speak to it as the other party: identity, remote target, route set, Allow,
+//! flow, and the numbering of each direction. All text of a call lies in one allocation.
+
+use crate::config::TrunkId;
+use crate::identifiers::CallId;
+use crate::message::{Header, Message, MessageBuf};
+use crate::sequence::Sequence;
+use crate::timer::Instant;
+use crate::transaction::ServerKey;
+use crate::transport::Flow;
+use crate::verb::Verb;
+use slotmap::new_key_type;
+use std::collections::VecDeque;
+
+new_key_type! {
+    /// A live call; a stale key finds nothing.
+    pub struct CallKey;
+    /// A transfer on a call; a stale key finds nothing.
+    pub struct TransferKey;
+}
+
+/// One of the two parties of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    Caller,
+    Callee,
+}
+
+impl Party {
+    pub fn other(self) -> Party {
+        match self {
+            Party::Caller => Party::Callee,
+            Party::Callee => Party::Caller,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// The INVITE has no answer but 100.
+    Trying,
+    /// A provisional response with a tag came.
+    Ringing,
+    /// A 2xx came.
+    Answered,
+    /// Our BYEs have left: a BYE is answered here, all else gets 481.
+    Ending,
+    /// Over; kept so that late NOTIFYs are still answered 200.
+    Ended,
+}
+
+/// What a party has shown of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trait {
+    /// Its From (caller) or To (callee) value, with its tag.
+    Identity,
+    /// Its last Contact value.
+    Contact,
+    /// The route set towards it, as Route values in order, comma-separated.
+    Routes,
+    /// Its last Allow value.
+    Allow,
+    /// The P-Asserted-Identity it came with.
+    Asserted,
+}
+
+const TRAITS: usize = 5;
+const TEXTS: usize = 1 + 2 * TRAITS;
+
+/// A relayed call.
+#[derive(Debug)]
+pub struct Call {
+    pub id: CallId,
+    pub state: CallState,
+    /// The trunks of caller and callee.
+    trunks: [TrunkId; 2],
+    /// Where each party was last heard from.
+    flows: [Flow; 2],
+    /// Numbers of the requests of each party.
+    sequences: [Sequence; 2],
+    texts: Texts,
+    pub created: Instant,
+    pub answered: Option<Instant>,
+    /// Its place in the order of opening.
+    pub order: u64,
+    /// The transaction of the INVITE that opened the call.
+    pub invite: Option<ServerKey>,
+    /// What few calls have.
+    extra: Option<Box<Extra>>,
+}
+
+/// What few calls have: transfers, requests that wait, data of the application.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// The transfer under way.
+    pub transfer: Option<TransferKey>,
+    /// The last one that ended: its late NOTIFYs still inform.
+    pub last_transfer: Option<TransferKey>,
+    pub transfers: u32,
+    /// Requests of a party that wait until ours has a response, in order.
+    pub held: VecDeque<Held>,
+    /// Until when, and whose.
+    pub hold: Option<(Party, Instant)>,
+    /// A Contact that changed where the other party could not see it: requests to the old URI go to the new one.
+    pub retargets: [Option<Retarget>; 2],
+    /// A REFER of a party's own whose subscription may still be alive.
+    pub relayed_refer: Option<Party>,
+    pub customer_data: serde_json::Map<String, serde_json::Value>,
+    /// Verbs that are still to run, in order.
+    pub verbs: VecDeque<Verb>,
+    /// Until when a `pause` lasts.
+    pub paused_until: Option<Instant>,
+    /// BYEs of ours that are not answered yet, and what goes on them.
+    pub byes_open: u8,
+    pub bye_headers: Vec<(String, String)>,
+}
+
+/// A remote target that moved unseen: what the other party still knows, and what holds now.
+#[derive(Debug)]
+pub struct Retarget {
+    pub known: Box<[u8]>,
+    pub now: Box<[u8]>,
+}
+
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub struct Held {
+    pub flow: Flow,
+    pub message: MessageBuf,
+    pub server: ServerKey,
+}
+
+impl Call {
+    /// A call from its INVITE, which came by `flow` and goes to `to`.
+    pub fn new(id: CallId, invite: Message<'_>, flow: Flow, to: Flow, trunks: [TrunkId; 2], now: Instant) -> Call {
+        let mut call = Call {
+            id,
+            state: CallState::Trying,
+            trunks,
+            flows: [flow, to],
+            sequences: Default::default(),
+            texts: Texts::default(),
+            created: now,
+            answered: None,
+            order: 0,
+            invite: None,
+            extra: None,
+        };
+        call.texts.set(0, invite.call_id().unwrap_or_default());
+        call.set(
+            Party::Caller,
+            Trait::Identity,
+            invite.value(Header::From).unwrap_or_default(),
+        );
+        call.set(
+            Party::Callee,
+            Trait::Identity,
+            invite.value(Header::To).unwrap_or_default(),
+        );
+        // RFC 3261 §12.1.1: for us the Record-Route of the INVITE, in order, leads to the caller.
+        let mut routes = Vec::new();
+        for line in invite.lines_of(Header::RecordRoute) {
+            append_list(&mut routes, line.value);
+        }
+        call.set(Party::Caller, Trait::Routes, &routes);
+        call.learn(Party::Caller, invite);
+        call
+    }
+
+    pub fn call_id(&self) -> &[u8] {
+        self.texts.get(0)
+    }
+
+    pub fn get(&self, party: Party, what: Trait) -> &[u8] {
+        self.texts.get(text_index(party, what))
+    }
+
+    pub fn set(&mut self, party: Party, what: Trait, value: &[u8]) {
+        self.texts.set(text_index(party, what), value);
+    }
+
+    pub fn trunk(&self, party: Party) -> TrunkId {
+        self.trunks[party as usize]
+    }
+
+    pub fn flow(&self, party: Party) -> Flow {
+        self.flows[party as usize]
+    }
+
+    pub fn set_flow(&mut self, party: Party, flow: Flow) {
+        self.flows[party as usize] = flow;
+    }
+
+    pub fn sequence(&self, party: Party) -> &Sequence {
+        &self.sequences[party as usize]
+    }
+
+    pub fn sequence_mut(&mut self, party: Party) -> &mut Sequence {
+        &mut self.sequences[party as usize]
+    }
+
+    pub fn extra(&self) -> Option<&Extra> {
+        self.extra.as_deref()
+    }
+
+    /// What few calls have; made when first asked for.
+    pub fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// As [`Call::extra_mut`], but without making it.
+    pub fn extra_if_any(&mut self) -> Option<&mut Extra> {
+        self.extra.as_deref_mut()
+    }
+
+    /// The tag of a party; `None` before the callee has one.
+    pub fn tag(&self, party: Party) -> Option<&[u8]> {
+        tag_of(self.get(party, Trait::Identity))
+    }
+
+    /// The remote target: the URI of the party's last Contact, or of its identity if it showed none.
+    pub fn target(&self, party: Party) -> &[u8] {
+        uri_of(self.get(party, Trait::Contact))
+            .unwrap_or_else(|| uri_of(self.get(party, Trait::Identity)).unwrap_or_default())
+    }
+
+    /// Takes what a message of `party` shows of it: Contact, Allow, P-Asserted-Identity.
+    pub fn learn(&mut self, party: Party, message: Message<'_>) {
+        for (what, header) in [
+            (Trait::Contact, Header::Contact),
+            (Trait::Allow, Header::Allow),
+            (Trait::Asserted, Header::PAssertedIdentity),
+        ] {
+            if let Some(value) = message.value(header)
+                && !value.is_empty()
+                && value != self.get(party, what)
+            {
+                self.set(party, what, value);
+            }
+        }
+    }
+
+    /// Takes the dialog from a response to the INVITE with a To tag. `own` is how many Record-Route values are ours; those above
+    /// lead to the callee, nearest last (RFC 3261 §12.1.2).
+    pub fn learn_callee(&mut self, response: Message<'_>, is_own: impl Fn(&[u8]) -> bool) {
+        if let Some(to) = response.value(Header::To)
+            && to != self.get(Party::Callee, Trait::Identity)
+        {
+            self.set(Party::Callee, Trait::Identity, to);
+        }
+        self.learn(Party::Callee, response);
+        let above: smallvec::SmallVec<[&[u8]; 8]> = response
+            .name_addrs(Header::RecordRoute)
+            .map_while(|value| value.ok())
+            .take_while(|value| !is_own(value.uri))
+            .map(|value| &response.bytes()[value.span.clone()])
+            .collect();
+        let mut routes = Vec::new();
+        for value in above.iter().rev() {
+            append_list(&mut routes, value);
+        }
+        if routes != self.get(Party::Callee, Trait::Routes) {
+            self.set(Party::Callee, Trait::Routes, &routes);
+        }
+    }
+
+    /// Whether a request with these tags is of this dialog, and whose: by its From tag. A callee without a tag matches any.
+    pub fn sender(&self, from_tag: &[u8], to_tag: &[u8]) -> Option<Party> {
+        [Party::Caller, Party::Callee].into_iter().find(|party| {
+            self.tag(*party).is_some_and(|tag| tag == from_tag)
+                && self.tag(party.other()).is_none_or(|tag| tag == to_tag)
+        })
+    }
+
+    /// Bytes this call keeps outside its own struct; for measuring.
+    pub fn text_bytes(&self) -> usize {
+        self.texts.bytes.len()
+    }
+}
+
+fn text_index(party: Party, what: Trait) -> usize {
+    1 + party as usize * TRAITS + what as usize
+}
+
+fn append_list(list: &mut Vec<u8>, value: &[u8]) {
+    if !list.is_empty() {
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(value);
+}
+
+fn tag_of(value: &[u8]) -> Option<&[u8]> {
+    crate::message::NameAddr::parse(value).ok()?.tag
+}
+
+fn uri_of(value: &[u8]) -> Option<&[u8]> {
+    if value.is_empty() {
+        return None;
+    }
+    crate::message::NameAddr::parse(value)
+        .ok()
+        .map(|value| value.uri)
+        .filter(|uri| !uri.is_empty())
+}
+
+/// Several texts in one allocation of their exact size.
+#[derive(Debug, Default)]
+struct Texts {
+    bytes: Box<[u8]>,
+    /// `ends[i]` is where text `i` ends; it starts where the one before ends. `ends` never falls.
+    ends: [u32; TEXTS],
+}
+
+impl Texts {
+    fn span(&self, i: usize) -> std::ops::Range<usize> {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        start as usize..self.ends[i] as usize
+    }
+
+    fn get(&self, i: usize) -> &[u8] {
+        &self.bytes[self.span(i)]
+    }
+
+    fn set(&mut self, i: usize, value: &[u8]) {
+        let span = self.span(i);
+        if span.len() == value.len() {
+            self.bytes[span].copy_from_slice(value);
+            return;
+        }
+        let mut bytes = Vec::with_capacity(self.bytes.len() - span.len() + value.len());
+        bytes.extend_from_slice(&self.bytes[..span.start]);
+        bytes.extend_from_slice(value);
+        bytes.extend_from_slice(&self.bytes[span.end..]);
+        self.bytes = bytes.into_boxed_slice();
+        for end in &mut self.ends[i..] {
+            *end = *end - span.len() as u32 + value.len() as u32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_keep_apart_whatever_their_lengths() {
+        let mut texts = Texts::default();
+        let mut model = vec![Vec::new(); TEXTS];
+        for step in 0..200usize {
+            let i = (step * 7) % TEXTS;
+            let value = vec![step as u8; (step * 31) % 50];
+            texts.set(i, &value);
+            model[i] = value;
+            for (i, expected) in model.iter().enumerate() {
+                assert_eq!(texts.get(i), expected.as_slice());
+            }
+        }
+    }
+}

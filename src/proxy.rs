@@ -1,0 +1,218 @@
+//! Relaying a request and its responses (RFC 3261 §16): what is checked, what is written, what is kept between the two.
+
+use crate::call::{CallKey, Party};
+use crate::message::edit::{Editor, ViaStamp, decimal};
+use crate::message::{Header, Message, Method, Via};
+use crate::timer::Instant;
+use crate::transaction::{Branch, ClientKey, ServerKey};
+use crate::transport::Transport;
+use slotmap::new_key_type;
+
+new_key_type! {
+    /// A response context; a stale key finds nothing.
+    pub struct ContextKey;
+}
+
+/// A response context (RFC 3261 §16.2): one request being relayed, between its server and its client transaction.
+#[derive(Debug)]
+pub struct Context {
+    pub server: ServerKey,
+    /// `None` while the request waits for a name or its turn.
+    pub client: Option<ClientKey>,
+    pub method: Method,
+    pub call: Option<CallKey>,
+    /// Who sent the request.
+    pub from: Party,
+    /// It opened the call.
+    pub is_initial: bool,
+    /// The CSeq number as received, where the far side sees another.
+    pub cseq: Option<u32>,
+    /// A CANCEL came for it (or Timer C fired) and the branch is cancelled as soon as it may be.
+    pub cancelled: Option<Cancelled>,
+    /// When Timer C fires, for an INVITE.
+    pub timer_c: Option<Instant>,
+    pub server_gone: bool,
+    pub client_gone: bool,
+}
+
+/// How far the cancelling of a branch is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// RFC 3261 §9.1: not before a provisional response. Holds the Reason to copy.
+    Wanted(Option<Box<[u8]>>),
+    Sent,
+}
+
+/// Why a request is not relayed, as the status to answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub code: u16,
+    pub reason: &'static str,
+}
+
+impl Refused {
+    pub const fn new(code: u16, reason: &'static str) -> Refused {
+        Refused { code, reason }
+    }
+}
+
+/// What is asked of any request before it is relayed (RFC 3261 §16.3). `Proxy-Require` is left to the caller, since its answer
+/// carries the header.
+pub fn validate(message: Message<'_>) -> Result<(), Refused> {
+    if message.max_forwards().unwrap_or_default() == Some(0) {
+        return Err(Refused::new(483, "Too Many Hops"));
+    }
+    match crate::message::Uri::parse(message.request_uri()) {
+        Ok(uri) => match uri.scheme {
+            crate::message::uri::Scheme::Sip => Ok(()),
+            _ => Err(Refused::new(416, "Unsupported URI Scheme")),
+        },
+        Err(_) => Err(Refused::new(400, "Malformed Request-URI")),
+    }
+}
+
+/// Whether our Record-Route belongs on a request that opens a dialog, or may (RFC 3261 §16.6 step 4).
+pub fn opens_dialog(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Invite | Method::Subscribe | Method::Refer | Method::Notify | Method::Other
+    )
+}
+
+/// Whether a 2xx to this request moves the remote targets (RFC 3261 §12.2, RFC 3311, RFC 6665, RFC 3515).
+pub fn refreshes_target(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer
+    )
+}
+
+/// All that changes in a request as it is relayed; the rest stays byte for byte.
+#[derive(Debug)]
+pub struct Relay<'a> {
+    pub transport: Transport,
+    /// Our `host:port` on the socket it leaves by.
+    pub sent_by: &'a [u8],
+    pub branch: &'a Branch,
+    /// What we saw of the hop before.
+    pub stamp: ViaStamp,
+    pub request_uri: Option<&'a [u8]>,
+    /// Values of ours to put on top: the near side's last.
+    pub record_routes: &'a [&'a [u8]],
+    /// Route values of ours to take off.
+    pub own_routes: usize,
+    /// Route values to put in.
+    pub routes: &'a [u8],
+    pub cseq: Option<u32>,
+    pub rack: Option<u32>,
+    pub event_id: Option<u32>,
+}
+
+/// Writes a relayed request behind what `out` holds.
+pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, editor: &mut Editor, out: &mut Vec<u8>) {
+    editor.clear();
+    if let Some(uri) = relay.request_uri {
+        editor.replace(message.request_uri_span(), &[uri]);
+    }
+    let top = message.headers_start();
+    editor.insert(
+        top,
+        &[
+            b"Via: SIP/2.0/",
+            relay.transport.via_token().as_bytes(),
+            b" ",
+            relay.sent_by,
+            b";branch=",
+            relay.branch.as_bytes(),
+            b";rport\r\n",
+        ],
+    );
+    for value in relay.record_routes {
+        editor.insert(top, &[b"Record-Route: ", value, b"\r\n"]);
+    }
+    if !relay.routes.is_empty() {
+        editor.insert(top, &[b"Route: ", relay.routes, b"\r\n"]);
+    }
+    relay.stamp.apply(via, editor);
+    // RFC 3261 §16.6 step 3.
+    match message.lines_of(Header::MaxForwards).next() {
+        Some(line) => {
+            let left = message
+                .max_forwards()
+                .unwrap_or_default()
+                .unwrap_or(70)
+                .saturating_sub(1);
+            editor.replace(line.value_span, &[decimal(left.into()).as_bytes()]);
+        }
+        None => editor.insert(top, &[b"Max-Forwards: 70\r\n"]),
+    }
+    if relay.own_routes > 0 {
+        editor.remove_first_values(message, Header::Route, relay.own_routes);
+    }
+    if let Some(number) = relay.cseq {
+        replace_cseq(message, number, editor);
+    }
+    if let (Some(number), Ok(Some(rack))) = (relay.rack, message.rack()) {
+        editor.replace(rack.cseq_span.0..rack.cseq_span.1, &[decimal(number).as_bytes()]);
+    }
+    if let (Some(id), Ok(Some(event))) = (relay.event_id, message.event())
+        && let Some(span) = event.id_span
+    {
+        editor.replace(span, &[decimal(id).as_bytes()]);
+    }
+    // RFC 3261 §18.3: a stream needs a Content-Length to end the message.
+    if relay.transport.is_reliable() && message.count(Header::ContentLength) == 0 {
+        editor.insert(
+            message.headers_end(),
+            &[
+                b"Content-Length: ",
+                decimal(message.body().len() as u32).as_bytes(),
+                b"\r\n",
+            ],
+        );
+    }
+    editor.write(message, out);
+}
+
+/// Writes a relayed response: our Via off, the CSeq as the requester knows it (RFC 3261 §16.7).
+pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, editor: &mut Editor, out: &mut Vec<u8>) {
+    editor.clear();
+    editor.remove_first_values(message, Header::Via, 1);
+    if let Some(number) = cseq {
+        replace_cseq(message, number, editor);
+    }
+    if to.is_reliable() && message.count(Header::ContentLength) == 0 {
+        editor.insert(
+            message.headers_end(),
+            &[
+                b"Content-Length: ",
+                decimal(message.body().len() as u32).as_bytes(),
+                b"\r\n",
+            ],
+        );
+    }
+    editor.write(message, out);
+}
+
+fn replace_cseq(message: Message<'_>, number: u32, editor: &mut Editor) {
+    if let Ok(cseq) = message.cseq()
+        && cseq.number != number
+    {
+        editor.replace(cseq.number_span.0..cseq.number_span.1, &[decimal(number).as_bytes()]);
+    }
+}
+
+/// The value of our Record-Route on one socket: `<sip:host:port;lr;r=token>`.
+pub fn record_route(sent_by: &[u8], transport: Transport, token: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<sip:");
+    out.extend_from_slice(sent_by);
+    if transport != Transport::Udp {
+        out.extend_from_slice(b";transport=");
+        out.extend_from_slice(transport.uri_value().as_bytes());
+    }
+    out.extend_from_slice(b";lr;");
+    out.extend_from_slice(crate::traversal::PARAMETER.as_bytes());
+    out.extend_from_slice(b"=");
+    out.extend_from_slice(token);
+    out.extend_from_slice(b">");
+}

@@ -1,0 +1,171 @@
+//! CSeq numbers of one direction of a dialog into which requests of our own are inserted (RFC 3261 §12.2.1.1).
+//!
+//! A party numbers its requests without knowing of ours. Towards the other party each of its numbers is shifted by the count
+//! of requests inserted before it, so a number's shift never changes: an ACK keeps to its INVITE, a repeat to its original.
+//!
+//! ```text
+//!   party sends      1   2           3       4
+//!   we insert                A   B       C
+//!   the other sees   1   2   3   4   5   6   7
+//! ```
+
+use smallvec::SmallVec;
+
+/// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
+pub const NUMBER_MAX: u32 = (1 << 31) - 1;
+
+/// Inserted requests per direction of a dialog; transfers are capped far below.
+pub const INSERTED_MAX: usize = 250;
+
+/// The numbering of one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sequence {
+    /// One more than the highest number the party has used; 0: it has sent nothing.
+    next: u32,
+    /// For each inserted request in order: `next` at that time. Non-decreasing.
+    inserted: SmallVec<[u32; 4]>,
+}
+
+/// Whose request a number on the far side belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The party's own, by its own number.
+    Party(u32),
+    /// One we inserted.
+    Inserted,
+}
+
+impl Sequence {
+    /// The party has sent a request with this number.
+    pub fn observe(&mut self, number: u32) {
+        if self.next == 0 && number == 0 && !self.inserted.is_empty() {
+            // Its first request must come after ours, and 0 shifted by our count would meet our last one.
+            self.inserted.push(0);
+        }
+        self.next = self.next.max(number.saturating_add(1));
+    }
+
+    /// The number the other party sees for `number`; `None` beyond [`NUMBER_MAX`].
+    pub fn outward(&self, number: u32) -> Option<u32> {
+        let shift = self.inserted.partition_point(|next| *next <= number) as u32;
+        number.checked_add(shift).filter(|outward| *outward <= NUMBER_MAX)
+    }
+
+    /// Whose request the other party knows by `number`.
+    pub fn inward(&self, number: u32) -> Origin {
+        let mut shift = 0;
+        for (i, next) in self.inserted.iter().enumerate() {
+            let ours = Self::number_of(i, *next);
+            if number == ours {
+                return Origin::Inserted;
+            }
+            if number < ours {
+                break;
+            }
+            shift += 1;
+        }
+        Origin::Party(number - shift)
+    }
+
+    /// Takes the next number for a request of our own; `None` when it would pass [`NUMBER_MAX`] or there are too many.
+    pub fn insert(&mut self) -> Option<u32> {
+        if self.inserted.len() >= INSERTED_MAX {
+            return None;
+        }
+        let number = Self::number_of(self.inserted.len(), self.next);
+        if number > NUMBER_MAX {
+            return None;
+        }
+        self.inserted.push(self.next);
+        Some(number)
+    }
+
+    /// The highest number the party has used.
+    pub fn highest(&self) -> Option<u32> {
+        self.next.checked_sub(1)
+    }
+
+    /// Whether any number is shifted, so that the mapping must be kept until the dialog ends.
+    pub fn is_shifted(&self) -> bool {
+        !self.inserted.is_empty()
+    }
+
+    fn number_of(earlier: usize, next: u32) -> u32 {
+        next.saturating_sub(1) + earlier as u32 + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_common_inbound_case_starts_at_one() {
+        let mut callee = Sequence::default();
+        assert_eq!(callee.insert(), Some(1));
+        callee.observe(1);
+        assert_eq!(callee.outward(1), Some(2));
+        assert_eq!(callee.inward(1), Origin::Inserted);
+        assert_eq!(callee.inward(2), Origin::Party(1));
+    }
+
+    #[test]
+    fn an_ack_keeps_its_invites_number_whatever_was_inserted_since() {
+        let mut caller = Sequence::default();
+        caller.observe(10);
+        assert_eq!(caller.insert(), Some(11));
+        caller.observe(11);
+        assert_eq!(caller.outward(11), Some(12));
+        assert_eq!(caller.insert(), Some(13));
+        assert_eq!(caller.outward(11), Some(12));
+        assert_eq!(caller.outward(10), Some(10));
+        assert_eq!(caller.outward(12), Some(14));
+    }
+
+    #[test]
+    fn numbers_end_at_the_limit() {
+        let mut party = Sequence::default();
+        party.observe(NUMBER_MAX - 1);
+        assert_eq!(party.insert(), Some(NUMBER_MAX));
+        assert_eq!(party.insert(), None);
+        assert_eq!(party.outward(NUMBER_MAX), None);
+        assert_eq!(party.outward(NUMBER_MAX - 1), Some(NUMBER_MAX - 1));
+    }
+
+    proptest! {
+        /// A naive model: the far side's view as a plain list of who sent what, in order.
+        #[test]
+        fn the_far_side_sees_strictly_rising_numbers_that_map_back(
+            start in 0u32..5,
+            steps in proptest::collection::vec(prop_oneof![Just(None), (0u32..3).prop_map(Some)], 0..60),
+        ) {
+            let mut sequence = Sequence::default();
+            let mut own = start;
+            let mut sent: Vec<(Option<u32>, u32)> = Vec::new();
+            for step in steps {
+                let entry = match step {
+                    None => (None, sequence.insert().unwrap()),
+                    Some(gap) => {
+                        own += if sequence.highest().is_none() { 0 } else { gap + 1 };
+                        sequence.observe(own);
+                        (Some(own), sequence.outward(own).unwrap())
+                    }
+                };
+                if let Some((_, last)) = sent.last() {
+                    prop_assert!(entry.1 > *last, "{sent:?} then {entry:?}");
+                }
+                sent.push(entry);
+                for (number, outward) in &sent {
+                    match number {
+                        Some(number) => {
+                            prop_assert_eq!(sequence.outward(*number), Some(*outward));
+                            prop_assert_eq!(sequence.inward(*outward), Origin::Party(*number));
+                        }
+                        None => prop_assert_eq!(sequence.inward(*outward), Origin::Inserted),
+                    }
+                }
+            }
+        }
+    }
+}

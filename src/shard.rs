@@ -1,0 +1,459 @@
+//! All that one core owns: the only place that sees every layer. It routes, counts and wires; SIP is decided below.
+//!
+//! A driver feeds inputs and carries out outputs:
+//!
+//! ```text
+//!  Input ──► handle ──► request.rs ──► transaction, call, proxy ──► outbox ──► poll_output ──► Output
+//!                   ├─► response.rs        │                           ▲
+//!                   ├─► command.rs         ▼                           │
+//!                   └─► timers ──────► transfer.rs (steps) ── own.rs ──┘
+//! ```
+
+mod answer;
+mod commands;
+pub mod counters;
+mod names;
+mod own;
+mod relay;
+mod request;
+mod response;
+mod route;
+
+use crate::call::{Call, CallKey, CallState, Party, TransferKey};
+use crate::command::{Command, Reply};
+use crate::config::Config;
+use crate::identifiers::{Random, Secret, TransferId};
+use crate::message::edit::Editor;
+use crate::message::{Index, Message, MessageBuf, ParseError};
+use crate::proxy::{Context, ContextKey};
+use crate::timer::{Instant, Timers};
+use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
+use crate::transfer::{Transfer, TransferTimer};
+use crate::transport::{ConnectionId, Flow, Outbox};
+pub use crate::transport::{OutRange, Ticket};
+use crate::webhook::{ActionOutcome, Hook};
+pub use counters::{CounterKind, Counters};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use names::Names;
+use slotmap::SlotMap;
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a driver feeds.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A message that belongs to this shard (see [`Secret::owner`]).
+    Received { flow: Flow, message: Message<'a> },
+    /// Bytes that do not parse, with what was found in them. After one on a stream the driver closes the connection once the
+    /// outputs of this input are written.
+    Malformed {
+        flow: Flow,
+        bytes: &'a [u8],
+        index: &'a Index,
+        error: ParseError,
+    },
+    /// A send did not happen, or its connection broke within 32 s of it (RFC 3261 §18.4).
+    SendFailed { ticket: Ticket },
+    /// The answer to [`Output::Resolve`]; empty: no such name, or no answer in time.
+    Resolved {
+        ticket: u64,
+        addresses: Vec<IpAddr>,
+        valid_for: Duration,
+    },
+    /// A request of the control API; the [`Output::Reply`] carries the same ticket.
+    Command { ticket: u64, command: Command },
+    /// What the first attempt of a transfer's actionHook came to.
+    ActionOutcome {
+        transfer: TransferId,
+        outcome: ActionOutcome,
+    },
+    /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
+    Recorded { ticket: u64 },
+    /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
+    Drain,
+}
+
+/// What a driver carries out.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these bytes. `ticket`: report a failure with it.
+    Send {
+        flow: Flow,
+        bytes: OutRange,
+        ticket: Option<Ticket>,
+    },
+    /// Look up A and AAAA records.
+    Resolve {
+        ticket: u64,
+        name: String,
+    },
+    /// Make what was reported so far durable, then feed [`Input::Recorded`]. Only with [`Setup::records`].
+    Record {
+        ticket: u64,
+    },
+    /// Deliver a hook.
+    Hook(Box<Hook>),
+    Reply {
+        ticket: u64,
+        reply: Reply,
+    },
+    /// Close this connection once what was sent on it is written.
+    Close(ConnectionId),
+}
+
+/// What a shard is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub config: Arc<Config>,
+    /// `0 <= shard < shards`.
+    pub shard: u16,
+    pub shards: u16,
+    /// The same on all shards of a process.
+    pub secret: Secret,
+    /// Its own for each shard.
+    pub seed: [u8; 16],
+    /// What the wall clock said at [`Instant::START`], since the Unix epoch.
+    pub wall_clock_at_start: Duration,
+    /// Whether there is a store: the 200 to a NOTIFY of ours and the reply to a verb wait until it has recorded them.
+    pub records: bool,
+}
+
+/// All that one core owns.
+#[derive(Debug)]
+pub struct Shard {
+    setup: Setup,
+    random: Random,
+    /// `host:port` of each bind, as Via and Record-Route say it.
+    sent_by: Vec<Vec<u8>>,
+    outbox: Outbox,
+    effects: VecDeque<Output>,
+    editor: Editor,
+    /// For messages that are parsed again. Taken out while in use.
+    scratch: Box<Index>,
+    transactions: Transactions<ServerOwner, ClientOwner>,
+    contexts: SlotMap<ContextKey, Context>,
+    calls: SlotMap<CallKey, Call>,
+    /// By a keyed digest of the SIP Call-ID; more than one for a call that passes twice.
+    by_call_id: HashMap<u64, SmallVec<[CallKey; 1]>, FixedState>,
+    by_number: HashMap<u64, CallKey, FixedState>,
+    /// In the order of opening, for listing page by page.
+    by_order: BTreeMap<u64, CallKey>,
+    transfers: SlotMap<TransferKey, Transfer>,
+    transfer_by_number: HashMap<u64, TransferKey, FixedState>,
+    /// Transfers that ended, oldest first: remembered for the control API.
+    remembered: VecDeque<TransferKey>,
+    timers: Timers<TimerKey>,
+    names: Names<Waiting>,
+    /// What waits for [`Input::Recorded`].
+    unrecorded: HashMap<u64, Unrecorded, FixedState>,
+    next_record: u64,
+    draining: bool,
+    counters: Counters,
+}
+
+/// Whose a server transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServerOwner {
+    /// Answered here, or not yet decided.
+    Local,
+    Relay(ContextKey),
+}
+
+/// Whose a client transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientOwner {
+    Relay(ContextKey),
+    /// A CANCEL: its answer changes nothing.
+    Cancel,
+    Refer(TransferKey),
+    /// A BYE of ours to this party.
+    Bye(CallKey, Party),
+}
+
+/// What waits for a name.
+#[derive(Debug)]
+enum Waiting {
+    Request {
+        flow: Flow,
+        message: MessageBuf,
+        server: Option<ServerKey>,
+    },
+    Refer(TransferKey),
+    Bye(CallKey, Party),
+}
+
+/// What waits for the store.
+#[derive(Debug)]
+enum Unrecorded {
+    /// A response, written and ready.
+    Response {
+        server: ServerKey,
+        code: u16,
+        bytes: Vec<u8>,
+    },
+    Reply {
+        ticket: u64,
+        reply: Reply,
+    },
+}
+
+/// Whose a deadline is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TimerKey {
+    Transaction(Deadline),
+    /// Timer C of RFC 3261 §16.6.
+    TimerC(ContextKey),
+    /// A cancelled branch that never ends (RFC 3261 §9.1).
+    CancelWait(ContextKey),
+    Transfer(TransferKey, TransferTimer),
+    /// Requests of a party wait no longer.
+    Hold(CallKey),
+    /// An ended call is forgotten.
+    Forget(CallKey),
+    /// The next verb of a call is due.
+    Pause(CallKey),
+}
+
+impl From<Deadline> for TimerKey {
+    fn from(deadline: Deadline) -> TimerKey {
+        TimerKey::Transaction(deadline)
+    }
+}
+
+impl Shard {
+    pub fn new(setup: Setup) -> Shard {
+        let config = &setup.config;
+        let mut random = Random::new(setup.seed);
+        let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
+        let sent_by = config
+            .binds
+            .iter()
+            .map(|bind| format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes())
+            .collect();
+        Shard {
+            random,
+            sent_by,
+            outbox: Outbox::default(),
+            effects: VecDeque::new(),
+            editor: Editor::new(),
+            scratch: Box::default(),
+            transactions: Transactions::new(config.timers, hash_key.to_be_bytes()),
+            contexts: SlotMap::with_key(),
+            calls: SlotMap::with_key(),
+            by_call_id: HashMap::with_hasher(FixedState::default()),
+            by_number: HashMap::with_hasher(FixedState::default()),
+            by_order: BTreeMap::new(),
+            transfers: SlotMap::with_key(),
+            transfer_by_number: HashMap::with_hasher(FixedState::default()),
+            remembered: VecDeque::new(),
+            timers: Timers::default(),
+            names: Names::new(config.limits.lookups_max),
+            unrecorded: HashMap::with_hasher(FixedState::default()),
+            next_record: 0,
+            draining: false,
+            counters: Counters::default(),
+            setup,
+        }
+    }
+
+    /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
+    pub fn handle(&mut self, input: Input<'_>, now: Instant) {
+        match input {
+            Input::Received { flow, message } if message.is_request() => self.on_request(flow, message, now),
+            Input::Received { message, .. } => self.on_response(message, now),
+            Input::Malformed {
+                flow,
+                bytes,
+                index,
+                error,
+            } => self.on_malformed(flow, bytes, index, error),
+            Input::SendFailed { ticket } => {
+                let ended = self.transactions.on_send_failed(ticket);
+                self.on_transaction_ended(ended, now);
+            }
+            Input::Resolved {
+                ticket,
+                addresses,
+                valid_for,
+            } => {
+                for waiting in self.names.resolved(ticket, &addresses, valid_for, now) {
+                    self.resume(waiting, now);
+                }
+            }
+            Input::Command { ticket, command } => self.on_command(ticket, command, now),
+            Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
+            Input::Recorded { ticket } => self.on_recorded(ticket, now),
+            Input::Drain => self.draining = true,
+        }
+        self.check_invariants();
+    }
+
+    /// Takes the next effect to carry out, oldest first: sends before all else. Drain to `None` before sleeping.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        match self.outbox.poll() {
+            Some(send) => Some(Output::Send {
+                flow: send.flow,
+                bytes: send.bytes,
+                ticket: send.ticket,
+            }),
+            None => self.effects.pop_front(),
+        }
+    }
+
+    /// The bytes of a send. Valid until [`Shard::end_batch`].
+    pub fn out_bytes(&self, range: &OutRange) -> &[u8] {
+        self.outbox.get(range)
+    }
+
+    /// Call when every polled send of the batch is written or copied: the out-buffer is used anew.
+    pub fn end_batch(&mut self) {
+        self.outbox.clear();
+    }
+
+    /// When to call [`Shard::handle_timeout`]; `None`: no timer is armed.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// Fires what is due, at most [`TIMERS_PER_TURN`]; more is due at once if [`Shard::next_timeout`] still lies in the past.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((at, key)) = self.timers.pop_due(now) else {
+                break;
+            };
+            match key {
+                TimerKey::Transaction(deadline) => {
+                    let ended = self
+                        .transactions
+                        .on_deadline(deadline, &mut self.outbox, &mut self.timers, now);
+                    self.on_transaction_ended(ended, now);
+                }
+                TimerKey::TimerC(context) => self.on_timer_c(context, now),
+                TimerKey::CancelWait(context) => self.on_cancel_wait(context, now),
+                TimerKey::Transfer(key, timer) => {
+                    if let Some(transfer) = self.transfers.get_mut(key) {
+                        let steps = transfer.on_timer(timer, at, now);
+                        self.carry_out(key, steps, now);
+                    }
+                }
+                TimerKey::Hold(call) => self.release_held(call, now),
+                TimerKey::Forget(call) => self.on_forget(call, now),
+                TimerKey::Pause(call) => self.run_verbs(call, now),
+            }
+        }
+        self.check_invariants();
+    }
+
+    /// The shard's numbers, its gauges as of now.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            calls: self.calls.len() as u64,
+            transactions: self.transactions.len() as u64,
+            transfers: (self.transfers.len() - self.remembered.len()) as u64,
+            contexts: self.contexts.len() as u64,
+            lookups: self.names.open() as u64,
+            timers: self.timers.len() as u64,
+            ..self.counters
+        }
+    }
+
+    /// Nothing alive: no call, transaction or transfer. After a drain the driver may stop.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+            && self.transactions.is_empty()
+            && self.contexts.is_empty()
+            && self.transfers.len() == self.remembered.len()
+    }
+
+    /// Bytes of the text that live calls keep; for measuring.
+    pub fn call_text_bytes(&self) -> usize {
+        self.calls.values().map(Call::text_bytes).sum()
+    }
+
+    fn config(&self) -> &Config {
+        &self.setup.config
+    }
+
+    /// Milliseconds since the Unix epoch.
+    fn wall(&self, at: Instant) -> u64 {
+        (self.setup.wall_clock_at_start + at.since(Instant::START)).as_millis() as u64
+    }
+
+    fn call_id_digest(&self, call_id: &[u8]) -> u64 {
+        self.setup.secret.mac(b'c', &[call_id])
+    }
+
+    fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
+        match ended {
+            None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
+            Some(Ended::Server(ServerOwner::Local)) => {}
+            Some(Ended::Server(ServerOwner::Relay(context))) => {
+                self.leave_context(context, |context| context.server_gone = true)
+            }
+            Some(Ended::Client(ClientOwner::Relay(context))) => {
+                self.leave_context(context, |context| context.client_gone = true)
+            }
+            Some(Ended::ClientTimeout(owner)) => {
+                self.counters.timeouts_total += 1;
+                match owner {
+                    ClientOwner::Relay(context) => {
+                        self.on_branch_failed(context, response::BranchFailure::Timeout, now)
+                    }
+                    ClientOwner::Cancel => {}
+                    ClientOwner::Refer(key) => {
+                        self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
+                    }
+                    ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                }
+            }
+            Some(Ended::ClientTransportFailed(owner)) => {
+                self.counters.transport_failures_total += 1;
+                match owner {
+                    ClientOwner::Relay(context) => {
+                        self.on_branch_failed(context, response::BranchFailure::Transport, now)
+                    }
+                    ClientOwner::Cancel => {}
+                    ClientOwner::Refer(key) => {
+                        self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
+                    }
+                    ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                }
+            }
+        }
+    }
+
+    /// A response context lives until both its transactions have ended (RFC 3261 §16.7).
+    fn leave_context(&mut self, key: ContextKey, leave: impl FnOnce(&mut Context)) {
+        if let Some(context) = self.contexts.get_mut(key) {
+            leave(context);
+            if context.server_gone && context.client_gone {
+                self.contexts.remove(key);
+            }
+        }
+    }
+
+    fn arm(&mut self, now: Instant, wait: Duration, key: TimerKey) -> Instant {
+        self.timers.arm(now, wait, key)
+    }
+
+    /// Cheap facts that always hold; checked after every input in debug builds.
+    fn check_invariants(&self) {
+        debug_assert!(self.remembered.len() <= self.transfers.len());
+        debug_assert_eq!(self.transfers.len(), self.transfer_by_number.len());
+        debug_assert_eq!(self.calls.len(), self.by_number.len());
+        debug_assert_eq!(self.calls.len(), self.by_order.len());
+        debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || self.names.open() > 0);
+    }
+}
+
+/// A turn of the driver must not starve its sockets; at 4,096 a second's worth of a busy shard's timers takes some ten turns.
+const TIMERS_PER_TURN: usize = 4_096;
+
+/// Whether requests of a party in this state of its call are relayed.
+fn is_live(state: CallState) -> bool {
+    !matches!(state, CallState::Ending | CallState::Ended)
+}

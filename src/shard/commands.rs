@@ -1,0 +1,485 @@
+//! What the control API asks for: calls and transfers to look at, verbs to run, calls to end.
+
+use super::own::{DEFAULT_HOOK, ip_of, refer_lines};
+use super::{Output, Shard, TimerKey, Unrecorded};
+use crate::call::{Call, CallKey, CallState, Party, Trait};
+use crate::command::{CallSelector, CallView, Command, Refusal, Reply};
+use crate::config::{Side, TrunkId};
+use crate::destination::{destination_allowed, refer_to_value, referred_by_value};
+use crate::identifiers::TransferId;
+use crate::message::{NameAddr, Uri};
+use crate::proxy::Refused;
+use crate::timer::Instant;
+use crate::transaction::ServerKey;
+use crate::transfer::Transfer;
+use crate::transfer::report::CallFacts;
+use crate::verb::{HookTarget, Leg, SipRefer, Verb, VerbError};
+use crate::webhook::resolve_target;
+
+/// Hook settings as they hold for one trunk.
+pub(super) struct HookSettings {
+    pub base_url: Option<String>,
+    pub secret: Option<String>,
+    pub jambonz_secret: Option<String>,
+}
+
+/// A `sip:refer` found valid for a call.
+struct Prepared {
+    party: Party,
+    refer_to: String,
+    referred_by: String,
+}
+
+impl Shard {
+    pub(super) fn on_command(&mut self, ticket: u64, command: Command, now: Instant) {
+        let reply = match command {
+            Command::Verbs { call, verbs, dry_run } => match self.on_verbs(&call, verbs, dry_run, now) {
+                Ok(reply @ Reply::Accepted { .. }) if self.setup.records => {
+                    return self.record(Unrecorded::Reply { ticket, reply });
+                }
+                Ok(reply) => reply,
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Command::Call { call } => match self.find_call(&call) {
+                Ok(key) => Reply::Call(Box::new(self.view(&self.calls[key]))),
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Command::Hangup { call } => match self.find_call(&call) {
+                Ok(key) => self.on_hangup(key, &[], now),
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Command::Calls { after, limit } => self.list_calls(after, limit),
+            Command::Transfer { id } => match self.transfer_by_number.get(&id.number) {
+                Some(key) => Reply::Transfer(Box::new(self.transfers[*key].view(|at| self.wall(at)))),
+                None => Reply::Refused(refusal(404, "not_found", None, "There is no such transfer.")),
+            },
+            Command::Transfers { limit } => {
+                let running = self.transfers.keys().filter(|key| !self.transfers[*key].is_over());
+                let keys: Vec<_> = running
+                    .chain(self.remembered.iter().rev().copied())
+                    .take(limit)
+                    .collect();
+                Reply::Transfers(
+                    keys.into_iter()
+                        .map(|key| self.transfers[key].view(|at| self.wall(at)))
+                        .collect(),
+                )
+            }
+        };
+        self.effects.push_back(Output::Reply { ticket, reply });
+    }
+
+    fn find_call(&self, selector: &CallSelector) -> Result<CallKey, Refusal> {
+        let not_found = || refusal(404, "not_found", None, "There is no such call.");
+        match selector {
+            CallSelector::Id(id) => self.by_number.get(&id.number).copied().ok_or_else(not_found),
+            CallSelector::SipCallId(call_id) => {
+                let keys = self
+                    .by_call_id
+                    .get(&self.call_id_digest(call_id))
+                    .ok_or_else(not_found)?;
+                let mut found = keys
+                    .iter()
+                    .filter(|key| self.calls[**key].call_id() == call_id.as_slice());
+                let key = found.next().ok_or_else(not_found)?;
+                if found.next().is_some() {
+                    let ids: Vec<_> = keys.iter().map(|key| self.calls[*key].id.to_string()).collect();
+                    let detail = format!("The Call-ID names several calls: {}.", ids.join(", "));
+                    return Err(refusal(409, "ambiguous", None, &detail));
+                }
+                Ok(*key)
+            }
+        }
+    }
+
+    // ---- verbs ----
+
+    fn on_verbs(
+        &mut self,
+        selector: &CallSelector,
+        verbs: Vec<Verb>,
+        dry_run: bool,
+        now: Instant,
+    ) -> Result<Reply, Refusal> {
+        let key = self.find_call(selector)?;
+        let call = &self.calls[key];
+        match call.state {
+            CallState::Answered => {}
+            CallState::Trying | CallState::Ringing => {
+                return Err(refusal(409, "not_answered", None, "The call is not answered yet."));
+            }
+            CallState::Ending | CallState::Ended => {
+                return Err(refusal(404, "not_found", None, "The call has ended."));
+            }
+        }
+        let single = verbs.len() == 1;
+        let mut first = None;
+        for (i, verb) in verbs.iter().enumerate() {
+            if let Verb::SipRefer(refer) = verb {
+                let at = |field: &str| {
+                    if single {
+                        field.to_owned()
+                    } else {
+                        format!("[{i}].{field}")
+                    }
+                };
+                let prepared = self.prepare(call, refer, first.is_some()).map_err(|mut refusal| {
+                    refusal.field = refusal.field.map(|field| at(&field));
+                    refusal
+                })?;
+                first.get_or_insert((refer.clone(), prepared));
+            }
+        }
+        let call_id = call.id;
+        if dry_run {
+            let Some((refer, prepared)) = first else {
+                return Err(refusal(
+                    422,
+                    "invalid",
+                    Some("verb"),
+                    "A dry run shows a sip:refer; there is none.",
+                ));
+            };
+            let lines = refer_lines(&prepared.refer_to, &prepared.referred_by, &refer.headers);
+            let message = self.preview_refer(key, prepared.party, &lines);
+            let Some(message) = message else {
+                return Err(refusal(422, "invalid", Some("referTo"), "The REFER cannot be built."));
+            };
+            return Ok(Reply::WouldSend {
+                message: String::from_utf8_lossy(&message).into_owned(),
+            });
+        }
+        let has_refer = first.is_some();
+        let before = self.transfers_of(key);
+        let extra = self.calls[key].extra_mut();
+        extra.verbs.extend(verbs);
+        let pending = extra.paused_until.is_some_and(|until| now < until) || extra.transfer.is_some();
+        if !pending {
+            self.run_verbs(key, now);
+        }
+        let transfer = if has_refer && self.transfers_of(key) > before {
+            self.last_transfer_of(key)
+        } else {
+            None
+        };
+        Ok(Reply::Accepted {
+            transfer,
+            call: call_id,
+        })
+    }
+
+    fn transfers_of(&self, key: CallKey) -> u32 {
+        self.calls
+            .get(key)
+            .and_then(Call::extra)
+            .map_or(0, |extra| extra.transfers)
+    }
+
+    fn last_transfer_of(&self, key: CallKey) -> Option<TransferId> {
+        let extra = self.calls.get(key)?.extra()?;
+        let transfer = extra.transfer.or(extra.last_transfer)?;
+        self.transfers.get(transfer).map(|transfer| transfer.id)
+    }
+
+    /// Runs verbs until one takes time.
+    pub(super) fn run_verbs(&mut self, key: CallKey, now: Instant) {
+        while let Some(call) = self.calls.get_mut(key) {
+            if call.state != CallState::Answered {
+                return;
+            }
+            let Some(extra) = call.extra_if_any() else { return };
+            if extra.transfer.is_some() {
+                return;
+            }
+            let Some(verb) = extra.verbs.pop_front() else { return };
+            match verb {
+                Verb::Tag { data, .. } => extra.customer_data.extend(data),
+                Verb::Pause { length, .. } => {
+                    extra.paused_until = Some(now + length);
+                    self.arm(now, length, TimerKey::Pause(key));
+                    return;
+                }
+                Verb::Hangup { headers, .. } => {
+                    self.on_hangup(key, &headers, now);
+                    return;
+                }
+                Verb::SipRefer(refer) => {
+                    let prepared = self.prepare(&self.calls[key], &refer, true);
+                    match prepared {
+                        Ok(prepared) => self.start_transfer(key, refer, prepared, now),
+                        // It was valid when it was taken; what changed since (a REFER of a party's own) lets it fall.
+                        Err(_) => self.counters.refused_total += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_transfer(&mut self, key: CallKey, verb: Box<SipRefer>, prepared: Prepared, now: Instant) {
+        let id = TransferId {
+            shard: self.setup.shard,
+            number: self.random.next_u64(),
+        };
+        let call = &self.calls[key];
+        let trunk = call.trunk(prepared.party);
+        let rules = self.config().trunk(trunk).refer.clone();
+        let facts = Box::new(self.facts_of(call));
+        let Prepared {
+            party,
+            refer_to,
+            referred_by,
+        } = prepared;
+        let (transfer, steps) = Transfer::new(id, key, party, trunk, verb, refer_to, referred_by, facts, rules, now);
+        self.begin_transfer(key, transfer, steps, now);
+    }
+
+    /// Whether a `sip:refer` can run on this call, and what its REFER says. `queued`: others of the same list run before it.
+    fn prepare(&self, call: &Call, refer: &SipRefer, queued: bool) -> Result<Prepared, Refusal> {
+        if let Some(extra) = call.extra() {
+            if !queued && (extra.transfer.is_some() || !extra.verbs.is_empty()) {
+                return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
+            }
+            if extra.relayed_refer.is_some() {
+                return Err(refusal(
+                    409,
+                    "busy",
+                    None,
+                    "A party of this call is transferring it itself.",
+                ));
+            }
+            if extra.transfers >= self.config().transfer.per_call_max {
+                return Err(refusal(
+                    409,
+                    "too_many_transfers",
+                    None,
+                    "This call has had as many transfers as are allowed.",
+                ));
+            }
+        }
+        let party = self.leg_of(call, refer.leg)?;
+        let trunk = call.trunk(party);
+        let rules = &self.config().trunk(trunk).refer;
+        let peer = call.flow(party).peer;
+        let host = match Uri::parse(call.target(party)) {
+            Ok(uri) => host_text(&uri),
+            Err(_) => peer.to_string(),
+        };
+        let invalid = |error: VerbError| refusal(422, "invalid", Some(&error.field), &error.message);
+        let refer_to = refer_to_value(&refer.refer_to, rules, &host).map_err(invalid)?;
+        if !destination_allowed(&refer_to, rules, &host) {
+            let detail = format!("The trunk's destinations do not allow {refer_to}.");
+            return Err(refusal(422, "destination_not_allowed", Some("referTo"), &detail));
+        }
+        let referred_by = match &refer.referred_by {
+            Some(value) => {
+                referred_by_value(value, refer.referred_by_display_name.as_deref(), rules, &host).map_err(invalid)?
+            }
+            None => default_referred_by(call, party),
+        };
+        let base = self.hooks_of(trunk).base_url;
+        for (field, target) in [("actionHook", &refer.action_hook), ("eventHook", &refer.event_hook)] {
+            if let Some(HookTarget { url, .. }) = target
+                && let Err(error) = resolve_target(url, base.as_deref())
+            {
+                return Err(refusal(422, "invalid", Some(field), &format!("{field} {error}.")));
+            }
+        }
+        debug_assert!(resolve_target(DEFAULT_HOOK, base.as_deref()).is_ok() == base.is_some());
+        Ok(Prepared {
+            party,
+            refer_to,
+            referred_by,
+        })
+    }
+
+    /// Who gets the REFER: as the verb says, else the one party that is a carrier's.
+    fn leg_of(&self, call: &Call, leg: Option<Leg>) -> Result<Party, Refusal> {
+        match leg {
+            Some(Leg::Caller) => return Ok(Party::Caller),
+            Some(Leg::Callee) => return Ok(Party::Callee),
+            None => {}
+        }
+        let is_carrier = |party| self.config().trunk(call.trunk(party)).side == Some(Side::Carrier);
+        match (is_carrier(Party::Caller), is_carrier(Party::Callee)) {
+            (true, false) => Ok(Party::Caller),
+            (false, true) => Ok(Party::Callee),
+            _ => Err(refusal(
+                422,
+                "invalid",
+                Some("leg"),
+                "Not exactly one side of this call is a carrier's: say leg, \"caller\" or \"callee\".",
+            )),
+        }
+    }
+
+    pub(super) fn hooks_of(&self, trunk: TrunkId) -> HookSettings {
+        let (hooks, trunk) = (&self.config().hooks, self.config().trunk(trunk));
+        HookSettings {
+            base_url: trunk.hooks_base_url.clone().or_else(|| hooks.base_url.clone()),
+            secret: trunk.hooks_secret.clone().or_else(|| hooks.secret.clone()),
+            jambonz_secret: trunk
+                .hooks_jambonz_secret
+                .clone()
+                .or_else(|| hooks.jambonz_secret.clone()),
+        }
+    }
+
+    // ---- ending a call ----
+
+    fn on_hangup(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) -> Reply {
+        let Some(call) = self.calls.get_mut(key) else {
+            return Reply::Done;
+        };
+        match call.state {
+            CallState::Trying | CallState::Ringing => {
+                let invite = call.invite;
+                if let Some(context) = invite.and_then(|invite| self.context_of(invite)) {
+                    self.cancel_branch(context, None, now);
+                }
+                if let Some(invite) = invite {
+                    self.answer_stored(invite, Refused::new(487, "Request Terminated"), now);
+                }
+                self.remove_call(key);
+            }
+            CallState::Answered => {
+                let transfers = call
+                    .extra()
+                    .map(|extra| [extra.transfer, extra.last_transfer])
+                    .unwrap_or_default();
+                self.end_both(key, headers, now);
+                for transfer in transfers.into_iter().flatten() {
+                    self.with_transfer(transfer, now, |transfer| transfer.on_hangup(now));
+                }
+            }
+            CallState::Ending | CallState::Ended => {}
+        }
+        Reply::Done
+    }
+
+    fn context_of(&self, server: ServerKey) -> Option<crate::proxy::ContextKey> {
+        match self.transactions.server(server)?.owner {
+            super::ServerOwner::Relay(context) => Some(context),
+            super::ServerOwner::Local => None,
+        }
+    }
+
+    // ---- views ----
+
+    /// A page in the order of opening; it looks at no more calls than it shows.
+    fn list_calls(&self, after: Option<u64>, limit: usize) -> Reply {
+        let from = after.map_or(0, |after| after + 1);
+        let mut page = self.by_order.range(from..).take(limit.saturating_add(1));
+        let calls = page
+            .by_ref()
+            .take(limit)
+            .map(|(_, key)| self.view(&self.calls[*key]))
+            .collect();
+        let next = page.next().map(|(order, _)| order - 1);
+        Reply::Calls { calls, next }
+    }
+
+    fn view(&self, call: &Call) -> CallView {
+        let state = match call.state {
+            CallState::Trying => "trying",
+            CallState::Ringing => "ringing",
+            CallState::Answered => "in-progress",
+            CallState::Ending => "ending",
+            CallState::Ended => "completed",
+        };
+        let transfer = call
+            .extra()
+            .and_then(|extra| self.transfers.get(extra.transfer?))
+            .map(|transfer| transfer.id.to_string());
+        CallView {
+            id: call.id.to_string(),
+            call_id: text(call.call_id()),
+            state,
+            from: uri_of(call.get(Party::Caller, Trait::Identity)),
+            to: uri_of(call.get(Party::Callee, Trait::Identity)),
+            from_trunk: self.config().trunk(call.trunk(Party::Caller)).name.clone(),
+            to_trunk: self.config().trunk(call.trunk(Party::Callee)).name.clone(),
+            created_at: self.wall(call.created),
+            answered_at: call.answered.map(|at| self.wall(at)),
+            transfer,
+            customer_data: call
+                .extra()
+                .map(|extra| extra.customer_data.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn facts_of(&self, call: &Call) -> CallFacts {
+        let caller = self.config().trunk(call.trunk(Party::Caller));
+        CallFacts {
+            call: call.id.to_string(),
+            call_id: text(call.call_id()),
+            direction: if caller.side == Some(Side::Platform) {
+                "outbound"
+            } else {
+                "inbound"
+            },
+            from: user_of(call.get(Party::Caller, Trait::Identity)),
+            to: user_of(call.get(Party::Callee, Trait::Identity)),
+            status: "in-progress",
+            originating_ip: ip_of(call.flow(Party::Caller)),
+            originating_trunk: caller.name.clone(),
+            customer_data: call
+                .extra()
+                .map(|extra| extra.customer_data.clone())
+                .unwrap_or_default(),
+            status_as_string: self.config().hooks.status_as_string,
+        }
+    }
+}
+
+fn refusal(status: u16, code: &'static str, field: Option<&str>, detail: &str) -> Refusal {
+    Refusal {
+        status,
+        code,
+        field: field.map(str::to_owned),
+        detail: detail.to_owned(),
+    }
+}
+
+/// The party's own identity: what it asserted of itself, else its From or To without the tag (RFC 3892 §2.1).
+fn default_referred_by(call: &Call, party: Party) -> String {
+    let asserted = call.get(party, Trait::Asserted);
+    // A list may hold a sip: and a tel: URI; the first is the one.
+    let value = if asserted.is_empty() {
+        call.get(party, Trait::Identity)
+    } else {
+        asserted
+    };
+    format!("<{}>", uri_of(value))
+}
+
+fn uri_of(value: &[u8]) -> String {
+    NameAddr::parse(value).map(|value| text(value.uri)).unwrap_or_default()
+}
+
+/// The user part, which for a call is its number; the whole URI where there is none.
+fn user_of(value: &[u8]) -> String {
+    let Ok(value) = NameAddr::parse(value) else {
+        return String::new();
+    };
+    match Uri::parse(value.uri).ok().and_then(|uri| uri.user) {
+        Some(user) => text(user),
+        None => text(value.uri),
+    }
+}
+
+fn host_text(uri: &Uri<'_>) -> String {
+    let host = match uri.host {
+        crate::message::Host::Address(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+        crate::message::Host::Address(ip) => ip.to_string(),
+        crate::message::Host::Name(name) => text(name),
+    };
+    match uri.port {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,62 @@
+//! What a shard counts. Plain numbers; an exporter reads them.
+
+/// How a number moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterKind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+macro_rules! counters {
+    ($($name:ident $kind:ident $help:literal,)*) => {
+        /// Numbers of one shard; names and meanings as [`Counters::each`] gives them.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $(#[doc = $help] pub $name: u64,)* }
+
+        impl Counters {
+            /// Calls `f` with name, kind, help and value of each.
+            pub fn each(&self, mut f: impl FnMut(&'static str, CounterKind, &'static str, u64)) {
+                $(f(stringify!($name), CounterKind::$kind, $help, self.$name);)*
+            }
+        }
+    };
+}
+
+counters! {
+    requests_total Counter "Requests received, repeats included.",
+    responses_total Counter "Responses received, repeats included.",
+    repeats_total Counter "Requests received again and absorbed by their transaction.",
+    malformed_total Counter "Messages that do not parse.",
+    malformed_unanswered_total Counter "Messages that do not parse and cannot be answered.",
+    refused_source_total Counter "Requests from a source that is no trunk's.",
+    refused_total Counter "Requests answered with an error of our own.",
+    shed_total Counter "New requests answered 503 because a limit was reached or referee drains.",
+    stray_responses_total Counter "Responses that match no transaction.",
+    stray_acks_total Counter "ACKs that match nothing.",
+    unmatched_total Counter "Requests with a To tag that match no dialog.",
+    unroutable_total Counter "Requests whose next hop cannot be reached.",
+    relayed_requests_total Counter "Requests relayed.",
+    relayed_responses_total Counter "Responses relayed.",
+    timeouts_total Counter "Client transactions that got no final response.",
+    transport_failures_total Counter "Client transactions whose request could not be sent.",
+    calls_total Counter "Calls opened.",
+    calls_answered_total Counter "Calls answered.",
+    transfers_total Counter "Executions of sip:refer begun.",
+    transfers_success_total Counter "Executions that ended in success.",
+    transfers_failed_total Counter "Executions that ended in failure.",
+    transfers_unknown_total Counter "Executions whose end is unknown.",
+    transfers_canceled_total Counter "Executions that were canceled.",
+    notifies_total Counter "NOTIFYs of our own transfers.",
+    notifies_unreadable_total Counter "NOTIFYs of our own transfers without a readable status.",
+    events_total Counter "Event hooks handed over.",
+    actions_total Counter "Action hooks handed over.",
+    held_total Counter "Requests that waited for a response to ours.",
+    calls Gauge "Live calls.",
+    transactions Gauge "Live transactions.",
+    transfers Gauge "Transfers under way.",
+    contexts Gauge "Requests being relayed.",
+    lookups Gauge "Names being looked up.",
+    timers Gauge "Timers armed, those no longer meant included.",
+}

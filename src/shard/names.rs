@@ -1,0 +1,146 @@
+//! Names being looked up, and those that were: so that a request to a known name does not wait.
+
+use crate::timer::Instant;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Names remembered; at the limit the whole memory is forgotten, which costs a look-up each and no search.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// What is known of names, and what waits for one. `W` is what waits.
+#[derive(Debug)]
+pub struct Names<W> {
+    known: HashMap<Box<str>, Known, FixedState>,
+    open: HashMap<u64, Lookup<W>, FixedState>,
+    by_name: HashMap<Box<str>, u64, FixedState>,
+    next_ticket: u64,
+    lookups_max: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    addresses: SmallVec<[IpAddr; 2]>,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Lookup<W> {
+    name: Box<str>,
+    waiting: Vec<W>,
+}
+
+/// What is known of a name now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookedup {
+    Address(IpAddr),
+    /// It has no address.
+    Nowhere,
+    Unknown,
+}
+
+impl<W> Names<W> {
+    pub fn new(lookups_max: usize) -> Names<W> {
+        Names {
+            known: HashMap::with_hasher(FixedState::default()),
+            open: HashMap::with_hasher(FixedState::default()),
+            by_name: HashMap::with_hasher(FixedState::default()),
+            next_ticket: 0,
+            lookups_max,
+        }
+    }
+
+    pub fn get(&self, name: &str, now: Instant) -> Lookedup {
+        match self.known.get(name) {
+            Some(known) if known.until > now => known
+                .addresses
+                .first()
+                .map_or(Lookedup::Nowhere, |address| Lookedup::Address(*address)),
+            _ => Lookedup::Unknown,
+        }
+    }
+
+    /// Lets `waiting` wait for a name. `Ok(Some(ticket))`: a look-up must be started; `Err`: too many are under way.
+    pub fn wait(&mut self, name: &str, waiting: W) -> Result<Option<u64>, W> {
+        if let Some(lookup) = self.by_name.get(name).and_then(|ticket| self.open.get_mut(ticket)) {
+            // One name must not gather without bound what waits for it.
+            if lookup.waiting.len() >= self.lookups_max {
+                return Err(waiting);
+            }
+            lookup.waiting.push(waiting);
+            return Ok(None);
+        }
+        if self.open.len() >= self.lookups_max {
+            return Err(waiting);
+        }
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        self.by_name.insert(name.into(), ticket);
+        self.open.insert(
+            ticket,
+            Lookup {
+                name: name.into(),
+                waiting: vec![waiting],
+            },
+        );
+        Ok(Some(ticket))
+    }
+
+    /// Takes an answer; gives back what waited for it. Empty addresses are remembered too.
+    pub fn resolved(&mut self, ticket: u64, addresses: &[IpAddr], valid_for: Duration, now: Instant) -> Vec<W> {
+        let Some(lookup) = self.open.remove(&ticket) else {
+            return Vec::new();
+        };
+        self.by_name.remove(&lookup.name);
+        if self.known.len() >= REMEMBERED_MAX {
+            self.known.clear();
+        }
+        // What waited must find the answer, however short it holds.
+        let until = now + valid_for.max(Duration::from_millis(1));
+        self.known.insert(
+            lookup.name,
+            Known {
+                addresses: addresses.into(),
+                until,
+            },
+        );
+        lookup.waiting
+    }
+
+    /// Look-ups under way.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn all_that_wait_for_a_name_share_one_lookup() {
+        let mut names = Names::new(2);
+        let now = Instant::from_millis(5);
+        assert_eq!(names.get("a", now), Lookedup::Unknown);
+        let ticket = names.wait("a", 1).unwrap().unwrap();
+        assert_eq!(names.wait("a", 2), Ok(None));
+        assert!(names.wait("b", 3).unwrap().is_some());
+        assert_eq!(names.wait("c", 4), Err(4));
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(names.resolved(ticket, &[address], Duration::from_secs(1), now), [1, 2]);
+        assert_eq!(names.get("a", now), Lookedup::Address(address));
+        assert_eq!(names.get("a", now + Duration::from_secs(1)), Lookedup::Unknown);
+        assert!(names.resolved(ticket, &[address], Duration::ZERO, now).is_empty());
+    }
+
+    #[test]
+    fn a_name_without_addresses_is_remembered_as_such() {
+        let mut names = Names::new(1);
+        let ticket = names.wait("a", ()).unwrap().unwrap();
+        names.resolved(ticket, &[], Duration::from_secs(5), Instant::START);
+        assert_eq!(names.get("a", Instant::START), Lookedup::Nowhere);
+    }
+}

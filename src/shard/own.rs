@@ -1,0 +1,722 @@
+//! Requests of our own within a call, REFER and BYE, and what transfers ask for.
+
+use super::request::Arrival;
+use super::route::NoFlow;
+use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting, is_live};
+use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
+use crate::identifiers::TransferId;
+use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
+use crate::message::refer::Sipfrag;
+use crate::message::{Header, Message, Method};
+use crate::proxy::Refused;
+use crate::sequence::Origin;
+use crate::timer::Instant;
+use crate::transaction::ServerKey;
+use crate::transfer::{Answer, Notification, Outcome, Step, Steps, Transfer};
+use crate::transport::Flow;
+use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
+use smallvec::SmallVec;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Why a request of ours cannot be sent.
+enum Unsent {
+    Wait(String),
+    Never,
+}
+
+/// A request of ours to a party, in the other one's name.
+struct Own<'a> {
+    method: Method,
+    number: u32,
+    flow: Flow,
+    sent_by: &'a [u8],
+    branch: &'a [u8],
+    /// Further header lines.
+    lines: &'a [(&'a str, &'a [u8])],
+}
+
+impl Own<'_> {
+    fn write(&self, call: &Call, party: Party, out: &mut Vec<u8>) -> Result<Range<usize>, Injection> {
+        let speaker = party.other();
+        let method = self.method.token();
+        let transport = self.flow.transport.via_token().as_bytes();
+        let mut writer = RequestWriter::new(out, method, call.target(party));
+        writer.header(
+            "Via",
+            &[
+                b"SIP/2.0/",
+                transport,
+                b" ",
+                self.sent_by,
+                b";branch=",
+                self.branch,
+                b";rport",
+            ],
+        );
+        writer.header("Max-Forwards", &[b"70"]);
+        if !call.get(party, Trait::Routes).is_empty() {
+            writer.copied("Route", call.get(party, Trait::Routes));
+        }
+        writer
+            .copied("From", call.get(speaker, Trait::Identity))
+            .copied("To", call.get(party, Trait::Identity))
+            .header("Call-ID", &[call.call_id()])
+            .header("CSeq", &[decimal(self.number).as_bytes(), b" ", method.as_bytes()]);
+        if self.method == Method::Refer {
+            // A REFER refreshes the target: the Contact is the one the party knows, or its next request would come to us.
+            match call.get(speaker, Trait::Contact) {
+                [] => writer.header("Contact", &[b"<sip:", self.sent_by, b">"]),
+                contact => writer.copied("Contact", contact),
+            };
+            match call.get(speaker, Trait::Allow) {
+                [] => writer.header("Allow", &[b"INVITE, ACK, CANCEL, BYE, NOTIFY"]),
+                allow if lists_token(allow, b"NOTIFY") => writer.copied("Allow", allow),
+                allow => writer.copied("Allow", &[allow, b", NOTIFY"].concat()),
+            };
+        }
+        for (name, value) in self.lines {
+            writer.header(name, &[value]);
+        }
+        writer.finish(None, b"")
+    }
+}
+
+/// The header lines that make a request a REFER of ours, the verb's own last.
+pub(super) fn refer_lines<'a>(
+    refer_to: &'a str,
+    referred_by: &'a str,
+    headers: &'a [(String, String)],
+) -> SmallVec<[(&'a str, &'a [u8]); 8]> {
+    let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
+    lines.push(("Refer-To", refer_to.as_bytes()));
+    lines.push(("Referred-By", referred_by.as_bytes()));
+    lines.push(("Supported", b"replaces"));
+    lines.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    lines
+}
+
+impl Shard {
+    // ---- writing requests of our own ----
+
+    /// Writes and sends a request to `party`, as the other one, and gives back its CSeq number.
+    fn send_own(
+        &mut self,
+        key: CallKey,
+        party: Party,
+        method: Method,
+        owner: ClientOwner,
+        lines: &[(&str, &[u8])],
+        now: Instant,
+    ) -> Result<u32, Unsent> {
+        let Some(call) = self.calls.get(key) else {
+            return Err(Unsent::Never);
+        };
+        let speaker = party.other();
+        let routes = call.get(party, Trait::Routes);
+        let hop = match crate::message::NameAddr::parse(routes) {
+            Ok(route) if !routes.is_empty() => route.uri,
+            _ => call.target(party),
+        };
+        let last = routes.is_empty().then(|| call.flow(party));
+        let flow = match self.flow_to_uri(hop, call.trunk(party), last, now) {
+            Ok(flow) => flow,
+            Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
+            Err(NoFlow::Unreachable) => return Err(Unsent::Never),
+        };
+        let Some(call) = self.calls.get_mut(key) else {
+            return Err(Unsent::Never);
+        };
+        let Some(number) = call.sequence_mut(speaker).insert() else {
+            return Err(Unsent::Never);
+        };
+        let (client, branch) = self.transactions.open_client(method, flow, owner, &mut self.random);
+        let sent_by = &self.sent_by[usize::from(flow.bind.0)];
+        let request = Own {
+            method,
+            number,
+            flow,
+            sent_by,
+            branch: branch.as_bytes(),
+            lines,
+        };
+        let start = self.outbox.bytes.len();
+        match request.write(&self.calls[key], party, &mut self.outbox.bytes) {
+            Ok(_) => {
+                let bytes = self.outbox.since(start);
+                self.transactions
+                    .start(client, bytes, &mut self.outbox, &mut self.timers, now);
+                Ok(number)
+            }
+            Err(_) => {
+                // The number stays taken: a gap in CSeq is allowed, a number used twice is not.
+                self.transactions.abandon(client);
+                Err(Unsent::Never)
+            }
+        }
+    }
+
+    /// The REFER that [`Shard::send_refer`] would send now; nothing is taken or sent.
+    pub(super) fn preview_refer(&self, key: CallKey, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
+        let call = self.calls.get(key)?;
+        let number = call.sequence(party.other()).clone().insert()?;
+        let flow = call.flow(party);
+        let sent_by = &self.sent_by[usize::from(flow.bind.0)];
+        let request = Own {
+            method: Method::Refer,
+            number,
+            flow,
+            sent_by,
+            branch: b"z9hG4bK",
+            lines,
+        };
+        let mut out = Vec::new();
+        request.write(call, party, &mut out).ok()?;
+        Some(out)
+    }
+
+    pub(super) fn send_refer(&mut self, key: TransferKey, now: Instant) {
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
+        if transfer.is_over() {
+            return;
+        }
+        let (call, party) = (transfer.call, transfer.party);
+        let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
+        let headers = transfer.verb.headers.clone();
+        let lines = refer_lines(&refer_to, &referred_by, &headers);
+        match self.send_own(call, party, Method::Refer, ClientOwner::Refer(key), &lines, now) {
+            Ok(number) => {
+                if let Some(transfer) = self.transfers.get_mut(key) {
+                    transfer.sent(number);
+                }
+                let hold = self.config().transfer.hold;
+                if let Some(call) = self.calls.get_mut(call) {
+                    call.extra_mut().hold = Some((party.other(), now + hold));
+                }
+                self.arm(now, hold, TimerKey::Hold(call));
+            }
+            Err(Unsent::Wait(name)) => {
+                if self.wait_for(&name, Waiting::Refer(key)).is_err() {
+                    self.with_transfer(key, now, |transfer| transfer.on_unsendable(now));
+                }
+            }
+            Err(Unsent::Never) => self.with_transfer(key, now, |transfer| transfer.on_unsendable(now)),
+        }
+    }
+
+    /// BYE to both parties, each as the other, in one batch.
+    pub(super) fn end_both(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.state != CallState::Answered {
+            return;
+        }
+        call.state = CallState::Ending;
+        let extra = call.extra_mut();
+        extra.byes_open = 2;
+        extra.bye_headers = headers.to_vec();
+        for party in [Party::Caller, Party::Callee] {
+            self.send_bye(key, party, now);
+        }
+        self.mark_completed(key);
+    }
+
+    pub(super) fn send_bye(&mut self, key: CallKey, party: Party, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let headers = call.extra_mut().bye_headers.clone();
+        let lines: SmallVec<[(&str, &[u8]); 4]> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        match self.send_own(key, party, Method::Bye, ClientOwner::Bye(key, party), &lines, now) {
+            Ok(_) => {}
+            Err(Unsent::Wait(name)) => {
+                if self.wait_for(&name, Waiting::Bye(key, party)).is_err() {
+                    self.on_bye_answered(key, now);
+                }
+            }
+            Err(Unsent::Never) => {
+                self.counters.unroutable_total += 1;
+                self.on_bye_answered(key, now);
+            }
+        }
+    }
+
+    /// One of our BYEs has its answer, or will never have one.
+    pub(super) fn on_bye_answered(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let extra = call.extra_mut();
+        extra.byes_open = extra.byes_open.saturating_sub(1);
+        if extra.byes_open == 0 && call.state == CallState::Ending {
+            self.end_call(key, now);
+        }
+    }
+
+    // ---- the end of a call ----
+
+    /// A BYE of a party is relayed: transfers hear of it at once.
+    pub(super) fn on_relayed_bye(&mut self, key: CallKey, from: Party, reason: Option<&[u8]>, now: Instant) {
+        self.mark_completed(key);
+        if let Some(transfer) = self.calls.get(key).and_then(|call| call.extra()?.transfer) {
+            self.with_transfer(transfer, now, |transfer| transfer.on_bye(from, reason, now));
+        }
+    }
+
+    /// The dialog is over. A call that had transfers stays as a tombstone, so that late NOTIFYs still get 200 (RFC 5057 §4).
+    pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
+        self.release_held(key, now);
+        let tombstone = self.config().transfer.tombstone;
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.state == CallState::Ended {
+            return;
+        }
+        if call
+            .extra()
+            .is_some_and(|extra| extra.transfer.is_some() || extra.last_transfer.is_some())
+        {
+            call.state = CallState::Ended;
+            self.arm(now, tombstone, TimerKey::Forget(key));
+        } else {
+            self.remove_call(key);
+        }
+    }
+
+    pub(super) fn on_forget(&mut self, key: CallKey, now: Instant) {
+        let tombstone = self.config().transfer.tombstone;
+        let Some(call) = self.calls.get(key) else { return };
+        if call.extra().is_some_and(|extra| extra.transfer.is_some()) {
+            // The NOTIFYs still tell, until T_total.
+            self.arm(now, tombstone, TimerKey::Forget(key));
+        } else {
+            self.remove_call(key);
+        }
+    }
+
+    pub(super) fn remove_call(&mut self, key: CallKey) {
+        let Some(call) = self.calls.remove(key) else { return };
+        self.by_number.remove(&call.id.number);
+        self.by_order.remove(&call.order);
+        let digest = self.call_id_digest(call.call_id());
+        if let hashbrown::hash_map::Entry::Occupied(mut entry) = self.by_call_id.entry(digest) {
+            entry.get_mut().retain(|other| *other != key);
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+    }
+
+    fn mark_completed(&mut self, key: CallKey) {
+        let transfers = self
+            .calls
+            .get(key)
+            .and_then(|call| call.extra())
+            .map(|extra| [extra.transfer, extra.last_transfer]);
+        for key in transfers.into_iter().flatten().flatten() {
+            if let Some(transfer) = self.transfers.get_mut(key) {
+                transfer.facts.status = "completed";
+            }
+        }
+    }
+
+    // ---- requests that waited for our REFER ----
+
+    pub(super) fn release_held(&mut self, key: CallKey, now: Instant) {
+        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
+            return;
+        };
+        extra.hold = None;
+        let held = std::mem::take(&mut extra.held);
+        for held in held {
+            self.resume_request(held.flow, &held.message, Some(held.server), now);
+        }
+    }
+
+    // ---- transfers ----
+
+    /// Begins an execution that was found valid, and sends its REFER.
+    pub(super) fn begin_transfer(
+        &mut self,
+        key: CallKey,
+        transfer: Transfer,
+        steps: Steps,
+        now: Instant,
+    ) -> TransferKey {
+        let number = transfer.id.number;
+        let transfer = self.transfers.insert(transfer);
+        self.transfer_by_number.insert(number, transfer);
+        self.counters.transfers_total += 1;
+        if let Some(call) = self.calls.get_mut(key) {
+            let extra = call.extra_mut();
+            extra.transfer = Some(transfer);
+            extra.transfers += 1;
+        }
+        self.carry_out(transfer, steps, now);
+        self.send_refer(transfer, now);
+        transfer
+    }
+
+    /// Gives a transfer an input and carries out its steps.
+    pub(super) fn with_transfer(&mut self, key: TransferKey, now: Instant, input: impl FnOnce(&mut Transfer) -> Steps) {
+        if let Some(transfer) = self.transfers.get_mut(key) {
+            let steps = input(transfer);
+            self.carry_out(key, steps, now);
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, key: TransferKey, steps: Steps, now: Instant) {
+        for step in steps {
+            match step {
+                Step::Arm(timer, wait) => {
+                    let at = self.arm(now, wait, TimerKey::Transfer(key, timer));
+                    if let Some(transfer) = self.transfers.get_mut(key) {
+                        transfer.armed(timer, at);
+                    }
+                }
+                Step::Resend => self.send_refer(key, now),
+                Step::Event {
+                    status,
+                    cseq,
+                    subscription_state,
+                    late,
+                } => {
+                    let Some(transfer) = self.transfers.get(key) else {
+                        continue;
+                    };
+                    let Some(target) = &transfer.verb.event_hook else {
+                        continue;
+                    };
+                    let body = transfer.event_body(&status, subscription_state.as_deref(), late);
+                    let id = format!("{}-event-{cseq}", transfer.id);
+                    let (url, auth) = (target.url.clone(), target.basic_auth.clone());
+                    self.post(key, HookKind::Event, &url, auth, false, id, body);
+                    self.counters.events_total += 1;
+                }
+                Step::Action => self.conclude(key, now),
+                Step::EndCall => {
+                    let Some(call) = self.transfers.get(key).map(|transfer| transfer.call) else {
+                        continue;
+                    };
+                    self.end_both(call, &[], now);
+                }
+                // The verdict says no_dialog; the call itself ends when a request of its parties is refused too.
+                Step::Suspect => {}
+            }
+        }
+    }
+
+    /// The one action of an execution; the transfer becomes one that ended.
+    fn conclude(&mut self, key: TransferKey, now: Instant) {
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
+        match transfer.verdict().map(|verdict| verdict.result) {
+            Some(Outcome::Success) => self.counters.transfers_success_total += 1,
+            Some(Outcome::Failed) => self.counters.transfers_failed_total += 1,
+            Some(Outcome::Canceled) => self.counters.transfers_canceled_total += 1,
+            Some(Outcome::Unknown) | None => self.counters.transfers_unknown_total += 1,
+        }
+        let body = transfer.action_body();
+        let id = format!("{}-action", transfer.id);
+        let (target, call) = (transfer.verb.action_hook.clone(), transfer.call);
+        let is_default = target.is_none();
+        let (url, auth) = target.map_or((DEFAULT_HOOK.into(), None), |target| (target.url, target.basic_auth));
+        self.post(key, HookKind::Action, &url, auth, is_default, id, body);
+        if let Some(extra) = self.calls.get_mut(call).and_then(|call| call.extra_if_any()) {
+            extra.transfer = None;
+            extra.last_transfer = Some(key);
+        }
+        let failed = self.transfers.get(key).is_some_and(|transfer| !transfer.is_lingering());
+        if failed {
+            // After a success the call only ends; after anything else what is left of the list runs.
+            self.run_verbs(call, now);
+        }
+        self.remembered.push_back(key);
+        if self.remembered.len() > self.config().limits.transfers_remembered
+            && let Some(oldest) = self.remembered.pop_front()
+            && let Some(forgotten) = self.transfers.remove(oldest)
+        {
+            self.transfer_by_number.remove(&forgotten.id.number);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a hook is just these")]
+    fn post(
+        &mut self,
+        key: TransferKey,
+        kind: HookKind,
+        target: &str,
+        basic_auth: Option<(String, String)>,
+        default_word: bool,
+        webhook_id: String,
+        body: String,
+    ) {
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
+        let id = transfer.id;
+        let hooks = self.hooks_of(transfer.trunk);
+        // Relative targets without a base were refused with the verb; the default word then just has nowhere to go.
+        let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else {
+            return;
+        };
+        let hook = Hook {
+            transfer: id,
+            kind,
+            url,
+            basic_auth,
+            webhook_id,
+            body,
+            secret: hooks.secret,
+            jambonz_secret: hooks.jambonz_secret,
+            default_word,
+        };
+        if kind == HookKind::Action {
+            self.counters.actions_total += 1;
+        }
+        self.effects.push_back(Output::Hook(Box::new(hook)));
+    }
+
+    pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
+        // A reply array is not acted on: after a success only the end of the call is left, after a failure the call goes on.
+        let (ActionOutcome::Delivered { .. } | ActionOutcome::Failed) = outcome;
+        if let Some(key) = self.transfer_by_number.get(&id.number).copied() {
+            self.with_transfer(key, now, |transfer| transfer.on_action_outcome());
+        }
+    }
+
+    pub(super) fn on_refer_answered(&mut self, key: TransferKey, message: Message<'_>, code: u16, now: Instant) {
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
+        let (call_key, party) = (transfer.call, transfer.party);
+        self.release_held(call_key, now);
+        if code < 200 {
+            return;
+        }
+        let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let mut overtaken = false;
+        if let Some(call) = self.calls.get_mut(call_key) {
+            let sequence = call.sequence(party.other());
+            overtaken = sequence
+                .highest()
+                .and_then(|highest| sequence.outward(highest))
+                .is_some_and(|last| last > number);
+            if code < 300 {
+                learn_swallowed(call, party, message);
+            }
+        }
+        // RFC 3261 §14.1: the side that made the Call-ID waits longer. We speak for the caller when the callee gets the REFER.
+        let (least, span) = if party == Party::Callee {
+            (2_100, 1_900)
+        } else {
+            (0, 2_000)
+        };
+        let glare_wait = Duration::from_millis(least + 10 * self.random.below(span / 10 + 1));
+        let refer_sub_false = message.value(Header::ReferSub).is_some_and(|value| {
+            value
+                .split(|byte| *byte == b';')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"false")
+        });
+        let reason = match message.start_line() {
+            crate::message::StartLine::Response { reason, .. } => reason,
+            crate::message::StartLine::Request { .. } => b"",
+        };
+        let answer = Answer {
+            code,
+            reason,
+            refer_sub_false,
+            retry_after: message.retry_after(),
+            overtaken,
+            glare_wait,
+        };
+        self.with_transfer(key, now, |transfer| transfer.on_response(answer, now));
+    }
+
+    /// A NOTIFY that may be about a REFER of ours. `true`: it was, and has its answer.
+    pub(super) fn on_notify(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        key: CallKey,
+        party: Party,
+        now: Instant,
+    ) -> bool {
+        let call = &self.calls[key];
+        let event = message.event().ok().flatten();
+        let sipfrag = message
+            .value(Header::ContentType)
+            .filter(|value| value.len() >= SIPFRAG.len() && value[..SIPFRAG.len()].eq_ignore_ascii_case(SIPFRAG));
+        let of_refer = match &event {
+            Some(event) => event.is_refer(),
+            // A peer that leaves Event out still speaks of the REFER, if its body does.
+            None => sipfrag.is_some(),
+        };
+        if !of_refer {
+            return match is_live(call.state) {
+                true => false,
+                false => {
+                    self.refuse(
+                        message,
+                        arrival,
+                        Refused::new(489, "Bad Event"),
+                        &[("Allow-Events", b"refer")],
+                        now,
+                    );
+                    true
+                }
+            };
+        }
+        let extra = call.extra();
+        let candidates = extra
+            .map(|extra| [extra.transfer, extra.last_transfer])
+            .unwrap_or_default();
+        let is_candidate = |key: &TransferKey| self.transfers.get(*key).is_some_and(|transfer| transfer.party == party);
+        let id = event.as_ref().and_then(|event| event.id_number());
+        let relayed = extra.and_then(|extra| extra.relayed_refer) == Some(party.other());
+        let transfer = match id {
+            Some(id) => match call.sequence(party.other()).inward(id) {
+                Origin::Inserted => candidates.into_iter().flatten().filter(is_candidate).find(|key| {
+                    self.transfers
+                        .get(*key)
+                        .is_some_and(|transfer| transfer.has_event_id(id))
+                }),
+                Origin::Party(_) => None,
+            },
+            None if relayed && candidates[0].is_none() => None,
+            None => candidates.into_iter().flatten().find(is_candidate),
+        };
+        let Some(transfer) = transfer else {
+            let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
+            if inserted || !relayed {
+                // RFC 6665 §4.1.3: of no subscription we know.
+                self.refuse(
+                    message,
+                    arrival,
+                    Refused::new(481, "Subscription Does Not Exist"),
+                    &[],
+                    now,
+                );
+                return true;
+            }
+            return false;
+        };
+        self.counters.notifies_total += 1;
+        let subscription = message.subscription_state().ok().flatten();
+        let frag = Sipfrag::parse(message.body());
+        if frag.is_none() {
+            self.counters.notifies_unreadable_total += 1;
+        }
+        let notification = Notification {
+            cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
+            status: frag.map(|frag| (frag.code, frag.reason)),
+            subscription: subscription.clone(),
+        };
+        let Some(execution) = self.transfers.get_mut(transfer) else {
+            return false;
+        };
+        match execution.on_notify(notification, now) {
+            Ok(steps) => {
+                self.carry_out(transfer, steps, now);
+                if let Some(call) = self.calls.get_mut(key) {
+                    learn_swallowed(call, party, message);
+                }
+                let server = self.open_server(message, arrival, now);
+                self.answer_notify(server, message, arrival, now);
+            }
+            Err(crate::transfer::Overtaken) => {
+                self.refuse(message, arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+            }
+        }
+        true
+    }
+
+    /// 200 without a Contact: ours is not the remote target of this dialog. With a store it waits until the event is recorded.
+    fn answer_notify(&mut self, server: ServerKey, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
+        let start = self.outbox.bytes.len();
+        let response = Response {
+            code: 200,
+            reason: "OK",
+            to_tag: None,
+            copy_record_route: false,
+            extra: &[],
+            content_type: None,
+            body: b"",
+        };
+        write_response(
+            message,
+            ViaStamp::of(&arrival.via, arrival.flow.peer),
+            &response,
+            &mut self.outbox.bytes,
+        );
+        let bytes = self.outbox.since(start);
+        if self.setup.records {
+            let bytes = self.outbox.get(&bytes).to_vec();
+            self.outbox.bytes.truncate(start);
+            self.record(Unrecorded::Response {
+                server,
+                code: 200,
+                bytes,
+            });
+        } else {
+            self.transactions
+                .respond(server, 200, bytes, &mut self.outbox, &mut self.timers, now);
+        }
+    }
+
+    /// Lets something wait until what was reported is durable.
+    pub(super) fn record(&mut self, waiting: Unrecorded) {
+        self.next_record += 1;
+        self.unrecorded.insert(self.next_record, waiting);
+        self.effects.push_back(Output::Record {
+            ticket: self.next_record,
+        });
+    }
+
+    pub(super) fn on_recorded(&mut self, ticket: u64, now: Instant) {
+        match self.unrecorded.remove(&ticket) {
+            Some(Unrecorded::Response { server, code, bytes }) => {
+                let start = self.outbox.bytes.len();
+                self.outbox.bytes.extend_from_slice(&bytes);
+                let bytes = self.outbox.since(start);
+                self.transactions
+                    .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
+            }
+            Some(Unrecorded::Reply { ticket, reply }) => self.effects.push_back(Output::Reply { ticket, reply }),
+            None => {}
+        }
+    }
+}
+
+const SIPFRAG: &[u8] = b"message/sipfrag";
+
+/// Where an action goes when the verb does not say.
+pub(super) const DEFAULT_HOOK: &str = "refer";
+
+fn lists_token(list: &[u8], token: &[u8]) -> bool {
+    list.split(|byte| *byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.
+fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
+    let old: Box<[u8]> = call.target(party).into();
+    if let Some(contact) = message.value(Header::Contact).filter(|contact| !contact.is_empty()) {
+        call.set(party, Trait::Contact, contact);
+    }
+    let new: Box<[u8]> = call.target(party).into();
+    if old != new {
+        let retarget = &mut call.extra_mut().retargets[party as usize];
+        // What the other party knows stays the oldest.
+        let known = retarget.take().map_or(old, |retarget| retarget.known);
+        *retarget = Some(Retarget { known, now: new });
+    }
+}
+
+/// A flow as hooks name it.
+pub(super) fn ip_of(flow: Flow) -> String {
+    flow.peer.ip().to_canonical().to_string()
+}

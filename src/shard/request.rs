@@ -1,0 +1,596 @@
+//! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
+
+use super::answer::SHED;
+use super::relay::{Changes, mapped_event_id};
+use super::route::{OwnRoutes, retarget};
+use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
+use crate::call::{Call, CallKey, CallState, Held, Party};
+use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
+use crate::identifiers::CallId;
+use crate::message::check::check;
+use crate::message::{Header, Message, MessageBuf, Method, Uri, Via};
+use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
+use crate::timer::Instant;
+use crate::transaction::ServerKey;
+use crate::transport::Flow;
+use crate::traversal::Traversal;
+use smallvec::SmallVec;
+
+/// A request on its way through, with what was found out so far.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival<'a> {
+    pub flow: Flow,
+    pub method: Method,
+    pub via: Via<'a>,
+    pub identity: u128,
+    pub own: OwnRoutes,
+    /// Its transaction, once it has one.
+    pub server: Option<ServerKey>,
+}
+
+/// A party of a dialog as a request tells it.
+#[derive(Clone, Copy, Debug)]
+enum Dialog {
+    /// A call we know, and who speaks.
+    Call(CallKey, Party),
+    /// An authentic token whose call is over or whose dialog is another fork's: enough to relay.
+    Token(Traversal, Party),
+}
+
+impl Shard {
+    pub(super) fn on_request(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
+        self.counters.requests_total += 1;
+        let Some(method) = message.method() else { return };
+        let own = self.own_routes(message);
+        let access = &self.config().access;
+        let (unknown, in_dialog) = (access.unknown_source, access.in_dialog_sources);
+        let is_known = self.trunk_of(flow).is_some() || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
+        if !is_known {
+            self.counters.refused_source_total += 1;
+            if method != Method::Ack && unknown == UnknownSource::Reject {
+                self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);
+            }
+            return;
+        }
+        if let Err(kind) = check(message) {
+            self.counters.malformed_total += 1;
+            if method != Method::Ack {
+                self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[]);
+            }
+            return;
+        }
+        let Ok(via) = message.top_via() else { return };
+        let Ok(identity) = self.transactions.identity(message, &via, method) else {
+            return;
+        };
+        if let Some(server) = self.transactions.find_server(identity) {
+            if method != Method::Ack {
+                self.counters.repeats_total += 1;
+                return self.transactions.on_repeat(server, &mut self.outbox);
+            }
+            if self.transactions.on_ack(server, &mut self.timers, now) {
+                return;
+            }
+        }
+        let arrival = Arrival {
+            flow,
+            method,
+            via,
+            identity,
+            own,
+            server: None,
+        };
+        match method {
+            Method::Cancel => self.on_cancel(message, &arrival, now),
+            Method::Ack if self.is_stateless_ack(message, &arrival.via) => {}
+            _ => self.go_on(message, arrival, now),
+        }
+    }
+
+    /// Takes up a request that waited.
+    pub(super) fn resume_request(&mut self, flow: Flow, message: &MessageBuf, server: Option<ServerKey>, now: Instant) {
+        let message = message.as_message();
+        if let Some(key) = server
+            && !self.transactions.server(key).is_some_and(|server| server.is_waiting())
+        {
+            // Cancelled meanwhile.
+            return;
+        }
+        let (Some(method), Ok(via)) = (message.method(), message.top_via()) else {
+            return;
+        };
+        let Ok(identity) = self.transactions.identity(message, &via, method) else {
+            return;
+        };
+        let own = self.own_routes(message);
+        self.go_on(
+            message,
+            Arrival {
+                flow,
+                method,
+                via,
+                identity,
+                own,
+                server,
+            },
+            now,
+        );
+    }
+
+    fn go_on(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
+        let to_tag = message.to().ok().and_then(|to| to.tag);
+        match to_tag {
+            Some(to_tag) => self.on_in_dialog(message, arrival, to_tag, now),
+            None => self.on_new(message, arrival, now),
+        }
+    }
+
+    // ---- requests outside a dialog ----
+
+    fn on_new(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
+        let Some(from) = self.trunk_of(arrival.flow) else {
+            return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
+        };
+        let Ok(uri) = Uri::parse(message.request_uri()) else {
+            return;
+        };
+        let is_to_us = matches!(uri.scheme, crate::message::uri::Scheme::Sip) && self.names_us(&uri);
+        match arrival.method {
+            // An ACK without a To tag acknowledges nothing we know; an ACK is never answered.
+            Method::Ack => {
+                self.counters.stray_acks_total += 1;
+                return;
+            }
+            Method::Options if is_to_us && uri.user.is_none() => return self.answer_options(message, &arrival, now),
+            // RFC 3515 §2.4.2: referee accepts no REFER; it sends them.
+            Method::Refer => return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now),
+            // Requests that live in dialogs only.
+            Method::Bye | Method::Prack | Method::Update | Method::Info => {
+                return self.refuse(
+                    message,
+                    &arrival,
+                    Refused::new(481, "Call/Transaction Does Not Exist"),
+                    &[],
+                    now,
+                );
+            }
+            _ => {}
+        }
+        if let Err(refused) = proxy::validate(message) {
+            return self.refuse(message, &arrival, refused, &[], now);
+        }
+        if self.refuse_proxy_require(message, &arrival, now) {
+            return;
+        }
+        let limits = self.config().limits;
+        let is_full = self.transactions.len() >= limits.transactions_max
+            || (arrival.method == Method::Invite && self.calls.len() >= limits.calls_max);
+        if arrival.server.is_none() && (is_full || (self.draining && arrival.method == Method::Invite)) {
+            self.counters.shed_total += 1;
+            return self.refuse_stateless(arrival.flow, message, SHED, &[("Retry-After", b"10")]);
+        }
+        let Some(to) = self.route_of(from, message) else {
+            return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
+        };
+        let Some(address) = self.config().trunk(to).addresses.first().cloned() else {
+            return self.refuse(
+                message,
+                &arrival,
+                Refused::new(480, "Temporarily Unavailable"),
+                &[],
+                now,
+            );
+        };
+        let target = match self.flow_to_address(to, &address, arrival.flow.transport, now) {
+            Ok(target) => target,
+            Err(no_flow) => return self.wait_or_refuse(message, &arrival, no_flow, now),
+        };
+        let server = self.open_server(message, &arrival, now);
+        let request_uri = is_to_us.then(|| retarget(&uri, target, &address.host));
+        let call = (arrival.method == Method::Invite)
+            .then(|| self.open_call(message, &arrival, server, target, [from, to], now));
+        let mut record_routes = SmallVec::<[Vec<u8>; 2]>::new();
+        if proxy::opens_dialog(arrival.method) {
+            let key = call.unwrap_or_default();
+            let from_tag = message.from().ok().and_then(|from| from.tag).unwrap_or_default();
+            let traversal = Traversal::new(key, from, to, from_tag, &self.setup.secret);
+            record_routes = self.record_routes(&traversal, message.call_id().unwrap_or_default(), arrival.flow, target);
+        }
+        let values: SmallVec<[&[u8]; 2]> = record_routes.iter().map(Vec::as_slice).collect();
+        let changes = Changes {
+            request_uri: request_uri.as_deref(),
+            record_routes: &values,
+            ..Changes::default()
+        };
+        let context = Context {
+            server,
+            client: None,
+            method: arrival.method,
+            call,
+            from: Party::Caller,
+            is_initial: call.is_some(),
+            cseq: None,
+            cancelled: None,
+            timer_c: None,
+            server_gone: false,
+            client_gone: false,
+        };
+        self.relay(message, &arrival, context, target, &changes, now);
+    }
+
+    fn answer_options(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
+        if self.draining {
+            return self.refuse(message, arrival, SHED, &[("Retry-After", b"10")], now);
+        }
+        // RFC 3261 §11.2: a proxy that answers itself lists no Allow of its own making up; Accept and Supported are empty too.
+        let server = self.open_server(message, arrival, now);
+        self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
+    }
+
+    fn open_call(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        server: ServerKey,
+        target: Flow,
+        trunks: [TrunkId; 2],
+        now: Instant,
+    ) -> CallKey {
+        let id = CallId {
+            shard: self.setup.shard,
+            number: self.random.next_u64(),
+        };
+        let mut call = Call::new(id, message, arrival.flow, target, trunks, now);
+        if let Ok(cseq) = message.cseq() {
+            call.sequence_mut(Party::Caller).observe(cseq.number);
+        }
+        call.invite = Some(server);
+        call.order = self.counters.calls_total;
+        let digest = self.call_id_digest(call.call_id());
+        let key = self.calls.insert(call);
+        self.by_call_id.entry(digest).or_default().push(key);
+        self.by_number.insert(id.number, key);
+        self.by_order.insert(self.counters.calls_total, key);
+        self.counters.calls_total += 1;
+        key
+    }
+
+    // ---- requests within a dialog ----
+
+    fn on_in_dialog(&mut self, message: Message<'_>, arrival: Arrival<'_>, to_tag: &[u8], now: Instant) {
+        let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
+            self.counters.unmatched_total += 1;
+            return self.refuse(
+                message,
+                &arrival,
+                Refused::new(481, "Call/Transaction Does Not Exist"),
+                &[],
+                now,
+            );
+        };
+        let (speaker, listener) = match dialog {
+            Dialog::Call(key, party) => {
+                let call = &self.calls[key];
+                (call.trunk(party), call.trunk(party.other()))
+            }
+            Dialog::Token(traversal, Party::Caller) => (traversal.caller_trunk, traversal.callee_trunk),
+            Dialog::Token(traversal, Party::Callee) => (traversal.callee_trunk, traversal.caller_trunk),
+        };
+        let trunks = self.config().trunks.len();
+        if usize::from(speaker.0) >= trunks || usize::from(listener.0) >= trunks {
+            return self.refuse(
+                message,
+                &arrival,
+                Refused::new(481, "Call/Transaction Does Not Exist"),
+                &[],
+                now,
+            );
+        }
+        let any_source =
+            self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
+        if !any_source && !self.may_speak_as(arrival.flow, speaker) {
+            self.counters.refused_source_total += 1;
+            return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
+        }
+        if let Dialog::Call(key, party) = dialog {
+            if self.is_for_us(message, &arrival, key, party, now) {
+                return;
+            }
+            if self.hold_if_needed(message, &arrival, key, party, now) {
+                return;
+            }
+        }
+        if arrival.method != Method::Ack {
+            if let Err(refused) = proxy::validate(message) {
+                return self.refuse(message, &arrival, refused, &[], now);
+            }
+            if self.refuse_proxy_require(message, &arrival, now) {
+                return;
+            }
+        } else if message.max_forwards() == Ok(Some(0)) {
+            // RFC 3261 §16.3: too many hops; an ACK is dropped without an answer.
+            self.counters.stray_acks_total += 1;
+            return;
+        }
+        self.relay_in_dialog(message, &arrival, dialog, listener, now);
+    }
+
+    fn dialog_of(&self, message: Message<'_>, arrival: &Arrival<'_>, to_tag: &[u8]) -> Option<Dialog> {
+        let from_tag = message.from().ok()?.tag.unwrap_or_default();
+        let call_id = message.call_id().ok()?;
+        if let Some(traversal) = arrival.own.traversal {
+            let party = if traversal.is_from_caller(from_tag, &self.setup.secret) {
+                Party::Caller
+            } else {
+                Party::Callee
+            };
+            let is_of_call = self
+                .calls
+                .get(traversal.call)
+                .is_some_and(|call| call.call_id() == call_id && call.sender(from_tag, to_tag) == Some(party));
+            return Some(match is_of_call {
+                true => Dialog::Call(traversal.call, party),
+                false => Dialog::Token(traversal, party),
+            });
+        }
+        // Without a Route of ours: a peer that does not follow route sets. By Call-ID and both tags, or not at all.
+        let keys = self.by_call_id.get(&self.call_id_digest(call_id))?;
+        keys.iter().find_map(|key| {
+            let call = self.calls.get(*key).filter(|call| call.call_id() == call_id)?;
+            call.sender(from_tag, to_tag).map(|party| Dialog::Call(*key, party))
+        })
+    }
+
+    /// Requests that are answered here. `true`: this one is.
+    fn is_for_us(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        key: CallKey,
+        party: Party,
+        now: Instant,
+    ) -> bool {
+        let call = &self.calls[key];
+        let state = call.state;
+        let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
+        match arrival.method {
+            Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
+            Method::Notify if is_live(state) => {
+                self.note_relayed_notify(message, key, party);
+                false
+            }
+            Method::Ack if !is_live(state) => true,
+            Method::Bye if state == CallState::Ending => {
+                self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
+                true
+            }
+            _ if !is_live(state) => {
+                self.refuse(
+                    message,
+                    arrival,
+                    Refused::new(481, "Call/Transaction Does Not Exist"),
+                    &[],
+                    now,
+                );
+                true
+            }
+            Method::Refer => {
+                let rule = self.config().trunk(self.calls[key].trunk(party)).inbound_refer;
+                if opens_refer {
+                    self.refuse(message, arrival, Refused::new(491, "Request Pending"), &[], now);
+                } else if rule == InboundRefer::Reject {
+                    self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now);
+                } else {
+                    self.calls[key].extra_mut().relayed_refer = Some(party);
+                    return false;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A party's own transfer ends with the subscription of its REFER.
+    fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
+        let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
+        let is_over = message
+            .subscription_state()
+            .ok()
+            .flatten()
+            .is_some_and(|state| state.terminated);
+        if let Some(extra) = self.calls[key].extra_if_any()
+            && extra.relayed_refer == Some(party.other())
+            && is_refer
+            && is_over
+        {
+            extra.relayed_refer = None;
+        }
+    }
+
+    /// Lets a request of the party we speak for wait until ours has a response: they must not overtake each other.
+    fn hold_if_needed(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        key: CallKey,
+        party: Party,
+        now: Instant,
+    ) -> bool {
+        if matches!(
+            arrival.method,
+            Method::Ack | Method::Cancel | Method::Bye | Method::Prack
+        ) {
+            return false;
+        }
+        let held_max = self.config().limits.held_per_call_max;
+        let Some(extra) = self.calls[key].extra() else {
+            return false;
+        };
+        if !extra
+            .hold
+            .is_some_and(|(speaker, until)| speaker == party && now < until)
+        {
+            return false;
+        }
+        if extra.held.len() >= held_max {
+            self.refuse(message, arrival, SHED, &[("Retry-After", b"1")], now);
+            return true;
+        }
+        let server = self.open_server(message, arrival, now);
+        let held = Held {
+            flow: arrival.flow,
+            message: MessageBuf::copy_of(message),
+            server,
+        };
+        self.calls[key].extra_mut().held.push_back(held);
+        self.counters.held_total += 1;
+        true
+    }
+
+    fn relay_in_dialog(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        dialog: Dialog,
+        listener: TrunkId,
+        now: Instant,
+    ) {
+        let Ok(cseq) = message.cseq() else { return };
+        let mut changes = Changes {
+            own_routes: arrival.own.count,
+            ..Changes::default()
+        };
+        let mut request_uri: Option<Vec<u8>> = None;
+        let mut routes: Vec<u8> = Vec::new();
+        let mut last = None;
+        let mut context = Context {
+            server: ServerKey::default(),
+            client: None,
+            method: arrival.method,
+            call: None,
+            from: Party::Caller,
+            is_initial: false,
+            cseq: None,
+            cancelled: None,
+            timer_c: None,
+            server_gone: false,
+            client_gone: false,
+        };
+        if let Dialog::Call(key, party) = dialog {
+            let call = &mut self.calls[key];
+            let other = party.other();
+            context.call = Some(key);
+            context.from = party;
+            call.set_flow(party, arrival.flow);
+            if arrival.method != Method::Ack {
+                call.sequence_mut(party).observe(cseq.number);
+            }
+            let sequence = call.sequence(party);
+            if sequence.is_shifted() {
+                let Some(outward) = sequence.outward(cseq.number) else {
+                    return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+                };
+                if outward != cseq.number {
+                    changes.cseq = Some(outward);
+                    context.cseq = Some(cseq.number);
+                }
+                if let Ok(Some(rack)) = message.rack() {
+                    changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
+                }
+            }
+            changes.event_id = mapped_event_id(call, party, message, arrival.method);
+            if arrival.own.count == 0 {
+                // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
+                request_uri = Some(call.target(other).to_vec());
+                routes = call.get(other, crate::call::Trait::Routes).to_vec();
+            } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
+                && message.request_uri() == &*moved.known
+            {
+                request_uri = Some(moved.now.to_vec());
+            }
+            if !arrival.own.more && routes.is_empty() {
+                last = Some(call.flow(other));
+            }
+        }
+        changes.request_uri = request_uri.as_deref();
+        changes.routes = &routes;
+        let next = self.next_uri(message, arrival, &changes);
+        let target = match self.flow_to_uri(&next, listener, last, now) {
+            Ok(target) => target,
+            Err(no_flow) => return self.wait_or_refuse(message, arrival, no_flow, now),
+        };
+        if arrival.method == Method::Ack {
+            return self.relay_ack(message, arrival, target, &changes);
+        }
+        if arrival.method == Method::Bye
+            && let Some(key) = context.call
+        {
+            self.on_relayed_bye(key, context.from, message.value(Header::Reason), now);
+        }
+        context.server = self.open_server(message, arrival, now);
+        self.relay(message, arrival, context, target, &changes, now);
+    }
+
+    /// What names the next hop: the first Route that is left, else the Request-URI (RFC 3261 §16.6 step 6, 7).
+    fn next_uri(&self, message: Message<'_>, arrival: &Arrival<'_>, changes: &Changes<'_>) -> Vec<u8> {
+        let put_in = crate::message::NameAddr::parse(changes.routes)
+            .ok()
+            .map(|route| route.uri.to_vec());
+        let left = || {
+            let mut values = message.name_addrs(Header::Route).skip(arrival.own.count);
+            values.next().and_then(Result::ok).map(|route| route.uri.to_vec())
+        };
+        let uri = || changes.request_uri.unwrap_or(message.request_uri()).to_vec();
+        put_in.filter(|uri| !uri.is_empty()).or_else(left).unwrap_or_else(uri)
+    }
+
+    // ---- CANCEL and ACK ----
+
+    fn on_cancel(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
+        let invite = self.transactions.identity(message, &arrival.via, Method::Invite);
+        let found = invite.ok().and_then(|identity| self.transactions.find_server(identity));
+        let Some(invite) = found else {
+            return self.refuse(
+                message,
+                arrival,
+                Refused::new(481, "Call/Transaction Does Not Exist"),
+                &[],
+                now,
+            );
+        };
+        let server = self.open_server(message, arrival, now);
+        self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
+        let Some(transaction) = self.transactions.server(invite).filter(|server| server.is_waiting()) else {
+            return;
+        };
+        match transaction.owner {
+            ServerOwner::Relay(context) => self.cancel_branch(context, message.value(Header::Reason), now),
+            ServerOwner::Local => self.answer_stored(invite, Refused::new(487, "Request Terminated"), now),
+        }
+    }
+
+    /// CANCELs a branch now, or as soon as it has a provisional response (RFC 3261 §9.1).
+    pub(super) fn cancel_branch(&mut self, key: ContextKey, reason: Option<&[u8]>, now: Instant) {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let Some(client) = context.client else { return };
+        if context.cancelled == Some(Cancelled::Sent) {
+            return;
+        }
+        let is_proceeding = self
+            .transactions
+            .client(client)
+            .is_some_and(|client| client.state == crate::transaction::client::ClientState::Proceeding);
+        if !is_proceeding {
+            context.cancelled = Some(Cancelled::Wanted(reason.map(Box::from)));
+            return;
+        }
+        context.cancelled = Some(Cancelled::Sent);
+        let owner = ClientOwner::Cancel;
+        self.transactions
+            .cancel(client, owner, reason, &mut self.outbox, &mut self.timers, now);
+        let wait = 64 * self.config().timers.t1;
+        self.arm(now, wait, TimerKey::CancelWait(key));
+    }
+}

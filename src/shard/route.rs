@@ -1,0 +1,253 @@
+//! Who speaks, which way a request goes, and by which socket: trunks, routes, own Routes, flows.
+
+use super::Shard;
+use super::names::Lookedup;
+use crate::config::{Address, TrunkId, pattern_matches};
+use crate::message::uri::Scheme;
+use crate::message::{Header, Host, Message, Uri};
+use crate::next_hop::{HopHost, NextHop, NoHop};
+use crate::timer::Instant;
+use crate::transport::{BindId, Flow, Transport};
+use crate::traversal::{PARAMETER, Traversal};
+use std::net::{IpAddr, SocketAddr};
+
+/// The Routes of ours on top of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnRoutes {
+    /// How many values to take off.
+    pub count: usize,
+    /// What the first authentic token among them says.
+    pub traversal: Option<Traversal>,
+    /// Values that are not ours follow.
+    pub more: bool,
+}
+
+/// Why there is no flow to a hop (yet).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoFlow {
+    /// This name must be looked up first.
+    Name(String),
+    /// The hop cannot be reached: no address, no socket of its transport, or not a SIP URI.
+    Unreachable,
+}
+
+impl Shard {
+    /// The trunk a flow speaks as: by its address and port, else by its sources.
+    pub(super) fn trunk_of(&self, flow: Flow) -> Option<TrunkId> {
+        let listen = &self.config().bind(flow.bind).listen;
+        let ip = flow.peer.ip().to_canonical();
+        let trunks = || {
+            let of_listen = move |(_, trunk): &(usize, &crate::config::Trunk)| trunk.listen == *listen;
+            self.config().trunks.iter().enumerate().filter(of_listen)
+        };
+        let by_address = trunks().find(|(_, trunk)| {
+            trunk.addresses.iter().any(|address| {
+                address.port == flow.peer.port()
+                    && address
+                        .host
+                        .parse::<IpAddr>()
+                        .is_ok_and(|host| host.to_canonical() == ip)
+            })
+        });
+        let found =
+            by_address.or_else(|| trunks().find(|(_, trunk)| trunk.sources.iter().any(|source| source.contains(ip))));
+        found.map(|(i, _)| TrunkId(i as u8))
+    }
+
+    /// Whether a flow may speak as this trunk.
+    pub(super) fn may_speak_as(&self, flow: Flow, trunk: TrunkId) -> bool {
+        let trunk = self.config().trunk(trunk);
+        trunk.listen == self.config().bind(flow.bind).listen
+            && trunk.sources.iter().any(|source| source.contains(flow.peer.ip()))
+    }
+
+    /// Whether a URI's host and port are one of our sockets'.
+    pub(super) fn names_us(&self, uri: &Uri<'_>) -> bool {
+        let port = uri.port.unwrap_or(5060);
+        self.config().binds.iter().any(|bind| {
+            bind.address.port() == port
+                && match uri.host {
+                    Host::Address(ip) => {
+                        ip == bind.address.ip()
+                            || bind.advertise.as_ref().is_some_and(|host| {
+                                host.trim_matches(['[', ']'])
+                                    .parse::<IpAddr>()
+                                    .is_ok_and(|host| host == ip)
+                            })
+                    }
+                    Host::Name(name) => bind
+                        .advertise
+                        .as_ref()
+                        .is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(name)),
+                }
+        })
+    }
+
+    /// Reads the Routes of ours on top of a request (RFC 3261 §16.4): two of them where our sockets differ by side.
+    pub(super) fn own_routes(&self, message: Message<'_>) -> OwnRoutes {
+        let mut own = OwnRoutes::default();
+        let call_id = message.call_id().unwrap_or_default();
+        for value in message.name_addrs(Header::Route) {
+            let Ok(value) = value else { break };
+            let Ok(uri) = Uri::parse(value.uri) else { break };
+            let traversal = self.token_of(&uri, call_id);
+            if traversal.is_none() && !self.names_us(&uri) {
+                own.more = true;
+                break;
+            }
+            own.traversal = own.traversal.or(traversal);
+            own.count += 1;
+        }
+        own
+    }
+
+    /// The authentic token in a URI.
+    pub(super) fn token_of(&self, uri: &Uri<'_>, call_id: &[u8]) -> Option<Traversal> {
+        let token = uri.param(PARAMETER)??;
+        Traversal::read(token, call_id, &self.setup.secret)
+    }
+
+    /// The first route for a new request of this trunk.
+    pub(super) fn route_of(&self, from: TrunkId, message: Message<'_>) -> Option<TrunkId> {
+        let uri = Uri::parse(message.request_uri()).ok()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let config = self.config();
+        let route = config.routes.iter().filter(|route| route.from == from).find(|route| {
+            let matches = &route.matches;
+            matches
+                .user
+                .as_ref()
+                .is_none_or(|pattern| pattern_matches(pattern, &text(uri.user.unwrap_or_default())))
+                && matches.host.as_ref().is_none_or(|host| match uri.host {
+                    Host::Name(name) => host.as_bytes().eq_ignore_ascii_case(name),
+                    Host::Address(ip) => host
+                        .trim_matches(['[', ']'])
+                        .parse::<IpAddr>()
+                        .is_ok_and(|host| host == ip),
+                })
+                && matches
+                    .header
+                    .as_ref()
+                    .is_none_or(|(name, pattern)| match Header::from_name(name.as_bytes()) {
+                        Header::Other => message
+                            .lines_named(name)
+                            .any(|line| pattern_matches(pattern, &text(line.value))),
+                        known => message
+                            .lines_of(known)
+                            .any(|line| pattern_matches(pattern, &text(line.value))),
+                    })
+        })?;
+        Some(route.to)
+    }
+
+    /// The flow to one of a trunk's addresses. Without a transport of its own it is `arrived`'s.
+    pub(super) fn flow_to_address(
+        &self,
+        trunk: TrunkId,
+        address: &Address,
+        arrived: Transport,
+        now: Instant,
+    ) -> Result<Flow, NoFlow> {
+        let transport = address.transport.unwrap_or(arrived);
+        let ip = match address.host.parse::<IpAddr>() {
+            Ok(ip) => ip,
+            Err(_) => self.address_of(&address.host, now)?,
+        };
+        let bind = self.bind_of(trunk, transport, ip, None).ok_or(NoFlow::Unreachable)?;
+        Ok(Flow {
+            bind,
+            transport,
+            peer: SocketAddr::new(ip, address.port),
+            connection: None,
+        })
+    }
+
+    /// The flow to the hop that a Route or a Request-URI names, on the side of `trunk`. `last`: where the party behind it was
+    /// last heard from, if no other hop lies between; its stream is used again, and its transport where the URI leaves it open.
+    pub(super) fn flow_to_uri(
+        &self,
+        uri: &[u8],
+        trunk: TrunkId,
+        last: Option<Flow>,
+        now: Instant,
+    ) -> Result<Flow, NoFlow> {
+        let hop = NextHop::of_uri(uri).map_err(|_: NoHop| NoFlow::Unreachable)?;
+        let transport = hop
+            .transport
+            .or(last.map(|flow| flow.transport))
+            .unwrap_or(Transport::Udp);
+        let ip = match hop.host {
+            HopHost::Address(ip) => ip,
+            HopHost::Name(name) => self.address_of(&name, now)?,
+        };
+        let connection = last
+            .filter(|flow| flow.transport == transport)
+            .and_then(|flow| flow.connection);
+        let bind = self
+            .bind_of(trunk, transport, ip, last.map(|flow| flow.bind))
+            .ok_or(NoFlow::Unreachable)?;
+        Ok(Flow {
+            bind,
+            transport,
+            peer: SocketAddr::new(ip, hop.port),
+            connection,
+        })
+    }
+
+    fn address_of(&self, name: &str, now: Instant) -> Result<IpAddr, NoFlow> {
+        match self.names.get(name, now) {
+            Lookedup::Address(ip) => Ok(ip),
+            Lookedup::Nowhere => Err(NoFlow::Unreachable),
+            Lookedup::Unknown => Err(NoFlow::Name(name.into())),
+        }
+    }
+
+    /// The socket to leave by: `preferred` if it fits, else the trunk's listener's.
+    fn bind_of(&self, trunk: TrunkId, transport: Transport, ip: IpAddr, preferred: Option<BindId>) -> Option<BindId> {
+        let config = self.config();
+        let fits = |id: &BindId| {
+            let bind = config.bind(*id);
+            bind.transport == transport && bind.address.is_ipv4() == ip.is_ipv4()
+        };
+        let listen = &config.trunk(trunk).listen;
+        let ids = || (0..config.binds.len()).map(|i| BindId(i as u8));
+        preferred
+            .filter(fits)
+            .or_else(|| ids().find(|id| config.bind(*id).listen == *listen && fits(id)))
+    }
+
+    pub(super) fn sent_by(&self, bind: BindId) -> &[u8] {
+        &self.sent_by[usize::from(bind.0)]
+    }
+}
+
+/// The Request-URI for a call that was addressed to us and goes on to `flow`: its user and parameters at the new host.
+pub(super) fn retarget(uri: &Uri<'_>, flow: Flow, host: &str) -> Vec<u8> {
+    debug_assert!(matches!(uri.scheme, Scheme::Sip));
+    let mut text = b"sip:".to_vec();
+    if let Some(user) = uri.user {
+        text.extend_from_slice(user);
+        text.push(b'@');
+    }
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) => text.extend_from_slice(format!("[{ip}]").as_bytes()),
+        _ => text.extend_from_slice(host.as_bytes()),
+    }
+    text.extend_from_slice(format!(":{}", flow.peer.port()).as_bytes());
+    for (name, value) in uri.params() {
+        if name.eq_ignore_ascii_case(b"transport") || name.eq_ignore_ascii_case(b"maddr") {
+            continue;
+        }
+        text.push(b';');
+        text.extend_from_slice(name);
+        if let Some(value) = value {
+            text.push(b'=');
+            text.extend_from_slice(value);
+        }
+    }
+    if flow.transport != Transport::Udp {
+        text.extend_from_slice(b";transport=");
+        text.extend_from_slice(flow.transport.uri_value().as_bytes());
+    }
+    text
+}

@@ -1,0 +1,641 @@
+//! Transactions: which message belongs to which (RFC 3261 §17.1.3, §17.2.3), retransmission, and their ends.
+//!
+//! The layer above writes messages into the outbox and hands their range over; this layer sends, keeps what must be sent
+//! again, and tells what came of it. A client transaction's branch carries its own key, so a response finds it without a
+//! search; a server transaction is found by a keyed 128-bit hash over branch, sent-by and method.
+
+pub mod client;
+pub mod server;
+
+use crate::buffer::Buffers;
+use crate::config::SipTimers;
+use crate::identifiers::{Random, from_hex16, hex16};
+use crate::message::edit::RequestWriter;
+use crate::message::{FieldError, Header, Index, Message, Method, Via, parse};
+use crate::timer::{Instant, Timers};
+use crate::transport::{Flow, OutRange, Outbox, Ticket};
+use client::{Client, ClientState, OnResponse};
+use hashbrown::HashMap;
+use server::{Server, ServerState};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use slotmap::{Key, KeyData, SlotMap, new_key_type};
+use std::hash::Hasher;
+use std::time::Duration;
+
+new_key_type! {
+    /// A server transaction; a stale key finds nothing.
+    pub struct ServerKey;
+    /// A client transaction; a stale key finds nothing.
+    pub struct ClientKey;
+}
+
+/// The timers of RFC 3261 §17 and RFC 6026, by their letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Letter {
+    /// INVITE client: resend.
+    A,
+    /// INVITE client: give up.
+    B,
+    /// INVITE client: absorb repeated finals.
+    D,
+    /// Non-INVITE client: resend.
+    E,
+    /// Non-INVITE client: give up.
+    F,
+    /// INVITE server: resend the final response.
+    G,
+    /// INVITE server: no ACK came.
+    H,
+    /// INVITE server: absorb repeated ACKs.
+    I,
+    /// Non-INVITE server: answer repeats.
+    J,
+    /// Non-INVITE client: absorb repeated finals.
+    K,
+    /// INVITE server after a 2xx: absorb repeated INVITEs.
+    L,
+    /// INVITE client after a 2xx: take further ones.
+    M,
+}
+
+/// A transaction's deadline, as the timers carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    Server(ServerKey, Letter),
+    Client(ClientKey, Letter),
+}
+
+/// What a timer or a failed send came to, for the layer above.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended<S, C> {
+    /// Timer B or F: no final response came. The transaction is gone.
+    ClientTimeout(C),
+    /// The request could not be sent. The transaction is gone.
+    ClientTransportFailed(C),
+    /// The transaction did its duty and is gone.
+    Client(C),
+    Server(S),
+}
+
+/// A response that found its client transaction and must be acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    pub client: ClientKey,
+    pub code: u16,
+}
+
+/// The branch of a client transaction, as it stands in Via.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Branch([u8; BRANCH_LEN]);
+
+const MAGIC: &[u8; 7] = b"z9hG4bK";
+const BRANCH_LEN: usize = 7 + 16 + 16;
+
+impl Branch {
+    fn new(key: ClientKey, random: u64) -> Branch {
+        let mut text = [0; BRANCH_LEN];
+        text[..7].copy_from_slice(MAGIC);
+        text[7..23].copy_from_slice(&hex16(key.data().as_ffi()));
+        text[23..].copy_from_slice(&hex16(random));
+        Branch(text)
+    }
+
+    /// A branch no transaction stands behind: an ACK for a 2xx is forwarded without one.
+    pub fn without_transaction(random: &mut Random) -> Branch {
+        Branch::new(ClientKey::null(), random.next_u64())
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn read(text: &[u8]) -> Option<(ClientKey, u64)> {
+        let rest = text.strip_prefix(MAGIC)?;
+        if rest.len() != 32 {
+            return None;
+        }
+        Some((
+            KeyData::from_ffi(from_hex16(&rest[..16])?).into(),
+            from_hex16(&rest[16..])?,
+        ))
+    }
+}
+
+/// All transactions of one shard.
+#[derive(Debug)]
+pub struct Transactions<S, C> {
+    servers: SlotMap<ServerKey, Server<S>>,
+    clients: SlotMap<ClientKey, Client<C>>,
+    by_identity: HashMap<u128, ServerKey, foldhash::fast::FixedState>,
+    buffers: Buffers,
+    /// For requests of ours that are read again.
+    scratch: Box<Index>,
+    hash_key: [u8; 16],
+    t1: Duration,
+    t2: Duration,
+    t4: Duration,
+}
+
+impl<S: Copy, C: Copy> Transactions<S, C> {
+    pub fn new(timers: SipTimers, hash_key: [u8; 16]) -> Transactions<S, C> {
+        Transactions {
+            servers: SlotMap::with_key(),
+            clients: SlotMap::with_key(),
+            by_identity: HashMap::with_hasher(foldhash::fast::FixedState::default()),
+            buffers: Buffers::default(),
+            scratch: Box::default(),
+            hash_key,
+            t1: timers.t1,
+            t2: timers.t2,
+            t4: timers.t4,
+        }
+    }
+
+    /// Live transactions.
+    pub fn len(&self) -> usize {
+        self.servers.len() + self.clients.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn server(&self, key: ServerKey) -> Option<&Server<S>> {
+        self.servers.get(key)
+    }
+
+    pub fn server_mut(&mut self, key: ServerKey) -> Option<&mut Server<S>> {
+        self.servers.get_mut(key)
+    }
+
+    pub fn client(&self, key: ClientKey) -> Option<&Client<C>> {
+        self.clients.get(key)
+    }
+
+    // ---- requests coming in ----
+
+    /// What a request's server transaction is known by (RFC 3261 §17.2.3). An ACK is known as its INVITE; a CANCEL asks for
+    /// its INVITE with `method` INVITE and is a transaction of its own otherwise.
+    pub fn identity(&self, message: Message<'_>, via: &Via<'_>, method: Method) -> Result<u128, FieldError> {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        let method = if method == Method::Ack { Method::Invite } else { method };
+        hasher.write_u8(method as u8);
+        if method == Method::Other {
+            write_part(&mut hasher, message.method_token());
+        }
+        match via.branch {
+            Some(branch) if branch.len() > MAGIC.len() && branch[..7].eq_ignore_ascii_case(MAGIC) => {
+                write_part(&mut hasher, branch);
+                write_part(&mut hasher, via.sent_by);
+            }
+            // RFC 2543 peers: Request-URI, From tag, Call-ID, CSeq number and top Via. The To tag is left out: an ACK carries
+            // the tag of our response where the INVITE had none.
+            _ => {
+                write_part(&mut hasher, message.request_uri());
+                write_part(&mut hasher, message.from()?.tag.unwrap_or_default());
+                write_part(&mut hasher, message.call_id()?);
+                hasher.write_u32(message.cseq()?.number);
+                write_part(&mut hasher, &message.bytes()[via.span.clone()]);
+            }
+        }
+        Ok(hasher.finish128().as_u128())
+    }
+
+    pub fn find_server(&self, identity: u128) -> Option<ServerKey> {
+        self.by_identity.get(&identity).copied()
+    }
+
+    /// Opens the server transaction of a new request. `reply_to` is where its responses go.
+    pub fn open_server(
+        &mut self,
+        identity: u128,
+        message: Message<'_>,
+        method: Method,
+        reply_to: Flow,
+        owner: S,
+    ) -> ServerKey {
+        let request = self.buffers.copy(&message.bytes()[..message.total_len()]);
+        let key = self.servers.insert(Server {
+            method,
+            state: if method == Method::Invite {
+                ServerState::Proceeding
+            } else {
+                ServerState::Trying
+            },
+            reply_to,
+            owner,
+            identity,
+            request,
+            response: Vec::new(),
+            interval: self.t1,
+        });
+        let previous = self.by_identity.insert(identity, key);
+        debug_assert!(previous.is_none(), "a request opened its transaction twice");
+        key
+    }
+
+    /// A repeat of the request: the last response again, if there is one.
+    pub fn on_repeat(&mut self, key: ServerKey, outbox: &mut Outbox) {
+        let Some(server) = self.servers.get(key) else { return };
+        if !server.response.is_empty() {
+            outbox.send_copy(server.reply_to, &server.response, None);
+        }
+    }
+
+    /// An ACK that matches an INVITE. `true`: it was for a non-2xx and is used up (RFC 3261 §17.2.1).
+    pub fn on_ack<K: From<Deadline>>(&mut self, key: ServerKey, timers: &mut Timers<K>, now: Instant) -> bool {
+        let Some(server) = self.servers.get_mut(key) else {
+            return false;
+        };
+        match server.state {
+            ServerState::Completed => {
+                server.state = ServerState::Confirmed;
+                self.buffers.release(std::mem::take(&mut server.response));
+                let wait = if server.reply_to.transport.is_reliable() {
+                    Duration::ZERO
+                } else {
+                    self.t4
+                };
+                timers.arm(now, wait, Deadline::Server(key, Letter::I).into());
+                true
+            }
+            ServerState::Confirmed => true,
+            ServerState::Trying | ServerState::Proceeding | ServerState::Accepted => false,
+        }
+    }
+
+    /// The request a server transaction still holds, parsed again: for responses of our own.
+    pub fn request_of<'a>(&'a self, key: ServerKey, index: &'a mut Index) -> Option<Message<'a>> {
+        let server = self.servers.get(key)?;
+        if server.request.is_empty() {
+            return None;
+        }
+        parse(&server.request, index).ok()?;
+        Some(Message::new(&server.request, index))
+    }
+
+    /// Sends a response that is written in the outbox. `false`: the transaction may not send it any more.
+    pub fn respond<K: From<Deadline>>(
+        &mut self,
+        key: ServerKey,
+        code: u16,
+        bytes: OutRange,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) -> bool {
+        let Some(server) = self.servers.get_mut(key) else {
+            return false;
+        };
+        if !server.may_send(code) {
+            return false;
+        }
+        let first_final = code >= 200 && server.is_waiting();
+        server.on_send(code);
+        let reliable = server.reply_to.transport.is_reliable();
+        if server.state == ServerState::Accepted {
+            self.buffers.release(std::mem::take(&mut server.response));
+        } else {
+            self.buffers.replace(&mut server.response, outbox.get(&bytes));
+        }
+        outbox.send(server.reply_to, bytes, None);
+        if !first_final {
+            return true;
+        }
+        self.buffers.release(std::mem::take(&mut server.request));
+        let mut arm = |wait, letter| {
+            timers.arm(now, wait, Deadline::Server(key, letter).into());
+        };
+        match (server.state, server.is_invite()) {
+            (ServerState::Accepted, _) => arm(64 * self.t1, Letter::L),
+            (_, true) => {
+                if !reliable {
+                    arm(self.t1, Letter::G);
+                }
+                arm(64 * self.t1, Letter::H);
+            }
+            (_, false) => arm(if reliable { Duration::ZERO } else { 64 * self.t1 }, Letter::J),
+        }
+        true
+    }
+
+    /// Ends a server transaction without a response: a non-INVITE whose answer never came (RFC 4320 §4.2 forbids a 408).
+    pub fn drop_server(&mut self, key: ServerKey) {
+        if let Some(server) = self.servers.remove(key) {
+            self.by_identity.remove(&server.identity);
+            self.buffers.release(server.request);
+            self.buffers.release(server.response);
+        }
+    }
+
+    // ---- requests going out ----
+
+    /// Opens a client transaction; its request is written next, with the branch given back, and sent by [`Self::start`].
+    pub fn open_client(&mut self, method: Method, flow: Flow, owner: C, random: &mut Random) -> (ClientKey, Branch) {
+        let number = random.next_u64();
+        let key = self.clients.insert(Client {
+            method,
+            state: if method == Method::Invite {
+                ClientState::Calling
+            } else {
+                ClientState::Trying
+            },
+            flow,
+            owner,
+            random: number,
+            request: Vec::new(),
+            interval: self.t1,
+            cancel: None,
+        });
+        (key, Branch::new(key, number))
+    }
+
+    /// Sends the request that is written in the outbox and starts its timers.
+    pub fn start<K: From<Deadline>>(
+        &mut self,
+        key: ClientKey,
+        bytes: OutRange,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        client.request = self.buffers.copy(outbox.get(&bytes));
+        outbox.send(client.flow, bytes, Some(ticket(key)));
+        let (resend, give_up) = if client.is_invite() {
+            (Letter::A, Letter::B)
+        } else {
+            (Letter::E, Letter::F)
+        };
+        if !client.flow.transport.is_reliable() {
+            timers.arm(now, self.t1, Deadline::Client(key, resend).into());
+        }
+        timers.arm(now, 64 * self.t1, Deadline::Client(key, give_up).into());
+    }
+
+    /// Ends a client transaction that was opened and not started.
+    pub fn abandon(&mut self, key: ClientKey) {
+        self.remove_client(key);
+    }
+
+    /// Cancels an INVITE that has a provisional response (RFC 3261 §9.1); `extra` is copied into the CANCEL as it is.
+    /// `owner` belongs to the CANCEL's own transaction. Without a provisional the caller must wait for one.
+    pub fn cancel<K: From<Deadline>>(
+        &mut self,
+        key: ClientKey,
+        owner: C,
+        reason: Option<&[u8]>,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) {
+        let Some(client) = self.clients.get(key) else { return };
+        debug_assert_eq!(client.state, ClientState::Proceeding);
+        let index = &mut *self.scratch;
+        if client.cancel.is_some() || parse(&client.request, index).is_err() {
+            return;
+        }
+        let (flow, random) = (client.flow, client.random);
+        let start = outbox.bytes.len();
+        let to = Message::new(&client.request, index)
+            .value(Header::To)
+            .unwrap_or_default();
+        write_cancel_or_ack(
+            Message::new(&client.request, index),
+            "CANCEL",
+            to,
+            reason,
+            &mut outbox.bytes,
+        );
+        let cancel = self.clients.insert(Client {
+            method: Method::Cancel,
+            state: ClientState::Trying,
+            flow,
+            owner,
+            random,
+            request: Vec::new(),
+            interval: self.t1,
+            cancel: None,
+        });
+        let bytes = outbox.since(start);
+        self.start(cancel, bytes, outbox, timers, now);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.cancel = Some(cancel);
+        }
+    }
+
+    // ---- responses coming in ----
+
+    /// Takes a response to its client transaction. `None`: no such transaction, or one that absorbs it.
+    pub fn on_response<K: From<Deadline>>(
+        &mut self,
+        message: Message<'_>,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) -> Result<Option<Answered>, FieldError> {
+        let code = message.status().unwrap_or_default();
+        let via = message.top_via()?;
+        let method = message.cseq()?.method;
+        let Some((invite, random)) = via.branch.and_then(Branch::read) else {
+            return Ok(None);
+        };
+        let Some(client) = self.clients.get(invite).filter(|client| client.random == random) else {
+            return Ok(None);
+        };
+        let key = match (method, client.cancel) {
+            // A CANCEL shares its INVITE's branch.
+            (Method::Cancel, Some(cancel)) => cancel,
+            _ => invite,
+        };
+        let Some(client) = self.clients.get_mut(key) else {
+            return Ok(None);
+        };
+        if client.method != method {
+            return Ok(None);
+        }
+        let before = client.state;
+        let verdict = client.on_response(code);
+        let reliable = client.flow.transport.is_reliable();
+        if client.state != before && !client.is_waiting() {
+            let (wait, letter) = match client.state {
+                ClientState::Accepted => (64 * self.t1, Letter::M),
+                _ if client.is_invite() => (if reliable { Duration::ZERO } else { 64 * self.t1 }, Letter::D),
+                _ => (if reliable { Duration::ZERO } else { self.t4 }, Letter::K),
+            };
+            timers.arm(now, wait, Deadline::Client(key, letter).into());
+        }
+        match verdict {
+            OnResponse::Absorb => return Ok(None),
+            OnResponse::AckAgain => {
+                outbox.send_copy(client.flow, &client.request, None);
+                return Ok(None);
+            }
+            OnResponse::DeliverAndAck => {
+                let start = outbox.bytes.len();
+                if parse(&client.request, &mut self.scratch).is_ok() {
+                    let request = Message::new(&client.request, &self.scratch);
+                    // RFC 3261 §17.1.1.3: the To of the response, all else of the INVITE.
+                    let to = message.value(Header::To).unwrap_or_default();
+                    write_cancel_or_ack(request, "ACK", to, None, &mut outbox.bytes);
+                    let bytes = outbox.since(start);
+                    self.buffers.replace(&mut client.request, outbox.get(&bytes));
+                    outbox.send(client.flow, bytes, None);
+                }
+            }
+            OnResponse::Deliver => {
+                if !client.is_waiting() {
+                    self.buffers.release(std::mem::take(&mut client.request));
+                }
+            }
+        }
+        Ok(Some(Answered { client: key, code }))
+    }
+
+    // ---- time and failures ----
+
+    /// A timer of a transaction fired. `None`: nothing for the layer above.
+    pub fn on_deadline<K: From<Deadline>>(
+        &mut self,
+        deadline: Deadline,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) -> Option<Ended<S, C>> {
+        match deadline {
+            Deadline::Client(key, letter) => self.on_client_deadline(key, letter, outbox, timers, now),
+            Deadline::Server(key, letter) => self.on_server_deadline(key, letter, outbox, timers, now),
+        }
+    }
+
+    fn on_client_deadline<K: From<Deadline>>(
+        &mut self,
+        key: ClientKey,
+        letter: Letter,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) -> Option<Ended<S, C>> {
+        let client = self.clients.get_mut(key)?;
+        match (letter, client.state) {
+            (Letter::A, ClientState::Calling) => {
+                client.interval *= 2;
+                outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
+                timers.arm(now, client.interval, deadline_of(key, letter));
+                None
+            }
+            (Letter::E, ClientState::Trying | ClientState::Proceeding) => {
+                client.interval = if client.state == ClientState::Proceeding {
+                    self.t2
+                } else {
+                    (client.interval * 2).min(self.t2)
+                };
+                outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
+                timers.arm(now, client.interval, deadline_of(key, letter));
+                None
+            }
+            (Letter::B, ClientState::Calling) | (Letter::F, ClientState::Trying | ClientState::Proceeding) => {
+                self.remove_client(key).map(Ended::ClientTimeout)
+            }
+            (Letter::D, ClientState::Completed)
+            | (Letter::K, ClientState::Completed)
+            | (Letter::M, ClientState::Accepted) => self.remove_client(key).map(Ended::Client),
+            // Armed in a state the transaction has left since.
+            _ => None,
+        }
+    }
+
+    fn on_server_deadline<K: From<Deadline>>(
+        &mut self,
+        key: ServerKey,
+        letter: Letter,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) -> Option<Ended<S, C>> {
+        let server = self.servers.get_mut(key)?;
+        match (letter, server.state) {
+            (Letter::G, ServerState::Completed) => {
+                server.interval = (server.interval * 2).min(self.t2);
+                outbox.send_copy(server.reply_to, &server.response, None);
+                timers.arm(now, server.interval, Deadline::Server(key, letter).into());
+                None
+            }
+            (Letter::H, ServerState::Completed)
+            | (Letter::I, ServerState::Confirmed)
+            | (Letter::J, ServerState::Completed)
+            | (Letter::L, ServerState::Accepted) => {
+                let owner = server.owner;
+                self.drop_server(key);
+                Some(Ended::Server(owner))
+            }
+            _ => None,
+        }
+    }
+
+    /// A send with this ticket failed. A transaction that has any response lives on: the answer may come another way
+    /// (RFC 3261 §18.2.2).
+    pub fn on_send_failed(&mut self, ticket: Ticket) -> Option<Ended<S, C>> {
+        let key = ClientKey::from(KeyData::from_ffi(ticket.0));
+        match self.clients.get(key)?.state {
+            ClientState::Calling | ClientState::Trying => self.remove_client(key).map(Ended::ClientTransportFailed),
+            ClientState::Proceeding | ClientState::Completed | ClientState::Accepted => None,
+        }
+    }
+
+    /// Gives up an INVITE that was cancelled and never got its final response (RFC 3261 §9.1), or whose Timer C fired.
+    pub fn drop_client(&mut self, key: ClientKey) {
+        self.remove_client(key);
+    }
+
+    fn remove_client(&mut self, key: ClientKey) -> Option<C> {
+        let client = self.clients.remove(key)?;
+        self.buffers.release(client.request);
+        Some(client.owner)
+    }
+}
+
+fn ticket(key: ClientKey) -> Ticket {
+    Ticket(key.data().as_ffi())
+}
+
+fn deadline_of<K: From<Deadline>>(key: ClientKey, letter: Letter) -> K {
+    Deadline::Client(key, letter).into()
+}
+
+fn write_part(hasher: &mut SipHasher13, part: &[u8]) {
+    hasher.write_u32(part.len() as u32);
+    hasher.write(part);
+}
+
+/// A CANCEL (RFC 3261 §9.1) or the ACK for a non-2xx (§17.1.1.3) from the INVITE as it was sent: its Request-URI, top Via,
+/// Route, From, Call-ID and CSeq number.
+fn write_cancel_or_ack(invite: Message<'_>, method: &str, to: &[u8], reason: Option<&[u8]>, out: &mut Vec<u8>) {
+    let via = invite.top_via().map(|via| via.span).unwrap_or_default();
+    let number = invite.cseq().map(|cseq| cseq.number).unwrap_or_default();
+    let mut writer = RequestWriter::new(out, method, invite.request_uri());
+    writer.header("Via", &[&invite.bytes()[via]]);
+    for line in invite.lines_of(Header::Route) {
+        writer.copied("Route", line.value);
+    }
+    writer
+        .header("Max-Forwards", &[b"70"])
+        .copied("From", invite.value(Header::From).unwrap_or_default())
+        .copied("To", to)
+        .header("Call-ID", &[invite.call_id().unwrap_or_default()])
+        .header(
+            "CSeq",
+            &[
+                crate::message::edit::decimal(number).as_bytes(),
+                b" ",
+                method.as_bytes(),
+            ],
+        );
+    if let Some(reason) = reason {
+        writer.copied("Reason", reason);
+    }
+    let written = writer.finish(None, b"");
+    debug_assert!(written.is_ok(), "a received value was refused");
+}

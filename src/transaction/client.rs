@@ -1,0 +1,101 @@
+//! Client transactions (RFC 3261 §17.1 with RFC 6026): how one moves, without saying how bytes are sent.
+//!
+//! ```text
+//!  INVITE (figure 5, RFC 6026 figure 6)            others (figure 6)
+//!
+//!  Calling ──1xx──► Proceeding                     Trying ──1xx──► Proceeding
+//!   │A resend         │                             │E resend        │E resend (T2)
+//!   │B timeout        ├─2xx─► Accepted ──M──► end   │F timeout       │F timeout
+//!   ├─2xx─► Accepted  │        every 2xx goes up    └────final───► Completed ──K──► end
+//!   └─300+► Completed ◄─300+   (ACK is the user's)                  repeats absorbed
+//!            │D end
+//!            repeats are ACKed again, not passed up
+//! ```
+//!
+//! Timers A and E do not run on reliable transports; D and K are zero there.
+
+use crate::message::Method;
+use crate::transport::Flow;
+use std::time::Duration;
+
+/// States by the RFC's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientState {
+    Calling,
+    Trying,
+    Proceeding,
+    Completed,
+    Accepted,
+}
+
+/// One client transaction. `O` is whatever the layer above wants to find again.
+#[derive(Debug)]
+pub struct Client<O> {
+    pub method: Method,
+    pub state: ClientState,
+    /// Where the request went; retransmissions, CANCEL and ACK go to the same place (RFC 3263 §4).
+    pub flow: Flow,
+    pub owner: O,
+    /// The random part of the branch: a response that does not carry it is not ours.
+    pub(super) random: u64,
+    /// The request as sent; after a non-2xx final response to an INVITE, the ACK.
+    pub(super) request: Vec<u8>,
+    /// The wait before the next retransmission (timers A and E).
+    pub(super) interval: Duration,
+    /// The CANCEL's own transaction, which shares this one's branch (RFC 3261 §9.1).
+    pub(super) cancel: Option<super::ClientKey>,
+}
+
+/// What a response does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnResponse {
+    /// A repeat, or nothing that matters in this state.
+    Absorb,
+    /// To the user; the state moved or stayed.
+    Deliver,
+    /// To the user, and ACK it (300 to 699 to an INVITE).
+    DeliverAndAck,
+    /// A repeat of what was ACKed: ACK again.
+    AckAgain,
+}
+
+impl<O> Client<O> {
+    pub(super) fn is_invite(&self) -> bool {
+        self.method == Method::Invite
+    }
+
+    pub(super) fn on_response(&mut self, code: u16) -> OnResponse {
+        use ClientState::*;
+        match (self.state, code) {
+            (Calling | Trying | Proceeding, 100..=199) => {
+                self.state = Proceeding;
+                OnResponse::Deliver
+            }
+            (Calling | Trying | Proceeding, 200..=299) if self.is_invite() => {
+                self.state = Accepted;
+                OnResponse::Deliver
+            }
+            (Calling | Trying | Proceeding, _) => {
+                self.state = Completed;
+                if self.is_invite() {
+                    OnResponse::DeliverAndAck
+                } else {
+                    OnResponse::Deliver
+                }
+            }
+            // RFC 6026 §7.2: every further 2xx goes up, those of other forks too.
+            (Accepted, 200..=299) => OnResponse::Deliver,
+            (Accepted, _) => OnResponse::Absorb,
+            (Completed, 300..=699) if self.is_invite() => OnResponse::AckAgain,
+            (Completed, _) => OnResponse::Absorb,
+        }
+    }
+
+    /// Whether the request is still to be answered.
+    pub fn is_waiting(&self) -> bool {
+        matches!(
+            self.state,
+            ClientState::Calling | ClientState::Trying | ClientState::Proceeding
+        )
+    }
+}

@@ -1,0 +1,700 @@
+//! One execution of `sip:refer`: from the REFER to the final NOTIFY (RFC 3515, 6665, 7647), ended truthfully on every path.
+//!
+//! ```text
+//!            2xx               NOTIFY 1xx                final 2xx            T_linger, hook answered
+//!  Sending ───────► Waiting ─────────────► Progress ─────────────────► Lingering ─────────► Done (call ended)
+//!   │  │ 491, 500: Backoff ─► Sending        │   │ final 3xx–6xx
+//!   │  │                                     │   └──────────────► Done (call goes on)
+//!   │  └─ 3xx–6xx, Timer F ─► Done           └─ BYE ─► ByeGrace ─ final NOTIFY or T_bye_grace ─► Done
+//!   └─ NOTIFY before the 2xx: reported at once, its verdict waits for the 2xx
+//! ```
+//!
+//! The first verdict stands; each execution gives exactly one action. A final NOTIFY after the verdict is reported as a late
+//! event. Any 2xx counts as accepted: RFC 7647 forbids the 202 that RFC 3515 asked for, and both are seen.
+
+pub mod report;
+
+use crate::call::{CallKey, Party};
+use crate::config::{ByeMeansSuccess, ReferRules, TrunkId};
+use crate::identifiers::TransferId;
+use crate::message::refer::SubscriptionState;
+use crate::timer::Instant;
+use crate::verb::SipRefer;
+use report::CallFacts;
+use smallvec::{SmallVec, smallvec};
+use std::time::Duration;
+
+/// One execution.
+#[derive(Debug)]
+pub struct Transfer {
+    pub id: TransferId,
+    pub call: CallKey,
+    /// Who receives the REFER, and the trunk behind which it is.
+    pub party: Party,
+    pub trunk: TrunkId,
+    pub verb: Box<SipRefer>,
+    /// Values of Refer-To and Referred-By as sent.
+    pub refer_to: String,
+    pub referred_by: String,
+    pub started: Instant,
+    pub ended: Option<Instant>,
+    /// What hooks say of the call; the shard keeps its status true.
+    pub facts: Box<CallFacts>,
+    rules: ReferRules,
+    state: State,
+    /// CSeq numbers of the REFERs sent, as the recipient saw them: all are valid Event ids.
+    cseqs: SmallVec<[u32; 2]>,
+    refer_status: Option<Status>,
+    /// The last NOTIFY status, and whether one was final.
+    last_event: Option<Status>,
+    final_status: Option<Status>,
+    verdict: Option<Verdict>,
+    /// Statuses of NOTIFYs in order, at most [`EVENTS_KEPT`].
+    events: Vec<u16>,
+    notify_count: u32,
+    notify_highest: Option<u32>,
+    /// `reason` of a Subscription-State that ended without a final status.
+    subscription_reason: Option<String>,
+    bye_reason: Option<String>,
+    late_status: Option<u16>,
+    retries_491: u8,
+    retried_500: bool,
+    other_party_gone: bool,
+    call_gone: bool,
+    /// A timer that fires at another time than this is an old one.
+    deadlines: [Option<Instant>; TIMERS],
+}
+
+/// A SIP status with its reason phrase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub code: u16,
+    pub reason: String,
+    /// We chose it: no response exists.
+    pub is_local: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Sending,
+    Backoff,
+    Waiting,
+    Progress,
+    ByeGrace,
+    Lingering,
+    Done,
+}
+
+/// How an execution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub result: Outcome,
+    pub cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    Failed,
+    Unknown,
+    Canceled,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Failed => "failed",
+            Outcome::Unknown => "unknown",
+            Outcome::Canceled => "canceled",
+        }
+    }
+}
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why an execution ended as it did.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Cause { $($(#[$doc])* $name,)* }
+        impl Cause {
+            pub fn as_str(self) -> &'static str {
+                match self { $(Cause::$name => $text,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// A NOTIFY with a final status.
+    NotifyFinal = "notify_final",
+    /// The 2xx said `Refer-Sub: false` (RFC 4488): no NOTIFY will come.
+    AcceptedNoSubscription = "accepted_no_subscription",
+    /// The REFER got 4xx to 6xx.
+    Rejected = "rejected",
+    /// The REFER got 3xx; it is not followed.
+    Redirected = "redirected",
+    /// The REFER was challenged and there are no credentials.
+    Unauthorized = "unauthorized",
+    /// The REFER got 429 (RFC 3892).
+    ReferrerIdentity = "referrer_identity",
+    /// The REFER got 481.
+    NoDialog = "no_dialog",
+    /// The REFER got no response, or 408.
+    Timeout = "timeout",
+    /// The REFER could not be sent.
+    Transport = "transport",
+    /// A 2xx, then no NOTIFY in T_first.
+    NoNotify = "no_notify",
+    /// Provisional NOTIFYs, then nothing until T_total.
+    RingTimeout = "ring_timeout",
+    /// The subscription was terminated without a final status.
+    SubscriptionTerminated = "subscription_terminated",
+    /// The subscription ran out without a final status.
+    SubscriptionExpired = "subscription_expired",
+    /// BYE after a 2xx without any NOTIFY: how many carriers say that it worked.
+    ByeAfterAccept = "bye_after_accept",
+    /// BYE after provisional NOTIFYs: the caller may simply have hung up.
+    ByeWhileRinging = "bye_while_ringing",
+    /// The call ended first.
+    CallEnded = "call_ended",
+    /// Ended by the control API.
+    Hangup = "hangup",
+    /// The CSeq numbers of the dialog are used up, or the REFER cannot be built.
+    Unsendable = "unsendable",
+}
+
+/// A transfer's own timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransferTimer {
+    /// T_first: from the 2xx to the first NOTIFY.
+    FirstNotify,
+    /// T_total: from the REFER to the end.
+    Total,
+    /// T_bye_grace: a racing NOTIFY may still come.
+    Grace,
+    /// T_linger: from the final 2xx to our BYE.
+    Linger,
+    /// The wait before the REFER is sent again.
+    Backoff,
+    /// The subscription's own `expires`.
+    Subscription,
+}
+
+const TIMERS: usize = 6;
+/// Statuses remembered for the control API; a NOTIFY every second for a minute.
+const EVENTS_KEPT: usize = 64;
+/// A second try at 491 and a third; more would only prolong a glare that the peer does not resolve.
+const TRIES_491: u8 = 2;
+/// A longer Retry-After outlasts the patience of a person on the line.
+const RETRY_AFTER_MAX: u32 = 5;
+/// Time for a BYE or a second NOTIFY after a subscription ended without a final status.
+const TERMINATED_GRACE: Duration = Duration::from_secs(1);
+
+/// What the shard carries out for a transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Arm(TransferTimer, Duration),
+    /// Send the REFER again with a fresh CSeq.
+    Resend,
+    /// Post an event. `late`: after the verdict.
+    Event {
+        status: Status,
+        cseq: u32,
+        subscription_state: Option<String>,
+        late: bool,
+    },
+    /// Post the action.
+    Action,
+    /// BYE both legs.
+    EndCall,
+    /// The dialog is doubtful: the other usage goes on, but a further 481 ends it.
+    Suspect,
+}
+
+/// Steps of one input.
+pub type Steps = SmallVec<[Step; 4]>;
+
+/// A response to our REFER.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    pub code: u16,
+    pub reason: &'a [u8],
+    /// It says `Refer-Sub: false`.
+    pub refer_sub_false: bool,
+    pub retry_after: Option<u32>,
+    /// A request of the party we speak for went out with a higher CSeq meanwhile.
+    pub overtaken: bool,
+    /// The wait that RFC 3261 §14.1 asks for after a 491, chosen by the caller.
+    pub glare_wait: Duration,
+}
+
+/// A NOTIFY of our subscription.
+#[derive(Clone, Debug)]
+pub struct Notification<'a> {
+    pub cseq: u32,
+    pub status: Option<(u16, &'a [u8])>,
+    pub subscription: Option<SubscriptionState<'a>>,
+}
+
+impl Transfer {
+    /// A new execution whose REFER is about to be sent. The steps arm its timers.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, given once")]
+    pub fn new(
+        id: TransferId,
+        call: CallKey,
+        party: Party,
+        trunk: TrunkId,
+        verb: Box<SipRefer>,
+        refer_to: String,
+        referred_by: String,
+        facts: Box<CallFacts>,
+        rules: ReferRules,
+        now: Instant,
+    ) -> (Transfer, Steps) {
+        let total = verb.timeout.unwrap_or(rules.total_timeout);
+        let transfer = Transfer {
+            id,
+            call,
+            party,
+            trunk,
+            verb,
+            refer_to,
+            referred_by,
+            started: now,
+            ended: None,
+            facts,
+            rules,
+            state: State::Sending,
+            cseqs: SmallVec::new(),
+            refer_status: None,
+            last_event: None,
+            final_status: None,
+            verdict: None,
+            events: Vec::new(),
+            notify_count: 0,
+            notify_highest: None,
+            subscription_reason: None,
+            bye_reason: None,
+            late_status: None,
+            retries_491: 0,
+            retried_500: false,
+            other_party_gone: false,
+            call_gone: false,
+            deadlines: [None; TIMERS],
+        };
+        (transfer, smallvec![Step::Arm(TransferTimer::Total, total)])
+    }
+
+    /// A REFER left with this CSeq, as its recipient sees it.
+    pub fn sent(&mut self, cseq: u32) {
+        self.cseqs.push(cseq);
+        if self.state == State::Backoff {
+            self.state = State::Sending;
+        }
+    }
+
+    /// The shard armed a timer; an earlier deadline of the same timer is void.
+    pub fn armed(&mut self, timer: TransferTimer, at: Instant) {
+        self.deadlines[timer as usize] = Some(at);
+    }
+
+    /// Whether a NOTIFY with this Event id is ours: ids of all attempts are.
+    pub fn has_event_id(&self, id: u32) -> bool {
+        self.cseqs.contains(&id)
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.verdict.is_some()
+    }
+
+    /// Whether the call is still to be ended for this transfer.
+    pub fn is_lingering(&self) -> bool {
+        self.state == State::Lingering
+    }
+
+    /// Whether our REFER has any final response, so that requests of the other party need not wait for it.
+    pub fn is_sending(&self) -> bool {
+        self.state == State::Sending
+    }
+
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdict
+    }
+
+    /// A response to the REFER.
+    pub fn on_response(&mut self, answer: Answer<'_>, now: Instant) -> Steps {
+        if answer.code < 200 || !matches!(self.state, State::Sending | State::ByeGrace) || self.refer_status.is_some() {
+            return Steps::new();
+        }
+        if self.state == State::Sending {
+            // RFC 3261 §14.1: glare. The dialog's other usage is busy for a moment.
+            if answer.code == 491 && self.retries_491 < TRIES_491 {
+                self.retries_491 += 1;
+                return self.back_off(answer.glare_wait);
+            }
+            let wait = answer.retry_after.filter(|seconds| *seconds <= RETRY_AFTER_MAX);
+            if matches!(answer.code, 500 | 503) && !self.retried_500 {
+                if let Some(seconds) = wait {
+                    self.retried_500 = true;
+                    return self.back_off(Duration::from_secs(seconds.into()));
+                }
+                // RFC 3261 §12.2.2: a lower CSeq than the last gets 500; ours was overtaken on the way.
+                if answer.code == 500 && answer.retry_after.is_none() && answer.overtaken {
+                    self.retried_500 = true;
+                    return self.back_off(Duration::ZERO);
+                }
+            }
+        }
+        self.refer_status = Some(Status::new(answer.code, answer.reason));
+        match answer.code {
+            200..=299 => self.on_accepted(answer, now),
+            300..=399 => self.conclude(Outcome::Failed, Cause::Redirected, now),
+            401 | 407 => self.conclude(Outcome::Failed, Cause::Unauthorized, now),
+            408 => self.conclude(Outcome::Failed, Cause::Timeout, now),
+            429 => self.conclude(Outcome::Failed, Cause::ReferrerIdentity, now),
+            481 => {
+                let mut steps = self.conclude(Outcome::Failed, Cause::NoDialog, now);
+                steps.push(Step::Suspect);
+                steps
+            }
+            _ => self.conclude(Outcome::Failed, Cause::Rejected, now),
+        }
+    }
+
+    fn on_accepted(&mut self, answer: Answer<'_>, now: Instant) -> Steps {
+        if self.state == State::ByeGrace {
+            // The BYE overtook the 2xx; the grace goes on and tells what it meant.
+            return Steps::new();
+        }
+        if self.final_status.is_some() {
+            return self.conclude_by_status(now);
+        }
+        if answer.refer_sub_false && self.notify_count == 0 {
+            return self.conclude(Outcome::Success, Cause::AcceptedNoSubscription, now);
+        }
+        if self.subscription_reason.is_some() {
+            self.state = State::Progress;
+            return smallvec![Step::Arm(TransferTimer::Grace, TERMINATED_GRACE)];
+        }
+        if self.last_event.is_some() {
+            self.state = State::Progress;
+            return Steps::new();
+        }
+        self.state = State::Waiting;
+        match self.rules.notify_timeout {
+            Some(wait) => smallvec![Step::Arm(TransferTimer::FirstNotify, wait)],
+            None => Steps::new(),
+        }
+    }
+
+    fn back_off(&mut self, wait: Duration) -> Steps {
+        if wait.is_zero() {
+            return smallvec![Step::Resend];
+        }
+        self.state = State::Backoff;
+        smallvec![Step::Arm(TransferTimer::Backoff, wait)]
+    }
+
+    /// No response to the REFER within 64·T1.
+    pub fn on_no_response(&mut self, now: Instant) -> Steps {
+        self.on_unsent(408, "Request Timeout", Cause::Timeout, now)
+    }
+
+    /// The REFER could not be sent.
+    pub fn on_transport_failed(&mut self, now: Instant) -> Steps {
+        self.on_unsent(503, "Service Unavailable", Cause::Transport, now)
+    }
+
+    /// The REFER could not be built.
+    pub fn on_unsendable(&mut self, now: Instant) -> Steps {
+        self.on_unsent(500, "Server Internal Error", Cause::Unsendable, now)
+    }
+
+    fn on_unsent(&mut self, code: u16, reason: &str, cause: Cause, now: Instant) -> Steps {
+        if self.is_over() || self.refer_status.is_some() {
+            return Steps::new();
+        }
+        self.refer_status = Some(Status::local(code, reason));
+        if self.final_status.is_some() {
+            // NOTIFYs came, so the REFER was accepted; only its response was lost.
+            return self.conclude_by_status(now);
+        }
+        if self.state == State::ByeGrace {
+            return self.conclude(Outcome::Canceled, Cause::CallEnded, now);
+        }
+        self.conclude(Outcome::Failed, cause, now)
+    }
+
+    /// A NOTIFY of our subscription. `Err`: it is older than one already seen and says nothing final (RFC 3261 §12.2.2).
+    pub fn on_notify(&mut self, notify: Notification<'_>, now: Instant) -> Result<Steps, Overtaken> {
+        let repeated = self.notify_highest == Some(notify.cseq);
+        let is_final = notify.status.is_some_and(|(code, _)| code >= 200);
+        let is_old = self.notify_highest.is_some_and(|highest| notify.cseq < highest);
+        if is_old && !(is_final && self.final_status.is_none()) {
+            return Err(Overtaken);
+        }
+        if repeated {
+            return Ok(Steps::new());
+        }
+        self.notify_highest = self.notify_highest.max(Some(notify.cseq));
+        self.notify_count += 1;
+        let mut steps = Steps::new();
+        if let Some((code, reason)) = notify.status {
+            let status = Status::new(code, reason);
+            let late = self.is_over();
+            let is_news = !late || (is_final && self.final_status.is_none());
+            if is_news {
+                if self.events.len() < EVENTS_KEPT {
+                    self.events.push(code);
+                }
+                steps.push(Step::Event {
+                    status: status.clone(),
+                    cseq: notify.cseq,
+                    subscription_state: notify
+                        .subscription
+                        .as_ref()
+                        .map(|state| String::from_utf8_lossy(state.value).into_owned()),
+                    late,
+                });
+                if late {
+                    return Ok(self.on_late_final(status, steps));
+                }
+                self.last_event = Some(status.clone());
+                if is_final {
+                    self.final_status = Some(status);
+                }
+            }
+        }
+        if self.is_over() {
+            return Ok(steps);
+        }
+        self.deadlines[TransferTimer::FirstNotify as usize] = None;
+        if self.final_status.is_some() {
+            if self.state != State::Sending && self.state != State::Backoff {
+                steps.extend(self.conclude_by_status(now));
+            } else if let Some(Status { code: 200..=299, .. }) = self.refer_status {
+                steps.extend(self.conclude_by_status(now));
+            }
+            return Ok(steps);
+        }
+        if self.state == State::Waiting {
+            self.state = State::Progress;
+        }
+        if let Some(state) = notify.subscription {
+            if state.terminated {
+                self.subscription_reason = Some(
+                    state
+                        .reason
+                        .map(|reason| String::from_utf8_lossy(reason).into_owned())
+                        .unwrap_or_default(),
+                );
+                steps.push(Step::Arm(TransferTimer::Grace, TERMINATED_GRACE));
+            } else if let Some(seconds) = state.expires {
+                steps.push(Step::Arm(
+                    TransferTimer::Subscription,
+                    Duration::from_secs(seconds.into()),
+                ));
+            }
+        }
+        Ok(steps)
+    }
+
+    fn on_late_final(&mut self, status: Status, mut steps: Steps) -> Steps {
+        self.late_status = Some(status.code);
+        let success = self.is_success(status.code);
+        self.final_status = Some(status);
+        if success && self.rules.bye_on_success && !self.call_gone && self.state == State::Done {
+            steps.push(Step::EndCall);
+            self.call_gone = true;
+        }
+        steps
+    }
+
+    /// A BYE ended the call, or is about to: the party that got the REFER, or the one we speak for.
+    pub fn on_bye(&mut self, from: Party, reason: Option<&[u8]>, now: Instant) -> Steps {
+        if self.call_gone {
+            return Steps::new();
+        }
+        if let Some(reason) = reason {
+            self.bye_reason = Some(String::from_utf8_lossy(reason).into_owned());
+        }
+        self.call_gone = true;
+        if from != self.party {
+            self.other_party_gone = true;
+        }
+        match self.state {
+            State::Sending | State::Backoff if from != self.party || self.state == State::Backoff => {
+                self.refer_status = Some(Status::local(487, "Request Terminated"));
+                self.conclude(Outcome::Canceled, Cause::CallEnded, now)
+            }
+            // What the party we speak for does says nothing of the transfer: the NOTIFYs still tell, until T_total.
+            State::Waiting | State::Progress if from != self.party => Steps::new(),
+            State::Sending | State::Waiting | State::Progress => {
+                self.state = State::ByeGrace;
+                smallvec![Step::Arm(TransferTimer::Grace, self.rules.bye_grace)]
+            }
+            State::Lingering => {
+                self.state = State::Done;
+                Steps::new()
+            }
+            State::Backoff | State::ByeGrace | State::Done => Steps::new(),
+        }
+    }
+
+    /// We ended the call ourselves: by the control API or at the end of a drain.
+    pub fn on_hangup(&mut self, now: Instant) -> Steps {
+        self.call_gone = true;
+        if self.is_over() {
+            self.state = State::Done;
+            return Steps::new();
+        }
+        if self.refer_status.is_none() {
+            self.refer_status = Some(Status::local(487, "Request Terminated"));
+        }
+        self.conclude(Outcome::Canceled, Cause::Hangup, now)
+    }
+
+    /// The first attempt of the action is over: what the application wants is known.
+    pub fn on_action_outcome(&mut self) -> Steps {
+        if self.state == State::Lingering {
+            self.state = State::Done;
+            self.call_gone = true;
+            return smallvec![Step::EndCall];
+        }
+        Steps::new()
+    }
+
+    /// A timer fired that was armed for `at`.
+    pub fn on_timer(&mut self, timer: TransferTimer, at: Instant, now: Instant) -> Steps {
+        if self.deadlines[timer as usize] != Some(at) {
+            return Steps::new();
+        }
+        self.deadlines[timer as usize] = None;
+        match (timer, self.state) {
+            (TransferTimer::FirstNotify, State::Waiting) => self.conclude(Outcome::Unknown, Cause::NoNotify, now),
+            (TransferTimer::Total, State::Sending | State::Backoff) => {
+                if self.refer_status.is_none() {
+                    self.refer_status = Some(Status::local(408, "Request Timeout"));
+                }
+                if self.final_status.is_some() {
+                    return self.conclude_by_status(now);
+                }
+                self.conclude(Outcome::Failed, Cause::Timeout, now)
+            }
+            (TransferTimer::Total, State::Waiting | State::Progress) => {
+                let cause = if self.other_party_gone {
+                    Cause::CallEnded
+                } else if self.last_event.is_some() {
+                    Cause::RingTimeout
+                } else {
+                    Cause::NoNotify
+                };
+                self.conclude(Outcome::Unknown, cause, now)
+            }
+            (TransferTimer::Grace, State::ByeGrace) => self.conclude_by_bye(now),
+            (TransferTimer::Grace, State::Waiting | State::Progress) => {
+                self.conclude(Outcome::Unknown, Cause::SubscriptionTerminated, now)
+            }
+            (TransferTimer::Subscription, State::Waiting | State::Progress) => {
+                self.conclude(Outcome::Unknown, Cause::SubscriptionExpired, now)
+            }
+            (TransferTimer::Backoff, State::Backoff) => smallvec![Step::Resend],
+            (TransferTimer::Linger, State::Lingering) => {
+                self.state = State::Done;
+                self.call_gone = true;
+                smallvec![Step::EndCall]
+            }
+            _ => Steps::new(),
+        }
+    }
+
+    fn conclude_by_bye(&mut self, now: Instant) -> Steps {
+        let accepted = matches!(self.refer_status, Some(Status { code: 200..=299, .. }));
+        if !accepted {
+            if self.refer_status.is_none() {
+                self.refer_status = Some(Status::local(487, "Request Terminated"));
+            }
+            return self.conclude(Outcome::Canceled, Cause::CallEnded, now);
+        }
+        let rang = self.last_event.is_some();
+        let success = match self.rules.bye_means_success {
+            ByeMeansSuccess::Accepted => !rang,
+            ByeMeansSuccess::Always => true,
+            ByeMeansSuccess::Never => false,
+        };
+        let cause = if rang {
+            Cause::ByeWhileRinging
+        } else {
+            Cause::ByeAfterAccept
+        };
+        self.conclude(if success { Outcome::Success } else { Outcome::Unknown }, cause, now)
+    }
+
+    fn conclude_by_status(&mut self, now: Instant) -> Steps {
+        let code = self.final_status.as_ref().map(|status| status.code).unwrap_or_default();
+        let outcome = if self.is_success(code) {
+            Outcome::Success
+        } else {
+            Outcome::Failed
+        };
+        self.conclude(outcome, Cause::NotifyFinal, now)
+    }
+
+    fn is_success(&self, code: u16) -> bool {
+        (200..=299).contains(&code) || self.rules.success_codes.contains(&code)
+    }
+
+    /// The verdict. The first stands.
+    fn conclude(&mut self, result: Outcome, cause: Cause, now: Instant) -> Steps {
+        debug_assert!(self.verdict.is_none(), "a second verdict");
+        self.verdict = Some(Verdict { result, cause });
+        self.ended = Some(now);
+        self.deadlines = [None; TIMERS];
+        self.state = State::Done;
+        let mut steps: Steps = smallvec![Step::Action];
+        if result == Outcome::Success && self.rules.bye_on_success && !self.call_gone {
+            self.state = State::Lingering;
+            steps.push(Step::Arm(TransferTimer::Linger, self.rules.bye_delay));
+        }
+        if cause == Cause::Timeout
+            && self.rules.on_refer_timeout == crate::config::OnReferTimeout::Bye
+            && !self.call_gone
+        {
+            self.call_gone = true;
+            steps.push(Step::EndCall);
+        }
+        steps
+    }
+
+    /// The state as the control API names it.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Sending | State::Backoff => "sending",
+            State::Waiting => "accepted",
+            State::Progress | State::ByeGrace => "progress",
+            State::Lingering | State::Done => "done",
+        }
+    }
+}
+
+/// A NOTIFY that a later one has overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overtaken;
+
+impl Status {
+    fn new(code: u16, reason: &[u8]) -> Status {
+        Status {
+            code,
+            reason: String::from_utf8_lossy(reason).into_owned(),
+            is_local: false,
+        }
+    }
+
+    fn local(code: u16, reason: &str) -> Status {
+        Status {
+            code,
+            reason: reason.into(),
+            is_local: true,
+        }
+    }
+}
