@@ -3,9 +3,12 @@
 #![deny(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
-use referee::command_line::{self, ControlListen, EXIT_BIND, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions};
+use referee::command_line::{
+    self, ControlListen, EXIT_BIND, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions,
+};
 use referee::config::Config;
-use referee::io::RunError;
+use referee::io::{self, RunError};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -110,17 +113,15 @@ fn check(path: &Path) -> ExitCode {
 
 /// Runs until told to stop.
 fn serve(config: Config) -> ExitCode {
-    match referee::io::run(config) {
-        Ok(()) => ExitCode::from(EXIT_FINE),
-        Err(error) => {
-            eprintln!("referee: {error}");
-            ExitCode::from(match error {
-                RunError::Bind { .. } => EXIT_BIND,
-                RunError::Config(_) => EXIT_USAGE,
-                RunError::Other(_) => EXIT_FAILED,
-            })
-        }
-    }
+    let Err(error) = io::run(config) else {
+        return ExitCode::from(EXIT_FINE);
+    };
+    tracing::error!("{error}");
+    ExitCode::from(match error {
+        RunError::Bind { .. } => EXIT_BIND,
+        RunError::Config(_) => EXIT_USAGE,
+        RunError::Other(_) => EXIT_FAILED,
+    })
 }
 
 fn demo(scenario: &str) -> ExitCode {
@@ -157,6 +158,7 @@ fn log_to_stderr() {
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     if let Some(problem) = unusable {
