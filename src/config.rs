@@ -2,12 +2,21 @@
 //!
 //! [`Config::default`] is what runs without a file: OPTIONS are answered, everything else gets 404.
 
+pub mod parse;
+mod reader;
+pub(crate) mod value;
+mod without_file;
+
+pub use parse::{ConfigError, parse};
+pub use without_file::EnvironmentError;
+
 use crate::transport::{BindId, Transport};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Everything a process is told before it starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Every bound address of every `[[listen]]`, in file order. [`BindId`] is an index into it; at most 64.
     pub binds: Vec<Bind>,
@@ -62,7 +71,7 @@ pub struct Control {
 /// Webhooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
-    /// Where relative hooks go: scheme, host and port (a path is kept as prefix for neither `/x` nor `x`: both resolve against the origin).
+    /// Where relative hooks go: scheme, host and port. A path is no prefix: `/x` and `x` both resolve against the origin.
     pub base_url: Option<String>,
     /// Standard Webhooks secret (`whsec_…` or raw text).
     pub secret: Option<String>,
@@ -80,7 +89,7 @@ pub struct Hooks {
     pub per_endpoint_max: usize,
     /// How long an action is retried.
     pub action_retry_for: Duration,
-    /// Numbers of `final_referred_call_status` and `call_status` as JSON strings.
+    /// `final_referred_call_status` and `call_status` as JSON strings: `status_format = "string"`.
     pub status_as_string: bool,
 }
 
@@ -89,7 +98,7 @@ pub struct Hooks {
 pub struct TrunkId(pub u8);
 
 /// A peer or a group of peers: who they are, where calls to them go, and how transfers run there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trunk {
     pub name: String,
     pub side: Option<Side>,
@@ -130,6 +139,20 @@ pub struct Address {
     pub port: u16,
 }
 
+impl fmt::Display for Address {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(transport) = self.transport {
+            write!(f, "{transport}:")?;
+        }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// A network in CIDR notation, or everything (prefix 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -138,6 +161,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// One address alone.
+    pub fn host(ip: IpAddr) -> Network {
+        let prefix = if ip.is_ipv4() { 32 } else { 128 };
+        Network { address: ip, prefix }
+    }
+
     /// Whether `ip` lies in this network; IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         fn same(a: u128, b: u128, bits: u32, prefix: u32) -> bool {
@@ -151,10 +180,17 @@ impl Network {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
 /// `[trunk.refer]`: how transfers run on this trunk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferRules {
-    /// What a bare number becomes: `sip:{number}@host` or `tel:{number}`. `None`: `sip:{number}@` and the address of the party that gets the REFER.
+    /// What a bare number becomes: `sip:{number}@host` or `tel:{number}`. `None`: `sip:{number}@` and the address of the
+    /// party that gets the REFER.
     pub bare_number: Option<String>,
     /// What may be transferred to; nothing is allowed unless named here.
     pub destinations: Vec<Destination>,
@@ -180,15 +216,44 @@ pub struct ReferRules {
 pub enum Destination {
     /// `*`
     Any,
-    /// `+49*`: the whole user part of a tel: URI, or of a sip: URI at the trunk's own `bare_number` host. `*` matches any run of characters.
+    /// `+49*`: the whole user part of a tel: URI, or of a sip: URI at the trunk's own `bare_number` host. `*` matches any
+    /// run of characters.
     Number(String),
-    /// `sip:*@example.com`: user pattern, host (case-folded, exact), port.
+    /// `sip:*@example.com`: user pattern (`None`: a URI without user), host (lower case, exact, IPv6 without brackets),
+    /// port (exact; `None`: a URI without port).
     Sip {
         secure: bool,
         user: Option<String>,
         host: String,
         port: Option<u16>,
     },
+}
+
+impl fmt::Display for Destination {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Any => f.write_str("*"),
+            Destination::Number(pattern) => f.write_str(pattern),
+            Destination::Sip {
+                secure,
+                user,
+                host,
+                port,
+            } => {
+                f.write_str(if *secure { "sips:" } else { "sip:" })?;
+                if let Some(user) = user {
+                    write!(f, "{user}@")?;
+                }
+                if host.contains(':') {
+                    write!(f, "[{host}]")?
+                } else {
+                    f.write_str(host)?
+                }
+                port.map_or(Ok(()), |port| write!(f, ":{port}"))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +271,7 @@ pub enum OnReferTimeout {
 }
 
 /// From which trunk's calls go where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub from: TrunkId,
     pub matches: RouteMatch,
@@ -326,6 +391,41 @@ impl Config {
     }
 }
 
+/// More shards than any machine has cores.
+pub const SHARDS_MAX: u16 = 1_024;
+
+impl Control {
+    /// What forbids to start with these values.
+    pub fn problem(&self) -> Option<String> {
+        let listen = self.listen.filter(|listen| !listen.ip().to_canonical().is_loopback())?;
+        // Whoever reaches the control API can end and transfer every call.
+        self.token.is_none().then(|| {
+            format!("the control API would listen on {listen} without a token: set `control.token` or use a loopback address")
+        })
+    }
+}
+
+/// Whether the whole of `text` has the form of `pattern`, in which `*` stands for any run of characters, also none.
+/// Case counts. Time is linear in both.
+pub fn pattern_matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(text) = text.strip_prefix(start).and_then(|text| text.strip_suffix(end)) else {
+        return false;
+    };
+    // The leftmost place of each part leaves the most room for those that follow, so none has to be tried twice.
+    let mut text = text;
+    middle.split('*').all(|part| match text.find(part) {
+        Some(at) => {
+            text = &text[at + part.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
 impl Default for Hooks {
     fn default() -> Hooks {
         Hooks {
@@ -397,6 +497,79 @@ impl Default for TransferTimers {
             hold: Duration::from_millis(500),
             per_call_max: 5,
             total_timeout_max: Duration::from_secs(300),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("+49*", "+49", true),
+            ("+49*", "+4930123", true),
+            ("+49*", "4930123", false),
+            ("+49*", "0+49", false),
+            ("*@example.com", "alice@example.com", true),
+            ("*@example.com", "alice@example.com.evil", false),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "acb", false),
+            ("ab*ba", "aba", false),
+            ("**", "", true),
+            ("a**b", "ab", true),
+            ("*aab*", "aaab", true),
+            ("*ab*ab", "ab", false),
+            ("*ü*", "grün", true),
+            ("Alice", "alice", false),
+        ] {
+            assert_eq!(pattern_matches(pattern, text), expected, "{pattern} against {text}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_linear_time() {
+        let pattern = "*a".repeat(5_000) + "*b";
+        assert!(!pattern_matches(&pattern, &"a".repeat(100_000)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_pattern_match_agrees_with_its_recursive_definition(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
+            fn matches(pattern: &[u8], text: &[u8]) -> bool {
+                match pattern.split_first() {
+                    None => text.is_empty(),
+                    Some((b'*', rest)) => (0..=text.len()).any(|n| matches(rest, &text[n..])),
+                    Some((byte, rest)) => text.split_first().is_some_and(|(first, tail)| first == byte && matches(rest, tail)),
+                }
+            }
+            let expected = matches(pattern.as_bytes(), text.as_bytes());
+            proptest::prop_assert_eq!(pattern_matches(&pattern, &text), expected);
+        }
+    }
+
+    #[test]
+    fn the_control_api_needs_a_token_unless_only_this_machine_reaches_it() {
+        for (listen, token, problem) in [
+            (None, None, false),
+            (Some("127.0.0.1:8080"), None, false),
+            (Some("[::1]:8080"), None, false),
+            (Some("0.0.0.0:8080"), None, true),
+            (Some("[::]:8080"), None, true),
+            (Some("10.0.0.1:8080"), None, true),
+            (Some("10.0.0.1:8080"), Some("t"), false),
+        ] {
+            let control = Control {
+                listen: listen.map(|listen| listen.parse().unwrap()),
+                token: token.map(str::to_owned),
+            };
+            assert_eq!(control.problem().is_some(), problem, "{listen:?}");
         }
     }
 }

@@ -4,10 +4,14 @@
 #![warn(missing_debug_implementations, clippy::iter_over_hash_type)]
 
 pub mod command;
+pub mod command_line;
 pub mod config;
+pub mod destination;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;
+pub mod message;
+pub mod spelling;
 pub mod timer;
 pub mod transport;
 pub mod verb;

@@ -1,6 +1,10 @@
 //! Verbs as JSON: their types and their validation, each error with the field it is about. Nothing is executed here.
 
-use serde_json::{Map, Value};
+use crate::config::value::{has_no_control, http_url, is_token};
+use crate::spelling;
+use serde_json::{Map, Number, Value};
+use std::cell::RefCell;
+use std::fmt;
 use std::time::Duration;
 
 /// One instruction of an application or of the control API.
@@ -33,7 +37,7 @@ pub struct SipRefer {
     /// `None`: the default word `refer`.
     pub action_hook: Option<HookTarget>,
     pub event_hook: Option<HookTarget>,
-    /// On the REFER, in the order given.
+    /// On the REFER, in the order of their names.
     pub headers: Vec<(String, String)>,
     pub leg: Option<Leg>,
     pub timeout: Option<Duration>,
@@ -55,6 +59,611 @@ pub enum Leg {
 /// What is wrong with a verb and where: `field` is a path such as `headers.X-A` or `[1].referTo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerbError {
+    /// Empty if it is about the whole.
     pub field: String,
     pub message: String,
 }
+
+impl fmt::Display for VerbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.field, self.message)
+        }
+    }
+}
+
+impl std::error::Error for VerbError {}
+
+/// Reads one verb or an array of verbs: `{"verb": "x", …}` or the short form `{"x": {…}}`.
+///
+/// URIs are not looked into here: what becomes of them depends on the trunk ([`crate::destination`]).
+///
+/// # Errors
+///
+/// Every mistake of every verb. One of them refuses the whole array.
+pub fn parse(value: &Value) -> Result<Vec<Verb>, Vec<VerbError>> {
+    let errors = Errors::default();
+    let mut verbs = Vec::new();
+    match value {
+        Value::Array(elements) if elements.is_empty() => {
+            errors.push("", "is an empty array; at least one verb is needed")
+        }
+        Value::Array(elements) if elements.len() > VERBS_MAX => {
+            errors.push(
+                "",
+                format!("is an array of {} verbs; at most {VERBS_MAX} are taken", elements.len()),
+            );
+        }
+        Value::Array(elements) => {
+            for (index, element) in elements.iter().enumerate() {
+                verbs.extend(verb(element, &format!("[{index}]"), &errors));
+            }
+        }
+        one => verbs.extend(verb(one, "", &errors)),
+    }
+    let errors = errors.list.into_inner();
+    if errors.is_empty() { Ok(verbs) } else { Err(errors) }
+}
+
+/// `None` only with an error.
+fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
+    let Value::Object(object) = element else {
+        errors.push(path, format!("is {}, must be an object", type_of(element)));
+        return None;
+    };
+    let (name, fields) = match object.get("verb") {
+        Some(Value::String(name)) => (name, Fields::new(object, path.to_owned(), Some("verb"), errors)),
+        Some(other) => {
+            errors.push(join(path, "verb"), format!("is {}, must be a string", type_of(other)));
+            return None;
+        }
+        None => match single_entry(object) {
+            Some((name, Value::Object(object))) => (name, Fields::new(object, join(path, name), None, errors)),
+            _ => {
+                errors.push(join(path, "verb"), "is missing");
+                return None;
+            }
+        },
+    };
+    let verb = match name.as_str() {
+        "sip:refer" => sip_refer(&fields).map(|refer| Verb::SipRefer(Box::new(refer))),
+        "hangup" => {
+            let (id, headers) = (fields.id(), fields.headers());
+            Some(Verb::Hangup { id, headers })
+        }
+        "tag" => {
+            let (id, data) = (fields.id(), fields.data());
+            data.map(|data| Verb::Tag { id, data })
+        }
+        "pause" => {
+            fields.require("length");
+            let (id, length) = (fields.id(), fields.seconds("length", 0.0..=PAUSE_SECONDS_MAX));
+            length.map(|length| Verb::Pause { id, length })
+        }
+        other => {
+            let suggestion = spelling::suggestion(other, VERBS);
+            let shown = shown(other);
+            let message = format!(
+                "`{shown}` is no verb a relayed call takes; it takes {}{suggestion}",
+                VERBS.join(", ")
+            );
+            let field = if object.contains_key("verb") {
+                join(path, "verb")
+            } else {
+                path.to_owned()
+            };
+            errors.push(field, message);
+            return None;
+        }
+    };
+    fields.finish();
+    verb
+}
+
+fn sip_refer(fields: &Fields<'_>) -> Option<SipRefer> {
+    fields.require("referTo");
+    let refer_to = fields.party("referTo");
+    let referred_by = fields.party("referredBy");
+    let referred_by_display_name = fields.line("referredByDisplayName", DISPLAY_NAME_BYTES_MAX);
+    let action_hook = fields.hook("actionHook");
+    let event_hook = fields.hook("eventHook");
+    let leg = fields.line("leg", usize::MAX).and_then(|leg| match leg.as_str() {
+        "caller" => Some(Leg::Caller),
+        "callee" => Some(Leg::Callee),
+        _ => {
+            fields.wrong("leg", "must be \"caller\" or \"callee\"");
+            None
+        }
+    });
+    let timeout = fields.seconds("timeout", 0.0..=TIMEOUT_SECONDS_MAX);
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        fields.wrong("timeout", "must be more than 0 seconds");
+    }
+    let (id, headers) = (fields.id(), fields.headers());
+    Some(SipRefer {
+        refer_to: refer_to?,
+        id,
+        referred_by,
+        referred_by_display_name,
+        action_hook,
+        event_hook,
+        headers,
+        leg,
+        timeout,
+    })
+}
+
+/// Everything wrong that was found so far.
+#[derive(Default)]
+struct Errors {
+    list: RefCell<Vec<VerbError>>,
+}
+
+impl Errors {
+    fn push(&self, field: impl Into<String>, message: impl Into<String>) {
+        let (field, message) = (field.into(), message.into());
+        self.list.borrow_mut().push(VerbError { field, message });
+    }
+}
+
+/// The properties of one verb: what is never asked for is unknown.
+struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    path: String,
+    errors: &'a Errors,
+    asked_for: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(
+        object: &'a Map<String, Value>,
+        path: String,
+        known: Option<&'static str>,
+        errors: &'a Errors,
+    ) -> Fields<'a> {
+        Fields {
+            object,
+            path,
+            errors,
+            asked_for: RefCell::new(known.into_iter().collect()),
+        }
+    }
+
+    fn wrong(&self, field: &str, message: impl Into<String>) {
+        self.errors.push(join(&self.path, field), message);
+    }
+
+    fn wrong_type(&self, field: &str, found: &Value, wanted: &str) {
+        self.wrong(field, format!("is {}, must be {wanted}", type_of(found)));
+    }
+
+    fn require(&self, field: &str) {
+        if !self.object.contains_key(field) {
+            self.wrong(field, "is missing");
+        }
+    }
+
+    fn ask(&self, field: &'static str) -> Option<&'a Value> {
+        self.asked_for.borrow_mut().push(field);
+        self.object.get(field)
+    }
+
+    fn finish(self) {
+        let asked_for = self.asked_for.take();
+        // `_` is for remarks.
+        for name in self
+            .object
+            .keys()
+            .filter(|name| *name != "_" && !asked_for.contains(&name.as_str()))
+        {
+            let suggestion = spelling::suggestion(name, asked_for.iter().copied());
+            self.wrong(name, format!("is no property of this verb{suggestion}"));
+        }
+    }
+
+    /// A string without control characters.
+    fn line(&self, field: &'static str, bytes_max: usize) -> Option<String> {
+        let text = match self.ask(field)? {
+            Value::String(text) => text,
+            other => {
+                self.wrong_type(field, other, "a string");
+                return None;
+            }
+        };
+        if text.len() > bytes_max {
+            self.wrong(field, format!("is longer than {bytes_max} bytes"));
+            return None;
+        }
+        if !has_no_control(text) {
+            self.wrong(field, "holds line breaks or other control characters");
+            return None;
+        }
+        Some(text.clone())
+    }
+
+    /// A URI, number or user.
+    fn party(&self, field: &'static str) -> Option<String> {
+        let text = self.line(field, PARTY_BYTES_MAX)?;
+        if text.trim().is_empty() {
+            self.wrong(field, "is empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    fn id(&self) -> Option<String> {
+        let id = self.line("id", ID_BYTES_MAX)?;
+        if id.is_empty() {
+            self.wrong("id", "is empty");
+        }
+        Some(id)
+    }
+
+    fn seconds(&self, field: &'static str, range: std::ops::RangeInclusive<f64>) -> Option<Duration> {
+        let value = self.ask(field)?;
+        let Some(seconds) = value.as_f64() else {
+            self.wrong_type(field, value, "a number of seconds");
+            return None;
+        };
+        if !range.contains(&seconds) {
+            self.wrong(
+                field,
+                format!("is {value}, must be {} to {} seconds", range.start(), range.end()),
+            );
+            return None;
+        }
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    fn data(&self) -> Option<Map<String, Value>> {
+        self.require("data");
+        let value = self.ask("data")?;
+        let Value::Object(data) = value else {
+            self.wrong_type("data", value, "an object");
+            return None;
+        };
+        // Every hook of the call carries it.
+        if value.to_string().len() > TAG_BYTES_MAX {
+            self.wrong("data", format!("is longer than {TAG_BYTES_MAX} bytes as JSON"));
+            return None;
+        }
+        Some(data.clone())
+    }
+
+    fn headers(&self) -> Vec<(String, String)> {
+        let object = match self.ask("headers") {
+            None => return Vec::new(),
+            Some(Value::Object(object)) => object,
+            Some(other) => {
+                self.wrong_type("headers", other, "an object");
+                return Vec::new();
+            }
+        };
+        if object.len() > HEADERS_MAX {
+            self.wrong(
+                "headers",
+                format!("are {}, at most {HEADERS_MAX} are taken", object.len()),
+            );
+            return Vec::new();
+        }
+        let mut headers = Vec::with_capacity(object.len());
+        for (name, value) in object {
+            let field = format!("headers.{}", shown(name));
+            match header_line(name, value) {
+                Ok(value) => headers.push((name.clone(), value)),
+                Err(message) => self.wrong(&field, message),
+            }
+        }
+        if headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>()
+            > HEADERS_BYTES_MAX
+        {
+            self.wrong("headers", format!("are longer than {HEADERS_BYTES_MAX} bytes together"));
+        }
+        headers
+    }
+
+    fn hook(&self, field: &'static str) -> Option<HookTarget> {
+        match self.ask(field)? {
+            Value::String(url) => {
+                self.check_hook_url(field, url);
+                Some(HookTarget {
+                    url: url.clone(),
+                    basic_auth: None,
+                })
+            }
+            Value::Object(object) => self.hook_object(field, object),
+            other => {
+                self.wrong_type(field, other, "a URL or an object with a `url`");
+                None
+            }
+        }
+    }
+
+    /// Keys that say nothing about the request are passed over: applications write the fields of the result there.
+    fn hook_object(&self, field: &'static str, object: &Map<String, Value>) -> Option<HookTarget> {
+        let url = match object.get("url") {
+            Some(Value::String(url)) => {
+                self.check_hook_url(&format!("{field}.url"), url);
+                Some(url.clone())
+            }
+            Some(other) => {
+                self.wrong_type(&format!("{field}.url"), other, "a string");
+                None
+            }
+            None => {
+                self.wrong(&format!("{field}.url"), "is missing");
+                None
+            }
+        };
+        match object.get("method") {
+            None => {}
+            Some(Value::String(method)) if method.eq_ignore_ascii_case("POST") => {}
+            Some(_) => self.wrong(&format!("{field}.method"), "must be \"POST\": hooks carry a JSON body"),
+        }
+        let mut credentials = Vec::new();
+        if object.contains_key("username") || object.contains_key("password") {
+            credentials.extend(self.credentials(field, object));
+        }
+        for name in ["basicAuth", "auth"] {
+            match object.get(name) {
+                None => {}
+                Some(Value::Object(object)) => credentials.extend(self.credentials(&format!("{field}.{name}"), object)),
+                Some(other) => self.wrong_type(&format!("{field}.{name}"), other, "an object"),
+            }
+        }
+        if credentials.len() > 1 {
+            self.wrong(field, "has credentials twice");
+        }
+        Some(HookTarget {
+            url: url?,
+            basic_auth: credentials.pop(),
+        })
+    }
+
+    /// User-id and password of RFC 7617.
+    fn credentials(&self, field: &str, object: &Map<String, Value>) -> Option<(String, String)> {
+        let read = |name: &str| match object.get(name) {
+            Some(Value::String(text)) if text.len() > CREDENTIAL_BYTES_MAX => {
+                self.wrong(
+                    &join(field, name),
+                    format!("is longer than {CREDENTIAL_BYTES_MAX} bytes"),
+                );
+                None
+            }
+            // RFC 7617 §2: neither may hold control characters.
+            Some(Value::String(text)) if !has_no_control(text) => {
+                self.wrong(&join(field, name), "holds control characters");
+                None
+            }
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => {
+                self.wrong_type(&join(field, name), other, "a string");
+                None
+            }
+            None => {
+                self.wrong(&join(field, name), "is missing");
+                None
+            }
+        };
+        let username = read("username");
+        let password = read("password");
+        // RFC 7617 §2: the colon ends the user-id.
+        if username.as_ref().is_some_and(|username| username.contains(':')) {
+            self.wrong(&join(field, "username"), "holds a colon");
+        }
+        username.zip(password)
+    }
+
+    fn check_hook_url(&self, field: &str, url: &str) {
+        if let Err(message) = hook_url(url) {
+            self.wrong(field, message);
+        }
+    }
+}
+
+/// An absolute http or https URL, a path, or a bare word; the last two are taken against a base.
+fn hook_url(url: &str) -> Result<(), String> {
+    if url.is_empty() {
+        return Err("is empty".into());
+    }
+    if url.len() > PARTY_BYTES_MAX {
+        return Err(format!("is longer than {PARTY_BYTES_MAX} bytes"));
+    }
+    if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("holds white space or control characters".into());
+    }
+    if url.starts_with("//") || url.starts_with('\\') {
+        // RFC 3986 §4.2: this would name another host.
+        return Err("is neither an http or https URL nor a path".into());
+    }
+    // RFC 3986 §4.2: a colon in the first segment ends a scheme.
+    let first_segment = url.split(['/', '?', '#']).next().unwrap_or_default();
+    if !first_segment.contains(':') {
+        return Ok(());
+    }
+    http_url(url).map_err(|_| "is no http or https URL with a host and without credentials in it".into())
+}
+
+/// The value of a header that an application adds.
+fn header_line(name: &str, value: &Value) -> Result<String, String> {
+    if !is_token(name) {
+        return Err("is no header name".into());
+    }
+    if HEADERS_DENIED.iter().any(|denied| name.eq_ignore_ascii_case(denied)) {
+        return Err("is a header that referee writes itself".into());
+    }
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => Number::to_string(number),
+        other => return Err(format!("is {}, must be a string or a number", type_of(other))),
+    };
+    if text.len() > HEADER_BYTES_MAX {
+        return Err(format!("is longer than {HEADER_BYTES_MAX} bytes"));
+    }
+    if !has_no_control(&text) {
+        return Err("holds line breaks or other control characters".into());
+    }
+    Ok(text)
+}
+
+fn single_entry(object: &Map<String, Value>) -> Option<(&String, &Value)> {
+    let mut entries = object.iter();
+    entries.next().filter(|_| entries.next().is_none())
+}
+
+fn join(path: &str, field: &str) -> String {
+    let field = shown(field);
+    if path.is_empty() {
+        field
+    } else {
+        format!("{path}.{field}")
+    }
+}
+
+/// Text from outside as an error repeats it: not longer than anyone reads, and on one line.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).filter(|c| !c.is_control()).collect();
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// What a relayed call takes.
+const VERBS: [&str; 4] = ["sip:refer", "hangup", "tag", "pause"];
+
+/// Headers that make the request what it is; in compact form as well (RFC 3261 §7.3.3, RFC 3515, 3892, 6665).
+const HEADERS_DENIED: [&str; 30] = [
+    "Via",
+    "v",
+    "From",
+    "f",
+    "To",
+    "t",
+    "Call-ID",
+    "i",
+    "CSeq",
+    "Max-Forwards",
+    "Route",
+    "Record-Route",
+    "Contact",
+    "m",
+    "Content-Length",
+    "l",
+    "Content-Type",
+    "c",
+    "Refer-To",
+    "r",
+    "Referred-By",
+    "b",
+    "Authorization",
+    "Proxy-Authorization",
+    "Event",
+    "o",
+    "Subscription-State",
+    "Refer-Sub",
+    "Require",
+    "Proxy-Require",
+];
+
+/// More are no transfer any more.
+const VERBS_MAX: usize = 64;
+/// As long as URLs that common servers accept.
+const PARTY_BYTES_MAX: usize = 2_048;
+const DISPLAY_NAME_BYTES_MAX: usize = 256;
+const ID_BYTES_MAX: usize = 255;
+const CREDENTIAL_BYTES_MAX: usize = 1_024;
+const TAG_BYTES_MAX: usize = 16 * 1_024;
+const HEADERS_MAX: usize = 64;
+const HEADER_BYTES_MAX: usize = 4 * 1_024;
+/// With the rest of a request, within the 65,507 bytes that one datagram takes.
+const HEADERS_BYTES_MAX: usize = 32 * 1_024;
+/// The longest a transfer may last.
+const TIMEOUT_SECONDS_MAX: f64 = 300.0;
+const PAUSE_SECONDS_MAX: f64 = 3_600.0;
+const SHOWN_CHARS_MAX: usize = 64;
+
+/// Any text that is JSON: no panic, and what is accepted can stand in a message. The body of a fuzz target.
+#[cfg(any(test, feature = "sim"))]
+pub fn verb_json(text: &str) {
+    use crate::config::{Destination, ReferRules};
+    use crate::destination::{destination_allowed, refer_to_value, referred_by_value};
+    use crate::message::NameAddr;
+
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
+    let verbs = match parse(&value) {
+        Ok(verbs) => verbs,
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            for error in errors {
+                let within = match &value {
+                    Value::Array(elements) => (0..elements.len()).any(|n| error.field.starts_with(&format!("[{n}]"))),
+                    _ => true,
+                };
+                assert!(within || error.field.is_empty(), "{error}");
+                assert!(has_no_control(&error.to_string()), "{error}");
+            }
+            return;
+        }
+    };
+    assert!((1..=VERBS_MAX).contains(&verbs.len()));
+    for verb in verbs {
+        let headers = match &verb {
+            Verb::SipRefer(refer) => {
+                let tel = ReferRules {
+                    bare_number: Some("tel:{number}".into()),
+                    ..ReferRules::default()
+                };
+                for mut rules in [ReferRules::default(), tel] {
+                    let display = refer.referred_by_display_name.as_deref();
+                    let values = [
+                        refer_to_value(&refer.refer_to, &rules, "[::1]:5060"),
+                        referred_by_value(
+                            refer.referred_by.as_deref().unwrap_or("a"),
+                            display,
+                            &rules,
+                            "192.0.2.1",
+                        ),
+                    ];
+                    for value in values.into_iter().flatten() {
+                        let name_addr = NameAddr::parse(value.as_bytes()).expect("a name-addr");
+                        assert!(name_addr.bracketed && has_no_control(&value), "{value}");
+                        assert!(!destination_allowed(&value, &rules, "[::1]:5060"), "{value}");
+                        rules.destinations = vec![Destination::Any];
+                        assert!(destination_allowed(&value, &rules, "[::1]:5060"), "{value}");
+                        rules.destinations.clear();
+                    }
+                }
+                &refer.headers
+            }
+            Verb::Hangup { headers, .. } => headers,
+            Verb::Tag { .. } | Verb::Pause { .. } => continue,
+        };
+        assert!(
+            headers
+                .iter()
+                .all(|(name, value)| is_token(name) && has_no_control(value))
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,677 @@
+//! The configuration file: TOML text → [`Config`], or every mistake in it with its place.
+//!
+//! Each table of the file has its function here, which asks for each of its keys; what was never asked for is an unknown
+//! key. What involves several tables (names, overlaps, counts) is checked once all of them are read.
+
+use super::reader::{Document, Placed, Table, place};
+use super::value;
+use super::{
+    Access, Address, Bind, ByeMeansSuccess, Config, Control, Hooks, InDialogSources, InboundRefer, Limits, Network,
+    OnReferTimeout, ReferRules, Route, RouteMatch, SHARDS_MAX, Side, SipTimers, TransferTimers, Trunk, TrunkId,
+    UnknownSource,
+};
+use crate::spelling;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// One mistake in a configuration text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters; one past the end of the line for something that is missing there.
+    pub column: usize,
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a configuration file.
+///
+/// `environment` gives the variables that strings name as `${env:NAME}`.
+///
+/// # Errors
+///
+/// Every mistake, in the order of the text. A text that is not TOML has one, since nothing behind it can be trusted.
+pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<ConfigError>> {
+    let document = Document::new(text, environment);
+    let config = match DeTable::parse(text) {
+        Ok(root) => file(&document, Table::root(&document, root.get_ref())),
+        Err(error) => {
+            document.mistake(error.span().map_or(0, |span| span.start), error.message());
+            Config::default()
+        }
+    };
+    let errors = document.into_errors();
+    if errors.is_empty() { Ok(config) } else { Err(errors) }
+}
+
+/// The text of a configuration file.
+///
+/// # Errors
+///
+/// The place of the first byte that is not UTF-8.
+pub fn decode(bytes: &[u8]) -> Result<&str, ConfigError> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let (line, column) = place(bytes, error.valid_up_to());
+        let message = "this is not UTF-8 text".to_owned();
+        ConfigError { line, column, message }
+    })
+}
+
+fn file(document: &Document<'_>, root: Table<'_>) -> Config {
+    let mut config = Config::default();
+
+    let mut shards = 0;
+    root.number("shards", 1..=SHARDS_MAX.into(), &mut shards);
+    config.shards = (shards > 0).then_some(shards);
+
+    let listeners = listeners(document, &root, &mut config.binds);
+    let trunks = trunks(document, &root, &listeners, &config.binds);
+    config.routes = routes(document, &root, &trunks);
+    config.trunks = trunks.into_iter().map(|read| read.trunk).collect();
+
+    if let Some(table) = root.table("control", "[control]") {
+        config.control = control(document, table);
+    }
+    if let Some(table) = root.table("hooks", "[hooks]") {
+        config.hooks = hooks(table);
+    }
+    if let Some(table) = root.table("access", "[access]") {
+        config.access = access(table);
+    }
+    if let Some(table) = root.table("limits", "[limits]") {
+        config.limits = limits(table);
+    }
+    if let Some(table) = root.table("timers", "[timers]") {
+        config.timers = timers(table);
+    }
+    if let Some(table) = root.table("transfer", "[transfer]") {
+        config.transfer = transfer(table);
+    }
+    for table in root.tables("application") {
+        table.mistake(
+            table.at(),
+            "`[[application]]` is not supported yet: calls can be relayed to trunks only",
+        );
+    }
+    root.finish();
+    config
+}
+
+fn listeners(document: &Document<'_>, root: &Table<'_>, binds: &mut Vec<Bind>) -> Vec<Placed<String>> {
+    let tables = root.tables("listen");
+    if tables.is_empty() && !root.has("listen") {
+        document.mistake(root.at(), "there is no `[[listen]]`, so nothing could be received");
+    }
+    let mut names: Vec<Placed<String>> = Vec::new();
+    for table in tables {
+        table.require("name");
+        table.require("bind");
+        let name = unique_name(&table, &names);
+        let advertise = table.value("advertise", value::sent_by_host);
+        for bind in table.some_values("bind", value::bind).unwrap_or_default() {
+            let (transport, address) = bind.value;
+            if binds
+                .iter()
+                .any(|other| (other.transport, other.address) == (transport, address))
+            {
+                document.mistake(bind.at, format!("`{transport}:{address}` is bound already"));
+            }
+            if binds.len() == BINDS_MAX {
+                document.mistake(bind.at, format!("more than {BINDS_MAX} addresses to bind"));
+            }
+            binds.push(Bind {
+                listen: name.clone().map_or_else(String::new, |name| name.value),
+                transport,
+                address,
+                advertise: advertise.as_ref().map(|host| host.value.clone()),
+            });
+        }
+        names.extend(name);
+        table.finish();
+    }
+    names
+}
+
+/// A `name` that none of `names` has.
+fn unique_name(table: &Table<'_>, names: &[Placed<String>]) -> Option<Placed<String>> {
+    let name = table.name("name")?;
+    if names.iter().any(|other| other.value == name.value) {
+        table.mistake(name.at, format!("the name `{}` is taken already", name.value));
+    }
+    Some(name)
+}
+
+/// A trunk and the places its checks need.
+struct TrunkRead {
+    trunk: Trunk,
+    /// Those of the file, or made from the addresses.
+    sources: Vec<Placed<Network>>,
+}
+
+fn trunks(document: &Document<'_>, root: &Table<'_>, listeners: &[Placed<String>], binds: &[Bind]) -> Vec<TrunkRead> {
+    let mut names = Vec::new();
+    let mut trunks: Vec<TrunkRead> = Vec::new();
+    for table in root.tables("trunk") {
+        if trunks.len() == TRUNKS_MAX {
+            document.mistake(table.at(), format!("more than {TRUNKS_MAX} trunks"));
+        }
+        let name = unique_name(&table, &names);
+        let read = trunk(document, &table, name.as_ref(), listeners, binds);
+        // Two trunks with one source could not be told apart.
+        for source in &read.sources {
+            let overlapped = trunks
+                .iter()
+                .filter(|other| other.trunk.listen == read.trunk.listen)
+                .find_map(|other| {
+                    let theirs = other
+                        .sources
+                        .iter()
+                        .find(|theirs| overlap(theirs.value, source.value))?;
+                    Some((&other.trunk.name, theirs.value))
+                });
+            if let Some((name, theirs)) = overlapped {
+                let ours = source.value;
+                let message = format!("the source {ours} overlaps {theirs} of trunk `{name}` on the same listener");
+                document.mistake(source.at, message);
+            }
+        }
+        names.extend(name);
+        trunks.push(read);
+        table.finish();
+    }
+    trunks
+}
+
+/// Networks are nested or apart, so one holds the other's first address if they share any.
+fn overlap(a: Network, b: Network) -> bool {
+    a.contains(b.address) || b.contains(a.address)
+}
+
+fn trunk(
+    document: &Document<'_>,
+    table: &Table<'_>,
+    name: Option<&Placed<String>>,
+    listeners: &[Placed<String>],
+    binds: &[Bind],
+) -> TrunkRead {
+    table.require("name");
+    table.require("listen");
+    let mut side = None;
+    table.choice(
+        "side",
+        &[("carrier", Some(Side::Carrier)), ("platform", Some(Side::Platform))],
+        &mut side,
+    );
+
+    let listen = table.name("listen");
+    if let Some(listen) = &listen {
+        check_reference(
+            document,
+            listen,
+            "`[[listen]]`",
+            listeners.iter().map(|known| known.value.as_str()),
+        );
+    }
+    let listen = listen.map_or_else(String::new, |listen| listen.value);
+
+    let addresses = table.some_values("addresses", value::address).unwrap_or_default();
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses[..index].iter().any(|other| other.value == address.value) {
+            document.mistake(address.at, "this address is there already");
+        }
+        check_reachable(document, address, &listen, binds);
+    }
+    let sources = sources(document, table, &addresses);
+
+    let mut inbound_refer = match side {
+        Some(Side::Carrier) => InboundRefer::Reject,
+        Some(Side::Platform) | None => InboundRefer::Relay,
+    };
+    table.choice(
+        "inbound_refer",
+        &[("relay", InboundRefer::Relay), ("reject", InboundRefer::Reject)],
+        &mut inbound_refer,
+    );
+
+    let mut hook_settings = HookSettings::default();
+    if let Some(table) = table.table("hooks", "[trunk.hooks]") {
+        hook_settings = HookSettings::read(&table);
+        table.finish();
+    }
+    let refer = table
+        .table("refer", "[trunk.refer]")
+        .map(refer_rules)
+        .unwrap_or_default();
+
+    TrunkRead {
+        trunk: Trunk {
+            name: name.map_or_else(String::new, |name| name.value.clone()),
+            side,
+            listen,
+            addresses: addresses.into_iter().map(|address| address.value).collect(),
+            sources: sources.iter().map(|source| source.value).collect(),
+            hooks_base_url: hook_settings.base_url,
+            hooks_secret: hook_settings.secret,
+            hooks_jambonz_secret: hook_settings.jambonz_secret,
+            inbound_refer,
+            refer,
+        },
+        sources,
+    }
+}
+
+/// That the trunk's listener has a socket from which the address can be reached.
+fn check_reachable(document: &Document<'_>, address: &Placed<Address>, listen: &str, binds: &[Bind]) {
+    let Address {
+        transport, ref host, ..
+    } = address.value;
+    let of_listener: Vec<&Bind> = binds.iter().filter(|bind| bind.listen == listen).collect();
+    if of_listener.is_empty() {
+        return; // The listener itself is wrong, which is said there.
+    }
+    let fits = |bind: &Bind| transport.is_none_or(|transport| bind.transport == transport);
+    if let Some(transport) = transport
+        && !of_listener.iter().any(|bind| fits(bind))
+    {
+        document.mistake(
+            address.at,
+            format!("the listener `{listen}` binds no {transport} address to send from"),
+        );
+        return;
+    }
+    let Ok(ip) = host.parse::<IpAddr>() else { return };
+    // A socket bound to `::` may carry IPv4 as well.
+    let family_fits =
+        |bind: &Bind| bind.address.is_ipv4() == ip.is_ipv4() || (ip.is_ipv4() && bind.address.ip().is_unspecified());
+    if !of_listener.iter().any(|bind| fits(bind) && family_fits(bind)) {
+        let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        document.mistake(
+            address.at,
+            format!("the listener `{listen}` binds no {family} address to send from"),
+        );
+    }
+}
+
+/// The sources of the file; without, the hosts of the addresses.
+fn sources(document: &Document<'_>, table: &Table<'_>, addresses: &[Placed<Address>]) -> Vec<Placed<Network>> {
+    if let Some(sources) = table.some_values("sources", value::network) {
+        return sources;
+    }
+    if table.has("sources") {
+        return Vec::new();
+    }
+    if !table.has("addresses") {
+        document.mistake(
+            table.at(),
+            "`[[trunk]]` lacks `sources`: without `addresses`, nobody could speak as this trunk",
+        );
+    }
+    let mut sources: Vec<Placed<Network>> = Vec::new();
+    for address in addresses {
+        let host = &address.value.host;
+        let Ok(ip) = host.parse::<IpAddr>() else {
+            let message =
+                format!("`[[trunk]]` lacks `sources`: `{host}` is a name, so nothing says who may speak as this trunk");
+            document.mistake(address.at, message);
+            continue;
+        };
+        let network = Network::host(ip);
+        if !sources.iter().any(|source| source.value == network) {
+            sources.push(Placed {
+                value: network,
+                at: address.at,
+            });
+        }
+    }
+    sources
+}
+
+fn refer_rules(table: Table<'_>) -> ReferRules {
+    let mut rules = ReferRules {
+        bare_number: table
+            .value("bare_number", value::bare_number)
+            .map(|template| template.value),
+        referred_by_host: table
+            .value("referred_by_host", value::sent_by_host)
+            .map(|host| host.value),
+        ..ReferRules::default()
+    };
+    if let Some(destinations) = table.values("destinations", value::destination) {
+        rules.destinations = destinations.into_iter().map(|destination| destination.value).collect();
+    }
+    // 2xx is success anyway, 1xx is not final (RFC 3261 §7.2).
+    if let Some(codes) = table.numbers("success_codes", 300..=699) {
+        rules.success_codes = codes;
+    }
+    table.choice(
+        "bye_means_success",
+        &[
+            ("accepted", ByeMeansSuccess::Accepted),
+            ("always", ByeMeansSuccess::Always),
+            ("never", ByeMeansSuccess::Never),
+        ],
+        &mut rules.bye_means_success,
+    );
+    table.choice(
+        "on_refer_timeout",
+        &[("keep", OnReferTimeout::Keep), ("bye", OnReferTimeout::Bye)],
+        &mut rules.on_refer_timeout,
+    );
+    table.flag("bye_on_success", &mut rules.bye_on_success);
+    table.duration("bye_delay", Duration::ZERO..=seconds(32), &mut rules.bye_delay);
+    table.duration("bye_grace", Duration::ZERO..=seconds(32), &mut rules.bye_grace);
+    table.duration("total_timeout", seconds(1)..=seconds(300), &mut rules.total_timeout);
+    let mut notify_timeout = Duration::ZERO;
+    table.duration("notify_timeout", seconds(1)..=seconds(300), &mut notify_timeout);
+    if notify_timeout > rules.total_timeout {
+        let total = value::duration_text(rules.total_timeout);
+        table.mistake(
+            table.at_value("notify_timeout"),
+            format!("`notify_timeout` is longer than `total_timeout`, {total}"),
+        );
+    }
+    rules.notify_timeout = (!notify_timeout.is_zero()).then_some(notify_timeout);
+    table.finish();
+    rules
+}
+
+fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for table in root.tables("route") {
+        table.require("from");
+        let from = table.name("from");
+        let to = table.name("to");
+        let from = from.and_then(|from| trunk_of(document, &from, trunks).map(|id| (id, from)));
+        let to_id = to.as_ref().and_then(|to| trunk_of(document, to, trunks));
+        if let (Some(to), Some(id)) = (&to, to_id)
+            && trunks[usize::from(id.0)].trunk.addresses.is_empty()
+        {
+            document.mistake(
+                to.at,
+                format!("calls cannot go to trunk `{}`: it has no `addresses`", to.value),
+            );
+        }
+        if table.text("application").is_some() {
+            let at = table.at_value("application");
+            document.mistake(at, "`application` is not supported yet: a route leads `to` a trunk");
+        } else if !table.has("application") {
+            table.require("to");
+        }
+        let matches = table.table("match", "match").map(route_match).unwrap_or_default();
+        if let Some((from, name)) = from {
+            let takes_all = |route: &Route| route.from == from && route.matches == RouteMatch::default();
+            if routes.iter().any(takes_all) {
+                let name = name.value;
+                document.mistake(
+                    table.at(),
+                    format!("never reached: an earlier route takes every call from `{name}`"),
+                );
+            }
+            routes.push(Route {
+                from,
+                matches,
+                to: to_id.unwrap_or(from),
+            });
+        }
+        table.finish();
+    }
+    routes
+}
+
+fn trunk_of(document: &Document<'_>, name: &Placed<String>, trunks: &[TrunkRead]) -> Option<TrunkId> {
+    let names = || trunks.iter().map(|read| read.trunk.name.as_str());
+    check_reference(document, name, "`[[trunk]]`", names());
+    names()
+        .position(|known| known == name.value)
+        .and_then(|index| u8::try_from(index).ok())
+        .map(TrunkId)
+}
+
+/// Records a name that none of `known` is.
+fn check_reference<'n>(
+    document: &Document<'_>,
+    name: &Placed<String>,
+    what: &str,
+    known: impl Iterator<Item = &'n str> + Clone,
+) {
+    if !known.clone().any(|known| known == name.value) {
+        let suggestion = spelling::suggestion(&name.value, known.filter(|known| !known.is_empty()));
+        document.mistake(
+            name.at,
+            format!("there is no {what} named `{}`{suggestion}", name.value),
+        );
+    }
+}
+
+fn route_match(table: Table<'_>) -> RouteMatch {
+    let mut matches = RouteMatch {
+        user: table.name("user").map(|pattern| pattern.value),
+        host: table.value("host", value::sent_by_host).map(|host| host.value),
+        header: None,
+    };
+    if let Some(header) = table.table("header", "header") {
+        header.require("name");
+        header.require("value");
+        let name = header.value("name", value::header_name);
+        let pattern = header.text("value");
+        matches.header = name.zip(pattern).map(|(name, pattern)| (name.value, pattern.value));
+        header.finish();
+    }
+    table.finish();
+    matches
+}
+
+fn control(document: &Document<'_>, table: Table<'_>) -> Control {
+    let mut control = Config::default().control;
+    if let Some(listen) = table.value("listen", value::control_listen) {
+        control.listen = listen.value;
+    }
+    control.token = secret(&table, "token");
+    // What the environment will replace is judged once it has.
+    let replaced = ["REFEREE_CONTROL_LISTEN", "REFEREE_CONTROL_TOKEN"]
+        .into_iter()
+        .any(|name| document.environment(name).is_some_and(|value| !value.is_empty()));
+    if let Some(problem) = control.problem()
+        && !table.has("token")
+        && !replaced
+    {
+        document.mistake(table.at_value("listen"), problem);
+    }
+    table.finish();
+    control
+}
+
+/// A secret, which no message repeats.
+fn secret(table: &Table<'_>, key: &'static str) -> Option<String> {
+    let parse = |text: &str| value::secret(text).map_err(|problem| format!("`{key}` {problem}"));
+    table.value(key, parse).map(|secret| secret.value)
+}
+
+/// What `[hooks]` and `[trunk.hooks]` share.
+#[derive(Default)]
+struct HookSettings {
+    base_url: Option<String>,
+    secret: Option<String>,
+    jambonz_secret: Option<String>,
+}
+
+impl HookSettings {
+    fn read(table: &Table<'_>) -> HookSettings {
+        HookSettings {
+            base_url: table
+                .value("base_url", |text| value::http_url(text).map(|()| text.to_owned()))
+                .map(|url| url.value),
+            secret: secret(table, "secret"),
+            jambonz_secret: secret(table, "jambonz_secret"),
+        }
+    }
+}
+
+fn hooks(table: Table<'_>) -> Hooks {
+    let HookSettings {
+        base_url,
+        secret,
+        jambonz_secret,
+    } = HookSettings::read(&table);
+    let mut hooks = Hooks {
+        base_url,
+        secret,
+        jambonz_secret,
+        ..Hooks::default()
+    };
+    table.duration("timeout", Duration::from_millis(100)..=seconds(60), &mut hooks.timeout);
+    table.duration("events_wait", Duration::ZERO..=seconds(60), &mut hooks.events_wait);
+    table.number("threads", 1..=256, &mut hooks.threads);
+    table.number("queue_max", 1..=10_000_000, &mut hooks.queue_max);
+    table.number("per_endpoint_max", 1..=256, &mut hooks.per_endpoint_max);
+    table.duration(
+        "action_retry_for",
+        Duration::ZERO..=seconds(24 * 3_600),
+        &mut hooks.action_retry_for,
+    );
+    table.choice(
+        "status_format",
+        &[("number", false), ("string", true)],
+        &mut hooks.status_as_string,
+    );
+    table.finish();
+    hooks
+}
+
+fn access(table: Table<'_>) -> Access {
+    let mut access = Config::default().access;
+    table.choice(
+        "unknown_source",
+        &[("reject", UnknownSource::Reject), ("silent", UnknownSource::Silent)],
+        &mut access.unknown_source,
+    );
+    table.choice(
+        "in_dialog_sources",
+        &[("trunk", InDialogSources::Trunk), ("any", InDialogSources::Any)],
+        &mut access.in_dialog_sources,
+    );
+    table.finish();
+    access
+}
+
+fn limits(table: Table<'_>) -> Limits {
+    let mut limits = Limits::default();
+    table.number("calls_max", 1..=TABLE_ENTRIES_MAX, &mut limits.calls_max);
+    table.number("transactions_max", 1..=TABLE_ENTRIES_MAX, &mut limits.transactions_max);
+    table.number("held_per_call_max", 1..=1_000, &mut limits.held_per_call_max);
+    table.number("lookups_max", 1..=TABLE_ENTRIES_MAX, &mut limits.lookups_max);
+    table.number(
+        "transfers_remembered",
+        0..=TABLE_ENTRIES_MAX,
+        &mut limits.transfers_remembered,
+    );
+    table.number("connections_max", 1..=1_000_000, &mut limits.connections_max);
+    // Less than the largest message could not be written at all.
+    table.number(
+        "write_queue_bytes_max",
+        65_535..=1 << 30,
+        &mut limits.write_queue_bytes_max,
+    );
+    // A response may come 32 s after its request (RFC 3261 §17.1.2.2, Timer F) and needs the connection then.
+    table.duration(
+        "idle_timeout",
+        seconds(33)..=seconds(24 * 3_600),
+        &mut limits.idle_timeout,
+    );
+    table.duration(
+        "partial_message_timeout",
+        seconds(1)..=seconds(300),
+        &mut limits.partial_message_timeout,
+    );
+    table.number("handoff_max", 1..=1_000_000, &mut limits.handoff_max);
+    table.duration("spin", Duration::ZERO..=Duration::from_millis(10), &mut limits.spin);
+    table.finish();
+    limits
+}
+
+fn timers(table: Table<'_>) -> SipTimers {
+    let mut timers = SipTimers::default();
+    table.duration("t1", Duration::from_millis(10)..=seconds(10), &mut timers.t1);
+    table.duration("t2", Duration::from_millis(10)..=seconds(60), &mut timers.t2);
+    table.duration("t4", Duration::from_millis(10)..=seconds(60), &mut timers.t4);
+    // RFC 3261 §16.6 item 11: "MUST be larger than 3 minutes".
+    table.duration("timer_c", seconds(181)..=seconds(3_600), &mut timers.timer_c);
+    if timers.t2 < timers.t1 {
+        // T2 caps the retransmit interval that starts at T1 (RFC 3261 §17.1.2.2).
+        let key = if table.has("t2") { "t2" } else { "t1" };
+        table.mistake(table.at_value(key), "`t2` is shorter than `t1`");
+    }
+    table.finish();
+    timers
+}
+
+fn transfer(table: Table<'_>) -> TransferTimers {
+    let mut transfer = TransferTimers::default();
+    table.duration("tombstone", Duration::ZERO..=seconds(300), &mut transfer.tombstone);
+    table.duration("hold", Duration::ZERO..=seconds(4), &mut transfer.hold);
+    table.number("per_call_max", 1..=1_000, &mut transfer.per_call_max);
+    table.duration(
+        "total_timeout_max",
+        seconds(1)..=seconds(300),
+        &mut transfer.total_timeout_max,
+    );
+    table.finish();
+    transfer
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// [`crate::transport::BindId`] is small so that a flow is.
+pub(super) const BINDS_MAX: usize = 64;
+/// [`TrunkId`] is one byte.
+const TRUNKS_MAX: usize = 256;
+/// Entries of a table are found by an index of 32 bits; this leaves room for a mark.
+const TABLE_ENTRIES_MAX: u64 = 1 << 30;
+
+/// Any text: no panic, and each error has a place inside the text. The body of a fuzz target.
+#[cfg(any(test, feature = "sim"))]
+pub fn config_text(text: &str) {
+    let environment = |name: &str| (name.len() % 2 == 1).then(|| name.repeat(2));
+    match parse(text, &environment) {
+        Ok(config) => {
+            assert!((1..=BINDS_MAX).contains(&config.binds.len()) && config.trunks.len() <= TRUNKS_MAX);
+            assert!(
+                config
+                    .trunks
+                    .iter()
+                    .all(|trunk| !trunk.sources.is_empty() && !trunk.name.is_empty())
+            );
+            assert!(
+                config
+                    .routes
+                    .iter()
+                    .all(|route| !config.trunk(route.to).addresses.is_empty())
+            );
+        }
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            for error in errors {
+                let line = text
+                    .split('\n')
+                    .nth(error.line - 1)
+                    .expect("the line is one of the text's");
+                assert!((1..=line.chars().count() + 1).contains(&error.column), "{error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,631 @@
+use super::*;
+use crate::config::{Destination, pattern_matches};
+use crate::transport::Transport;
+
+const EXAMPLE: &str = r#"[[listen]]
+name = "public"
+bind = ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]
+advertise = "203.0.113.7"                      # what Via and Record-Route say
+[[listen]]
+name = "private"
+bind = ["udp:10.0.0.1:5060"]
+
+[control]
+listen = "127.0.0.1:8080"
+
+[hooks]
+base_url = "https://app.example.com"
+secret = "${env:HOOK_SECRET}"
+
+[[trunk]]
+name = "carrier"
+side = "carrier"                               # or "platform"
+listen = "public"
+addresses = ["udp:198.51.100.10:5060"]
+sources = ["198.51.100.0/24"]
+[trunk.refer]
+bare_number = "sip:{number}@trunk.example.net"
+destinations = ["+49*", "sip:*@example.com"]
+
+[[trunk]]
+name = "platform"
+side = "platform"
+listen = "private"
+addresses = ["udp:10.0.0.5:5060", "udp:10.0.0.6:5060"]
+
+[[route]]
+from = "carrier"
+match = { user = "+4930*" }
+to = "platform"
+"#;
+
+fn environment(name: &str) -> Option<String> {
+    (name == "HOOK_SECRET").then(|| "whsec_c2VjcmV0".to_owned())
+}
+
+fn errors(text: &str) -> Vec<String> {
+    match parse(text, &environment) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors
+            .iter()
+            .map(|e| format!("{}:{}: {}", e.line, e.column, e.message))
+            .collect(),
+    }
+}
+
+#[test]
+fn the_example_file_has_the_values_it_says() {
+    let config = parse(EXAMPLE, &environment).unwrap();
+    let udp = |host: &str| Address {
+        transport: Some(Transport::Udp),
+        host: host.to_owned(),
+        port: 5060,
+    };
+    let bind = |listen: &str, transport, address: &str, advertise: Option<&str>| Bind {
+        listen: listen.to_owned(),
+        transport,
+        address: address.parse().unwrap(),
+        advertise: advertise.map(str::to_owned),
+    };
+    let defaults = Config::default();
+    let expected = Config {
+        binds: vec![
+            bind("public", Transport::Udp, "0.0.0.0:5060", Some("203.0.113.7")),
+            bind("public", Transport::Tcp, "0.0.0.0:5060", Some("203.0.113.7")),
+            bind("private", Transport::Udp, "10.0.0.1:5060", None),
+        ],
+        hooks: Hooks {
+            base_url: Some("https://app.example.com".into()),
+            secret: Some("whsec_c2VjcmV0".into()),
+            ..defaults.hooks
+        },
+        trunks: vec![
+            Trunk {
+                name: "carrier".into(),
+                side: Some(Side::Carrier),
+                listen: "public".into(),
+                addresses: vec![udp("198.51.100.10")],
+                sources: vec![value::network("198.51.100.0/24").unwrap()],
+                hooks_base_url: None,
+                hooks_secret: None,
+                hooks_jambonz_secret: None,
+                inbound_refer: InboundRefer::Reject,
+                refer: ReferRules {
+                    bare_number: Some("sip:{number}@trunk.example.net".into()),
+                    destinations: vec![
+                        Destination::Number("+49*".into()),
+                        Destination::Sip {
+                            secure: false,
+                            user: Some("*".into()),
+                            host: "example.com".into(),
+                            port: None,
+                        },
+                    ],
+                    ..ReferRules::default()
+                },
+            },
+            Trunk {
+                name: "platform".into(),
+                side: Some(Side::Platform),
+                listen: "private".into(),
+                addresses: vec![udp("10.0.0.5"), udp("10.0.0.6")],
+                sources: vec![value::network("10.0.0.5").unwrap(), value::network("10.0.0.6").unwrap()],
+                hooks_base_url: None,
+                hooks_secret: None,
+                hooks_jambonz_secret: None,
+                inbound_refer: InboundRefer::Relay,
+                refer: ReferRules::default(),
+            },
+        ],
+        routes: vec![Route {
+            from: TrunkId(0),
+            matches: RouteMatch {
+                user: Some("+4930*".into()),
+                ..RouteMatch::default()
+            },
+            to: TrunkId(1),
+        }],
+        ..defaults
+    };
+    assert_eq!(config, expected);
+    assert!(pattern_matches(
+        config.routes[0].matches.user.as_deref().unwrap(),
+        "+4930123"
+    ));
+}
+
+const LISTEN: &str = "[[listen]]\nname = \"l\"\nbind = [\"udp:127.0.0.1:5060\", \"tcp:127.0.0.1:5060\"]\n";
+
+#[test]
+fn every_key_has_its_place_in_the_values() {
+    let text = format!(
+        r#"shards = 2
+{LISTEN}
+[control]
+listen = "off"
+[hooks]
+jambonz_secret = "j"
+timeout = "5s"
+events_wait = "1s"
+threads = 32
+queue_max = 1_000
+per_endpoint_max = 4
+action_retry_for = "1h"
+status_format = "string"
+[access]
+unknown_source = "silent"
+in_dialog_sources = "any"
+[limits]
+calls_max = 1
+transactions_max = 2
+held_per_call_max = 3
+lookups_max = 4
+transfers_remembered = 5
+connections_max = 6
+write_queue_bytes_max = 70000
+idle_timeout = "8m"
+partial_message_timeout = "9s"
+handoff_max = 10
+spin = "11us"
+[timers]
+t1 = "100ms"
+t2 = "200ms"
+t4 = "300ms"
+timer_c = "5m"
+[transfer]
+tombstone = "1s"
+hold = "2s"
+per_call_max = 3
+total_timeout_max = "4m"
+[[trunk]]
+name = "t"
+listen = "l"
+addresses = ["127.0.0.1:5070"]
+inbound_refer = "reject"
+[trunk.hooks]
+base_url = "http://h"
+secret = "s"
+jambonz_secret = "js"
+[trunk.refer]
+bare_number = "tel:{{number}}"
+destinations = []
+success_codes = [410]
+bye_means_success = "never"
+on_refer_timeout = "bye"
+bye_on_success = false
+bye_delay = "0s"
+bye_grace = "2s"
+notify_timeout = "32s"
+total_timeout = "1m"
+referred_by_host = "Trunk.example.net"
+[[route]]
+from = "t"
+match = {{ host = "Example.com", header = {{ name = "X-Line", value = "a*" }} }}
+to = "t"
+"#
+    );
+    let config = parse(&text, &environment).unwrap();
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    assert_eq!(config.shards, Some(2));
+    assert_eq!(config.control.listen, None);
+    assert_eq!(
+        config.hooks,
+        Hooks {
+            base_url: None,
+            secret: None,
+            jambonz_secret: Some("j".into()),
+            timeout: s(5),
+            events_wait: s(1),
+            threads: 32,
+            queue_max: 1_000,
+            per_endpoint_max: 4,
+            action_retry_for: s(3_600),
+            status_as_string: true,
+        }
+    );
+    assert_eq!(
+        config.access,
+        Access {
+            unknown_source: UnknownSource::Silent,
+            in_dialog_sources: InDialogSources::Any
+        }
+    );
+    assert_eq!(
+        config.limits,
+        Limits {
+            calls_max: 1,
+            transactions_max: 2,
+            held_per_call_max: 3,
+            lookups_max: 4,
+            transfers_remembered: 5,
+            connections_max: 6,
+            write_queue_bytes_max: 70_000,
+            idle_timeout: s(480),
+            partial_message_timeout: s(9),
+            handoff_max: 10,
+            spin: Duration::from_micros(11),
+        }
+    );
+    let timers = SipTimers {
+        t1: ms(100),
+        t2: ms(200),
+        t4: ms(300),
+        timer_c: s(300),
+    };
+    assert_eq!(config.timers, timers);
+    assert_eq!(
+        config.transfer,
+        TransferTimers {
+            tombstone: s(1),
+            hold: s(2),
+            per_call_max: 3,
+            total_timeout_max: s(240),
+        }
+    );
+    let trunk = &config.trunks[0];
+    assert_eq!((trunk.side, trunk.inbound_refer), (None, InboundRefer::Reject));
+    assert_eq!(trunk.hooks_base_url.as_deref(), Some("http://h"));
+    assert_eq!(trunk.hooks_secret.as_deref(), Some("s"));
+    assert_eq!(trunk.hooks_jambonz_secret.as_deref(), Some("js"));
+    assert_eq!(
+        trunk.refer,
+        ReferRules {
+            bare_number: Some("tel:{number}".into()),
+            destinations: Vec::new(),
+            success_codes: vec![410],
+            bye_means_success: ByeMeansSuccess::Never,
+            on_refer_timeout: OnReferTimeout::Bye,
+            bye_on_success: false,
+            bye_delay: s(0),
+            bye_grace: s(2),
+            notify_timeout: Some(s(32)),
+            total_timeout: s(60),
+            referred_by_host: Some("trunk.example.net".into()),
+        }
+    );
+    let expected = RouteMatch {
+        user: None,
+        host: Some("example.com".into()),
+        header: Some(("X-Line".into(), "a*".into())),
+    };
+    assert_eq!(config.routes[0].matches, expected);
+}
+
+/// Appends `rest` to a listener of three lines, so that `rest` starts at line 4.
+#[track_caller]
+fn check_after_listener(rest: &str, expected: &[&str]) {
+    assert_eq!(errors(&format!("{LISTEN}{rest}")), expected, "{rest}");
+}
+
+#[test]
+fn each_mistake_is_told_with_its_place() {
+    for (rest, expected) in [
+        ("", &[][..]),
+        // Syntax.
+        ("a = ", &["4:5: string values must be quoted, expected literal string"]),
+        ("a = 1\na = 2", &["5:1: duplicate key"]),
+        // Unknown keys.
+        ("[hook]\n", &["4:2: unknown key `hook`; did you mean `hooks`?"]),
+        ("[zzz]\n", &["4:2: unknown key `zzz`"]),
+        (
+            "[limits]\ncall_max = 1\n",
+            &["5:1: unknown key `call_max` in `[limits]`; did you mean `calls_max`?"],
+        ),
+        (
+            "[limits]\n\"zzz zzz\" = 1\n",
+            &["5:1: unknown key `zzz zzz` in `[limits]`"],
+        ),
+        // Types and values.
+        (
+            "[limits]\ncalls_max = \"1\"\n",
+            &["5:13: `calls_max` is a string, must be an integer"],
+        ),
+        (
+            "[limits]\ncalls_max = 0\n",
+            &["5:13: `calls_max` is 0, must be 1 to 1073741824"],
+        ),
+        (
+            "[limits]\ncalls_max = -1\n",
+            &["5:13: `calls_max` is -1, must be 1 to 1073741824"],
+        ),
+        ("[limits]\nspin = 5\n", &["5:8: `spin` is an integer, must be a string"]),
+        ("[limits]\nspin = \"1s\"\n", &["5:8: `spin` is 1s, must be 0s to 10ms"]),
+        (
+            "[limits]\nspin = \"1\"\n",
+            &["5:8: `1` is no duration: write a whole number and a unit, such as \"500ms\", \"1s\" or \"2m\""],
+        ),
+        (
+            "[timers]\ntimer_c = \"3m\"\n",
+            &["5:11: `timer_c` is 3m, must be 181s to 1h"],
+        ),
+        ("[timers]\nt1 = \"5s\"\n", &["5:6: `t2` is shorter than `t1`"]),
+        (
+            "[access]\nunknown_source = \"silence\"\n",
+            &["5:18: `unknown_source` is \"silence\", must be \"reject\" or \"silent\"; did you mean `silent`?"],
+        ),
+        ("limits = 1\n", &["4:1: unknown key `limits` in `[[listen]]`"]),
+        (
+            "[[limits]]\ncalls_max = 1\n",
+            &["4:1: there is one `[limits]` only, with single brackets"],
+        ),
+        (
+            "[trunk]\nname = \"t\"\n",
+            &["4:1: there may be several, so write `[[trunk]]` with double brackets"],
+        ),
+        // Environment variables.
+        (
+            "[hooks]\nsecret = \"${env:NOT_SET}\"\n",
+            &["5:10: the environment variable `NOT_SET` is not set"],
+        ),
+        (
+            "[hooks]\nsecret = \"${HOOK_SECRET}\"\n",
+            &["5:10: `${` starts an environment variable, written `${env:NAME}`; write `$${` for the text `${`"],
+        ),
+        ("[hooks]\nsecret = \"\"\n", &["5:10: `secret` is empty"]),
+        (
+            "[hooks]\nbase_url = \"app.example.com\"\n",
+            &["5:12: `app.example.com` is no http:// or https:// URL"],
+        ),
+        // The control API.
+        (
+            "[control]\nlisten = \"0.0.0.0:8080\"\n",
+            &[
+                "5:10: the control API would listen on 0.0.0.0:8080 without a token: set `control.token` or use a loopback address",
+            ],
+        ),
+        (
+            "[control]\nlisten = \"0.0.0.0:8080\"\ntoken = \"a b\"\n",
+            &["6:9: `token` holds white space or control characters"],
+        ),
+        // Listeners.
+        (
+            "[[listen]]\nbind = [\"udp:127.0.0.1:5061\"]\n",
+            &["4:1: `[[listen]]` lacks `name`"],
+        ),
+        ("[[listen]]\nname = \"m\"\n", &["4:1: `[[listen]]` lacks `bind`"]),
+        ("[[listen]]\nname = \"m\"\nbind = []\n", &["6:8: `bind` is empty"]),
+        (
+            "[[listen]]\nname = \"l\"\nbind = [\"udp:127.0.0.1:5060\"]\n",
+            &[
+                "5:8: the name `l` is taken already",
+                "6:9: `udp:127.0.0.1:5060` is bound already",
+            ],
+        ),
+        (
+            "[[listen]]\nname = \"m\"\nbind = [\"tls:127.0.0.1:5061\", 7]\n",
+            &[
+                "6:9: the transport `tls` is not supported yet: only udp and tcp are",
+                "6:31: each of `bind` is an integer, must be a string",
+            ],
+        ),
+        // Trunks.
+        (
+            "[[trunk]]\nside = \"carrier\"\n",
+            &[
+                "4:1: `[[trunk]]` lacks `name`",
+                "4:1: `[[trunk]]` lacks `listen`",
+                "4:1: `[[trunk]]` lacks `sources`: without `addresses`, nobody could speak as this trunk",
+            ],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"m\"\nsources = [\"10.0.0.0/8\"]\n",
+            &["6:10: there is no `[[listen]]` named `m`; did you mean `l`?"],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\naddresses = [\"sip.example.net\"]\n",
+            &[
+                "7:14: `[[trunk]]` lacks `sources`: `sip.example.net` is a name, so nothing says who may speak as this trunk",
+            ],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\naddresses = [\"udp:[::1]\"]\nsources = []\n",
+            &[
+                "7:14: the listener `l` binds no IPv6 address to send from",
+                "8:11: `sources` is empty",
+            ],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\nsources = [\"10.0.0.1/8\"]\n[trunk.refer]\nbye_dealy = \"1s\"\n",
+            &[
+                "7:12: `10.0.0.1/8` is an address within a network; the network is \"10.0.0.0/8\"",
+                "9:1: unknown key `bye_dealy` in `[trunk.refer]`; did you mean `bye_delay`?",
+            ],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\nsources = [\"10.0.0.0/8\"]\n\
+             [trunk.refer]\nsuccess_codes = [410, 200]\nnotify_timeout = \"121s\"\n",
+            &[
+                "9:23: each of `success_codes` is 200, must be 300 to 699",
+                "10:18: `notify_timeout` is longer than `total_timeout`, 2m",
+            ],
+        ),
+        // Applications.
+        (
+            "[[application]]\nname = \"ivr\"\ncall_hook = \"https://app.example.com/call\"\n",
+            &["4:1: `[[application]]` is not supported yet: calls can be relayed to trunks only"],
+        ),
+    ] {
+        check_after_listener(rest, expected);
+    }
+}
+
+#[test]
+fn a_file_without_a_listener_is_refused() {
+    for text in ["", "[hooks]\n"] {
+        assert_eq!(
+            errors(text),
+            ["1:1: there is no `[[listen]]`, so nothing could be received"]
+        );
+    }
+    assert_eq!(
+        errors("listen = 1"),
+        ["1:10: `listen` is an integer, must be tables, each headed `[[listen]]`"]
+    );
+}
+
+#[test]
+fn a_trunk_needs_a_socket_to_send_from() {
+    let text = "[[listen]]\nname = \"l\"\nbind = [\"udp:127.0.0.1:5060\"]\n\
+                [[trunk]]\nname = \"t\"\nlisten = \"l\"\naddresses = [\"tcp:127.0.0.1\", \"127.0.0.1\", \"127.0.0.1:5060\"]\n";
+    assert_eq!(
+        errors(text),
+        [
+            "7:14: the listener `l` binds no tcp address to send from",
+            "7:44: this address is there already"
+        ]
+    );
+}
+
+fn trunk(name: &str, sources: &str) -> String {
+    format!("[[trunk]]\nname = \"{name}\"\nlisten = \"l\"\nsources = [{sources}]\n")
+}
+
+#[test]
+fn two_trunks_of_a_listener_may_not_share_a_source() {
+    let text = trunk("a", "\"198.51.100.0/24\", \"10.0.0.1\"") + &trunk("b", "\"192.0.2.1\", \"198.51.100.7\"");
+    check_after_listener(
+        &text,
+        &["11:25: the source 198.51.100.7/32 overlaps 198.51.100.0/24 of trunk `a` on the same listener"],
+    );
+    // The addresses stand in for missing sources.
+    let text =
+        trunk("a", "\"0.0.0.0/0\"") + "[[trunk]]\nname = \"b\"\nlisten = \"l\"\naddresses = [\"127.0.0.1:5070\"]\n";
+    check_after_listener(
+        &text,
+        &["11:14: the source 127.0.0.1/32 overlaps 0.0.0.0/0 of trunk `a` on the same listener"],
+    );
+    // Another family or another listener is apart.
+    check_after_listener(&(trunk("a", "\"0.0.0.0/0\"") + &trunk("b", "\"::/0\"")), &[]);
+    let other = "[[listen]]\nname = \"m\"\nbind = [\"udp:127.0.0.2:5060\"]\n";
+    let text = trunk("a", "\"0.0.0.0/0\"") + other + &trunk("b", "\"0.0.0.0/0\"").replace("\"l\"", "\"m\"");
+    check_after_listener(&text, &[]);
+}
+
+#[test]
+fn a_route_leads_from_a_known_trunk_to_one_with_addresses() {
+    let trunks = trunk("caller", "\"10.0.0.0/8\"")
+        + "[[trunk]]\nname = \"callee\"\nlisten = \"l\"\naddresses = [\"127.0.0.1:5070\"]\n";
+    for (route, expected) in [
+        ("from = \"caller\"\nto = \"callee\"\n", &[][..]),
+        (
+            "from = \"caler\"\nto = \"nobody\"\n",
+            &[
+                "13:8: there is no `[[trunk]]` named `caler`; did you mean `caller`?",
+                "14:6: there is no `[[trunk]]` named `nobody`",
+            ],
+        ),
+        (
+            "from = \"callee\"\nto = \"caller\"\n",
+            &["14:6: calls cannot go to trunk `caller`: it has no `addresses`"],
+        ),
+        ("", &["12:1: `[[route]]` lacks `from`", "12:1: `[[route]]` lacks `to`"]),
+        (
+            "from = \"caller\"\napplication = \"ivr\"\n",
+            &["14:15: `application` is not supported yet: a route leads `to` a trunk"],
+        ),
+        (
+            "from = \"caller\"\nto = \"callee\"\nmatch = { usr = \"a\", header = { name = \"X Y\" } }\n",
+            &[
+                "15:11: unknown key `usr` in `match`; did you mean `user`?",
+                "15:31: `header` lacks `value`",
+                "15:40: `X Y` is no header name",
+            ],
+        ),
+        (
+            "from = \"caller\"\nto = \"callee\"\nmatch = \"+49*\"\n",
+            &["15:9: `match` is a string, must be a table"],
+        ),
+        (
+            "from = \"caller\"\nto = \"callee\"\n[[route]]\nfrom = \"caller\"\nto = \"callee\"\n",
+            &["15:1: never reached: an earlier route takes every call from `caller`"],
+        ),
+    ] {
+        check_after_listener(&format!("{trunks}[[route]]\n{route}"), expected);
+    }
+}
+
+#[test]
+fn the_counts_of_binds_and_trunks_are_bounded() {
+    let binds: Vec<String> = (1..=65).map(|port| format!("\"udp:127.0.0.1:{port}\"")).collect();
+    let text = |binds: &[String]| format!("[[listen]]\nname = \"l\"\nbind = [\n{}\n]\n", binds.join(",\n"));
+    assert_eq!(errors(&text(&binds[..64])), [""; 0]);
+    assert_eq!(errors(&text(&binds)), ["68:1: more than 64 addresses to bind"]);
+
+    let trunks: Vec<String> = (0..257)
+        .map(|n| trunk(&format!("t{n}"), &format!("\"10.0.{}.{}\"", n / 256, n % 256)))
+        .collect();
+    check_after_listener(&trunks[..256].concat(), &[]);
+    check_after_listener(&trunks.concat(), &["1028:1: more than 256 trunks"]);
+}
+
+#[test]
+fn a_token_may_come_from_the_environment() {
+    let text = format!("{LISTEN}[control]\nlisten = \"0.0.0.0:8080\"\n");
+    let with_token = |name: &str| (name == "REFEREE_CONTROL_TOKEN").then(|| "t".to_owned());
+    let mut config = parse(&text, &with_token).unwrap();
+    assert!(config.control.problem().is_some());
+    config.apply_environment(&with_token).unwrap();
+    assert_eq!(config.control.problem(), None);
+}
+
+#[test]
+fn a_secret_is_never_repeated_in_a_message() {
+    let text =
+        format!("{LISTEN}[hooks]\nsecret = \"hush hush\"\njambonz_secret = 4711\n[control]\ntoken = \"${{env:T}}\"\n");
+    let errors = parse(&text, &|_| Some("hush\n".into())).unwrap_err();
+    assert_eq!(errors.len(), 3);
+    for error in errors {
+        assert!(
+            !error.message.contains("hush") && !error.message.contains("4711"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_come_in_one_pass_and_in_the_order_of_the_text() {
+    let text = "shards = 0\n[hooks]\nthreads = 0\n[[route]]\nfrom = \"a\"\nto = \"b\"\n[[listen]]\nnmae = \"ü\"\n";
+    assert_eq!(
+        errors(text),
+        [
+            "1:10: `shards` is 0, must be 1 to 1024",
+            "3:11: `threads` is 0, must be 1 to 256",
+            "5:8: there is no `[[trunk]]` named `a`",
+            "6:6: there is no `[[trunk]]` named `b`",
+            "7:1: `[[listen]]` lacks `name`",
+            "7:1: `[[listen]]` lacks `bind`",
+            "8:1: unknown key `nmae` in `[[listen]]`; did you mean `name`?",
+        ]
+    );
+    assert_eq!(
+        parse(text, &environment).unwrap_err()[0].to_string(),
+        "line 1, column 10: `shards` is 0, must be 1 to 1024"
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_have_a_place() {
+    assert_eq!(decode("a = 'ü'".as_bytes()), Ok("a = 'ü'"));
+    let error = decode(b"a = 1\nb = '\xff'").unwrap_err();
+    assert_eq!((error.line, error.column), (2, 6));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_has_values_or_errors_within_it(text in "\\PC{0,200}") {
+        config_text(&text);
+    }
+
+    #[test]
+    fn a_damaged_example_has_values_or_errors_within_it(
+        cuts in proptest::collection::vec((0usize..1_200, 0usize..20, "\\PC{0,6}|[\n\"\\[\\]=0-9]{0,4}"), 1..4)
+    ) {
+        let mut text: Vec<char> = EXAMPLE.chars().collect();
+        for (at, length, put_in) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, put_in.chars());
+        }
+        config_text(&text.into_iter().collect::<String>());
+    }
+}

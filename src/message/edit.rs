@@ -1,0 +1,472 @@
+//! Outbound bytes: splices over a received message, and messages of our own. Nothing is re-printed that was received.
+
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::header::Header;
+use super::uri::Host;
+use super::{Message, Via, scan};
+
+/// A list of splices over one message, kept and reused so that editing allocates nothing once warm.
+///
+/// Positions are offsets in the received message. Splices are written in the order of their positions, those at one
+/// position in the order of the calls.
+#[derive(Debug, Default)]
+pub struct Editor {
+    /// In the order of `at`, equal ones in the order of the calls.
+    splices: SmallVec<[Splice; 16]>,
+    /// The bytes to put in, one splice's after the other's.
+    inserted: Vec<u8>,
+    /// How many values of a list header are to go.
+    removed: SmallVec<[(Header, usize); 4]>,
+}
+
+/// Bytes `at..end` of the message give way to `from..to` of the inserted bytes.
+#[derive(Clone, Copy, Debug)]
+struct Splice {
+    at: usize,
+    end: usize,
+    from: usize,
+    to: usize,
+    /// Set for what removes values of a list, so that it can be worked out anew.
+    list: Option<Header>,
+}
+
+impl Editor {
+    /// An editor without splices.
+    pub fn new() -> Editor {
+        Editor::default()
+    }
+
+    /// Forgets all splices.
+    pub fn clear(&mut self) {
+        self.splices.clear();
+        self.inserted.clear();
+        self.removed.clear();
+    }
+
+    /// Puts bytes before offset `at`; several at one place keep the order of the calls.
+    pub fn insert(&mut self, at: usize, parts: &[&[u8]]) {
+        self.replace(at..at, parts);
+    }
+
+    /// Leaves bytes out.
+    pub fn delete(&mut self, span: Range<usize>) {
+        self.replace(span, &[]);
+    }
+
+    /// Puts bytes in the place of others.
+    pub fn replace(&mut self, span: Range<usize>, parts: &[&[u8]]) {
+        let from = self.inserted.len();
+        for part in parts {
+            self.inserted.extend_from_slice(part);
+        }
+        self.push(Splice {
+            at: span.start,
+            end: span.end.max(span.start),
+            from,
+            to: self.inserted.len(),
+            list: None,
+        });
+    }
+
+    fn push(&mut self, splice: Splice) {
+        let place = self
+            .splices
+            .iter()
+            .rposition(|other| other.at <= splice.at)
+            .map_or(0, |before| before + 1);
+        self.splices.insert(place, splice);
+    }
+
+    /// Writes the edited message (only `total_len` bytes of it) behind what `out` holds. Spans must not overlap, which
+    /// is asserted in debug builds; in release builds bytes that two splices claim are left out once.
+    pub fn write(&mut self, message: Message<'_>, out: &mut Vec<u8>) {
+        let bytes = &message.bytes()[..message.total_len()];
+        let mut copied = 0;
+        let mut last_at = 0;
+        for splice in &self.splices {
+            debug_assert!(
+                splice.at >= copied || (splice.at == splice.end && splice.at == last_at),
+                "overlapping splices: {splice:?} after a copy up to {copied}"
+            );
+            debug_assert!(splice.end <= bytes.len(), "a splice beyond the message: {splice:?}");
+            let at = splice.at.min(bytes.len());
+            if at > copied {
+                out.extend_from_slice(&bytes[copied..at]);
+            }
+            out.extend_from_slice(&self.inserted[splice.from..splice.to]);
+            copied = copied.max(splice.end.min(bytes.len())).max(at);
+            last_at = splice.at;
+        }
+        out.extend_from_slice(&bytes[copied..]);
+    }
+
+    /// Removes the first `count` values of a comma-list header over all its lines, a whole line where none of its
+    /// values stays. A further call for the same header removes the values after those (a double Record-Route pops
+    /// two Routes). Commas inside quotes and angle brackets separate nothing.
+    pub fn remove_first_values(&mut self, message: Message<'_>, header: Header, count: usize) {
+        let total = match self.removed.iter_mut().find(|(removed, _)| *removed == header) {
+            Some((_, total)) => {
+                *total += count;
+                *total
+            }
+            None => {
+                self.removed.push((header, count));
+                count
+            }
+        };
+        // A line that lost one value before may lose its last one now, and then goes as a whole.
+        self.splices.retain(|splice| splice.list != Some(header));
+        let mut left = total;
+        for line in message.lines_of(header) {
+            if left == 0 {
+                break;
+            }
+            let mut rest = Some(line.value);
+            while let Some(list) = rest
+                && left > 0
+            {
+                rest = scan::split_list(list).1;
+                left -= 1;
+            }
+            let span = match rest {
+                None => line.line_span,
+                Some(kept) => line.value_span.start..scan::span_in(message.bytes(), scan::trim(kept)).start,
+            };
+            self.push(Splice {
+                at: span.start,
+                end: span.end,
+                from: 0,
+                to: 0,
+                list: Some(header),
+            });
+        }
+    }
+}
+
+/// Decimal digits of a number, without allocating: `decimal(n).as_bytes()`.
+#[derive(Clone, Copy, Debug)]
+pub struct Decimal {
+    digits: [u8; 10],
+    start: usize,
+}
+
+impl Decimal {
+    /// The digits, without leading zeros; "0" for zero.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
+/// The decimal digits of a number.
+pub fn decimal(n: u32) -> Decimal {
+    let mut digits = [b'0'; 10];
+    let mut start = digits.len();
+    let mut left = n;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            return Decimal { digits, start };
+        }
+    }
+}
+
+/// The text of an address, without allocating; IPv6 as RFC 5952 writes it, without brackets.
+#[derive(Clone, Copy)]
+struct AddressText {
+    text: [u8; 45],
+    length: usize,
+}
+
+impl AddressText {
+    fn new(address: IpAddr) -> AddressText {
+        let mut text = AddressText {
+            text: [0; 45],
+            length: 0,
+        };
+        // 45 bytes hold every address, so this cannot fail.
+        let written = write!(text, "{address}");
+        debug_assert!(written.is_ok());
+        text
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let end = self.length + part.len();
+        self.text
+            .get_mut(self.length..end)
+            .ok_or(fmt::Error)?
+            .copy_from_slice(part.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+/// What a server writes into the top Via of a request (RFC 3261 §18.2.1, RFC 3581 §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ViaStamp {
+    /// The address the request came from.
+    pub received: Option<IpAddr>,
+    /// The port it came from.
+    pub rport: Option<u16>,
+}
+
+impl ViaStamp {
+    /// From the top Via and the source it came from: `received` when sent-by is a name or another address, or when
+    /// rport was asked for. A value the client made up is overwritten. An IPv4 address that a socket for both families
+    /// shows as a mapped one is written as the IPv4 address it is.
+    pub fn of(via: &Via<'_>, source: SocketAddr) -> ViaStamp {
+        let address = source.ip().to_canonical();
+        let sent_by_is_source = match via.host {
+            Host::Address(sent_by) => sent_by.to_canonical() == address,
+            Host::Name(_) => false,
+        };
+        // RFC 3581 §4: with rport, received is written even if it says what sent-by says.
+        let received = !sent_by_is_source || via.rport.is_some() || via.received.is_some();
+        ViaStamp {
+            received: received.then_some(address),
+            rport: via.rport.map(|_| source.port()),
+        }
+    }
+
+    /// Adds the splices that write it into the top Via of a message.
+    pub fn apply(self, via: &Via<'_>, editor: &mut Editor) {
+        self.splice(via, |span, parts| editor.replace(span, parts));
+    }
+
+    /// Calls `replace` for each place to change, from front to back.
+    fn splice(self, via: &Via<'_>, mut replace: impl FnMut(Range<usize>, &[&[u8]])) {
+        let end = via.span.end..via.span.end;
+        let address = self.received.map(AddressText::new);
+        let received = address
+            .as_ref()
+            .map(|text| (&via.received_span, &b"received="[..], text.as_bytes()));
+        let port = self.rport.map(|port| decimal(u32::from(port)));
+        let rport = port
+            .as_ref()
+            .map(|text| (&via.rport_span, &b"rport="[..], text.as_bytes()));
+        let mut changes = [received, rport];
+        // Parameters that are there keep their place; those that are not go behind the last one, received first.
+        changes.sort_by_key(|change| change.map(|(span, _, _)| span.as_ref().map_or(usize::MAX, |span| span.start)));
+        for (span, name, value) in changes.into_iter().flatten() {
+            match span {
+                Some(span) => replace(span.clone(), &[name, value]),
+                None => replace(end.clone(), &[b";", name, value]),
+            }
+        }
+    }
+}
+
+/// A response of our own to a request; see [`write_response`].
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// 100 to 699.
+    pub code: u16,
+    /// The reason phrase.
+    pub reason: &'a str,
+    /// The tag for a To that has none; none in a 100 (RFC 3261 §8.2.6.2).
+    pub to_tag: Option<&'a [u8]>,
+    /// Whether the Record-Route lines of the request are copied, as a response that makes a dialog needs (§12.1.1).
+    pub copy_record_route: bool,
+    /// Further header lines: names and values.
+    pub extra: &'a [(&'a str, &'a [u8])],
+    /// The type of the body; written only with a body.
+    pub content_type: Option<&'a str>,
+    /// The body, which may be empty.
+    pub body: &'a [u8],
+}
+
+/// Writes a response of our own to `request` behind what `out` holds (RFC 3261 §8.2.6): all Vias in order (the top one
+/// with received and rport as in `stamp`), From, To (with `to_tag` added where it has none and one is given), Call-ID,
+/// CSeq, in a 100 also Timestamp; then Record-Route if wanted, the `extra` lines, Content-Type, Content-Length and the
+/// body. Values copied from the request are its bytes, folds included.
+///
+/// An extra line whose name or value holds CR, LF or NUL is left out, and so is the rest of a reason phrase from such a
+/// byte on: no caller's value becomes a line of its own.
+pub fn write_response(request: Message<'_>, stamp: ViaStamp, response: &Response<'_>, out: &mut Vec<u8>) {
+    let put = |out: &mut Vec<u8>, parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    let copy = |out: &mut Vec<u8>, header: Header| {
+        for line in request.lines_of(header) {
+            put(out, &[header.name().as_bytes(), b": ", line.value, b"\r\n"]);
+        }
+    };
+
+    let reason = response.reason.as_bytes();
+    let reason = &reason[..reason
+        .iter()
+        .position(|byte| breaks_line(*byte))
+        .unwrap_or(reason.len())];
+    put(
+        out,
+        &[
+            b"SIP/2.0 ",
+            decimal(u32::from(response.code)).as_bytes(),
+            b" ",
+            reason,
+            b"\r\n",
+        ],
+    );
+
+    for (position, line) in request.lines_of(Header::Via).enumerate() {
+        put(out, &[b"Via: "]);
+        let mut copied = line.value_span.start;
+        if position == 0
+            && let Ok(via) = request.top_via()
+        {
+            stamp.splice(&via, |span, parts| {
+                put(out, &[&request.bytes()[copied..span.start]]);
+                put(out, parts);
+                copied = span.end;
+            });
+        }
+        put(out, &[&request.bytes()[copied..line.value_span.end], b"\r\n"]);
+    }
+    copy_first(request, Header::From, out);
+    copy_first(request, Header::To, out);
+    if let (Ok(to), Some(tag)) = (request.to(), response.to_tag)
+        && to.tag.is_none()
+    {
+        // Behind the value, before the CRLF that ends it.
+        out.truncate(out.len() - 2);
+        put(out, &[b";tag=", tag, b"\r\n"]);
+    }
+    copy_first(request, Header::CallId, out);
+    copy_first(request, Header::CSeq, out);
+    if response.code == 100 {
+        copy(out, Header::Timestamp);
+    }
+    if response.copy_record_route {
+        copy(out, Header::RecordRoute);
+    }
+    for (name, value) in response.extra {
+        if !name.bytes().chain(value.iter().copied()).any(breaks_line) {
+            put(out, &[name.as_bytes(), b": ", value, b"\r\n"]);
+        }
+    }
+    if let Some(content_type) = response.content_type
+        && !response.body.is_empty()
+        && !content_type.bytes().any(breaks_line)
+    {
+        put(out, &[b"Content-Type: ", content_type.as_bytes(), b"\r\n"]);
+    }
+    put(
+        out,
+        &[
+            b"Content-Length: ",
+            decimal(response.body.len() as u32).as_bytes(),
+            b"\r\n\r\n",
+            response.body,
+        ],
+    );
+}
+
+/// Copies the one line of a header that stands once; of a request that broke the rule the first.
+fn copy_first(request: Message<'_>, header: Header, out: &mut Vec<u8>) {
+    if let Some(value) = request.value(header) {
+        for part in [header.name().as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+}
+
+fn breaks_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0)
+}
+
+/// A value for a message of our own holds a byte that would end its line: CR, LF or NUL; or a method, a Request-URI or
+/// a header name is not what may stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// The line it was meant for: 0 is the Request-Line, 1 the first header line.
+    pub line: usize,
+}
+
+impl fmt::Display for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value for line {} holds a byte that must not be there", self.line)
+    }
+}
+
+impl std::error::Error for Injection {}
+
+/// A request of our own, line by line into `out`. Values are checked where they enter: after a CR, LF or NUL in one,
+/// [`RequestWriter::finish`] is an error and nothing is left in `out`.
+#[derive(Debug)]
+#[must_use = "nothing is kept of a request that is not finished"]
+pub struct RequestWriter<'o> {
+    out: &'o mut Vec<u8>,
+    start: usize,
+    lines: usize,
+    injection: Option<Injection>,
+}
+
+impl<'o> RequestWriter<'o> {
+    /// Begins behind what `out` holds.
+    pub fn new(out: &'o mut Vec<u8>, method: &str, uri: &[u8]) -> RequestWriter<'o> {
+        let start = out.len();
+        let mut writer = RequestWriter {
+            out,
+            start,
+            lines: 0,
+            injection: None,
+        };
+        if !scan::is_token(method.as_bytes()) || uri.is_empty() || scan::run(uri, scan::URI) != uri.len() {
+            writer.injection = Some(Injection { line: 0 });
+        } else {
+            for part in [method.as_bytes(), b" ", uri, b" SIP/2.0\r\n"] {
+                writer.out.extend_from_slice(part);
+            }
+        }
+        writer
+    }
+
+    /// Writes one header line whose value is `parts` one after the other. Remembers the first injection.
+    pub fn header(&mut self, name: &str, parts: &[&[u8]]) -> &mut Self {
+        self.lines += 1;
+        let breaks = parts.iter().any(|part| part.iter().copied().any(breaks_line));
+        if breaks || !scan::is_token(name.as_bytes()) {
+            self.injection.get_or_insert(Injection { line: self.lines });
+        } else if self.injection.is_none() {
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.extend_from_slice(b": ");
+            for part in parts {
+                self.out.extend_from_slice(part);
+            }
+            self.out.extend_from_slice(b"\r\n");
+        }
+        self
+    }
+
+    /// Writes Content-Type (with a body), Content-Length, the empty line and the body; where the request lies in `out`.
+    /// After an injection `out` is as it was before.
+    pub fn finish(mut self, content_type: Option<&str>, body: &[u8]) -> Result<Range<usize>, Injection> {
+        if let Some(content_type) = content_type
+            && !body.is_empty()
+        {
+            self.header("Content-Type", &[content_type.as_bytes()]);
+        }
+        self.header("Content-Length", &[decimal(body.len() as u32).as_bytes()]);
+        match self.injection {
+            Some(injection) => {
+                self.out.truncate(self.start);
+                Err(injection)
+            }
+            None => {
+                self.out.extend_from_slice(b"\r\n");
+                self.out.extend_from_slice(body);
+                Ok(self.start..self.out.len())
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Field values of RFC 3261, read by nom grammars when someone asks. Spans are offsets in the whole message.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use nom::Parser;
+use nom::sequence::{preceded, terminated};
+
+use super::Message;
+use super::header::{Header, Method};
+use super::scan::{self, Parsed, end_of_value, lws, next_param, separator, span_in, sws, taken, token};
+use super::uri::Host;
+
+/// Why a field gives no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldError {
+    /// The message has no such header.
+    Missing(Header),
+    /// The value does not follow its grammar, or a parameter that stands once stands twice (RFC 3261 §7.3.1).
+    Malformed(Header),
+}
+
+/// One Via value (RFC 3261 §20.42). LWS round `/`, `:`, `;`, `=` is allowed and gone from the parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via<'a> {
+    /// The transport token as received ("UDP").
+    pub transport: &'a [u8],
+    /// sent-by as received, for transaction matching ("host:port").
+    pub sent_by: &'a [u8],
+    /// The host of sent-by.
+    pub host: Host<'a>,
+    /// The port of sent-by; `None` means the transport's default.
+    pub port: Option<u16>,
+    /// The branch as received.
+    pub branch: Option<&'a [u8]>,
+    /// `received` as received, with brackets if it came with them (RFC 5118 §4.5); see [`Via::received_address`].
+    pub received: Option<&'a [u8]>,
+    /// `None`: no rport; `Some(None)`: asked for; `Some(Some(p))`: filled in (RFC 3581).
+    pub rport: Option<Option<u16>>,
+    /// Where the client wants the response instead of sent-by (§18.2.2).
+    pub maddr: Option<Host<'a>>,
+    /// Time to live of a multicast packet.
+    pub ttl: Option<u8>,
+    /// The whole value.
+    pub span: Range<usize>,
+    /// The `rport` parameter with its value, without the semicolon; for writing the port in.
+    pub rport_span: Option<Range<usize>>,
+    /// The `received` parameter with its value.
+    pub received_span: Option<Range<usize>>,
+}
+
+impl Via<'_> {
+    /// The address in `received`; IPv6 with or without brackets. `None` without one or where it is no address.
+    pub fn received_address(&self) -> Option<IpAddr> {
+        match scan::whole_host(self.received?)? {
+            Host::Address(address) => Some(address),
+            Host::Name(_) => None,
+        }
+    }
+}
+
+/// A name-addr or addr-spec with its header parameters (From, To, Contact, Route, Refer-To, Referred-By …).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAddr<'a> {
+    /// Quotes kept; empty without one.
+    pub display: &'a [u8],
+    /// The URI without angle brackets; without brackets, parameters belong to the header (RFC 3261 §20.10).
+    pub uri: &'a [u8],
+    /// Whether the URI stands in angle brackets.
+    pub bracketed: bool,
+    /// Everything after the URI, from the first semicolon on.
+    pub params: &'a [u8],
+    /// The tag parameter.
+    pub tag: Option<&'a [u8]>,
+    /// The whole value.
+    pub span: Range<usize>,
+    /// The URI.
+    pub uri_span: Range<usize>,
+}
+
+impl<'a> NameAddr<'a> {
+    /// Parses a value that stands alone (spans count from its start). The header in the error is `Other`.
+    pub fn parse(value: &'a [u8]) -> Result<NameAddr<'a>, FieldError> {
+        match name_addr(value, scan::trim(value)) {
+            Ok(([], name_addr)) => Ok(name_addr),
+            _ => Err(FieldError::Malformed(Header::Other)),
+        }
+    }
+
+    /// A header parameter by name without regard to case: `None` absent, `Some(None)` without value. Quotes kept.
+    pub fn param(&self, name: &str) -> Option<Option<&'a [u8]>> {
+        scan::find_param(self.params, name)
+    }
+}
+
+/// CSeq (RFC 3261 §20.16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CSeq<'a> {
+    /// Less than 2^31.
+    pub number: u32,
+    /// The method.
+    pub method: Method,
+    /// The method's token as received.
+    pub token: &'a [u8],
+    /// Where the digits lie: start and end.
+    pub number_span: (usize, usize),
+}
+
+/// RAck of PRACK (RFC 3262 §7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RAck<'a> {
+    /// The RSeq it acknowledges.
+    pub rseq: u32,
+    /// The CSeq number of the request that was answered.
+    pub cseq: u32,
+    /// The method of that request, as received.
+    pub token: &'a [u8],
+    /// Where the digits of the CSeq number lie: start and end.
+    pub cseq_span: (usize, usize),
+}
+
+/// Walks the values of a list header: over its lines and, within a line, from comma to comma.
+pub(super) struct Values<'a, T> {
+    message: Message<'a>,
+    header: Header,
+    grammar: Grammar<'a, T>,
+    place: Option<usize>,
+    /// What of the current line is not read yet; `None` between lines.
+    rest: Option<&'a [u8]>,
+}
+
+/// Reads one value; the first argument is the whole message, for spans.
+type Grammar<'a, T> = fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>;
+
+impl<'a, T> Values<'a, T> {
+    #[inline]
+    pub(super) fn new(message: Message<'a>, header: Header, grammar: Grammar<'a, T>) -> Values<'a, T> {
+        Values {
+            message,
+            header,
+            grammar,
+            place: message.index().first(header),
+            rest: None,
+        }
+    }
+}
+
+impl<'a, T> Iterator for Values<'a, T> {
+    type Item = Result<T, FieldError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let place = self.place?;
+        let message = self.message;
+        let input = self
+            .rest
+            .unwrap_or_else(|| &message.bytes()[message.index().value_at(place)]);
+        let (rest, value) = match (self.grammar)(message.bytes(), input) {
+            Ok((rest, value)) => (rest, Ok(value)),
+            Err(_) => (&b""[..], Err(FieldError::Malformed(self.header))),
+        };
+        // A grammar stops at the end or at a comma; white space may follow the comma, and a value must.
+        match rest.split_first() {
+            Some((_, after)) => self.rest = Some(&after[scan::run(after, scan::LWS)..]),
+            None => {
+                self.rest = None;
+                self.place = message.index().next(self.header, place);
+            }
+        }
+        Some(value)
+    }
+}
+
+/// ```text
+/// via-parm      = sent-protocol LWS sent-by *( SEMI via-params )
+/// sent-protocol = protocol-name SLASH protocol-version SLASH transport
+/// sent-by       = host [ COLON port ]
+/// ```
+pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>> {
+    let slash = || separator(b'/');
+    let (rest, transport) = terminated(preceded((token, slash(), token, slash()), token), lws).parse(input)?;
+    let (mut rest, (sent_by, (host, port))) = nom::combinator::consumed(scan::host_and_port).parse(rest)?;
+
+    let mut via = Via {
+        transport,
+        sent_by,
+        host,
+        port,
+        branch: None,
+        received: None,
+        rport: None,
+        maddr: None,
+        ttl: None,
+        span: 0..0,
+        rport_span: None,
+        received_span: None,
+    };
+    while let Ok((param, ())) = separator(b';')(rest) {
+        let (after, (name, value)) = scan::generic_param(param)?;
+        via.param(name, value, || span_in(message, taken(param, after)))
+            .ok_or(nom::Err::Error(()))?;
+        rest = after;
+    }
+    via.span = span_in(message, taken(input, rest));
+    let (rest, ()) = end_of_value(rest)?;
+    Ok((rest, via))
+}
+
+impl<'a> Via<'a> {
+    /// Takes in one parameter; `None` if it stands a second time or has a value it cannot have.
+    fn param(&mut self, name: &'a [u8], value: Option<&'a [u8]>, span: impl Fn() -> Range<usize>) -> Option<()> {
+        fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
+            place.replace(value).is_none().then_some(())
+        }
+        match name.len() {
+            6 if name.eq_ignore_ascii_case(b"branch") => once(&mut self.branch, value?),
+            5 if name.eq_ignore_ascii_case(b"rport") => {
+                self.rport_span = Some(span());
+                let port = match value {
+                    Some(digits) => Some(scan::decimal_value(digits, u32::from(u16::MAX))? as u16),
+                    None => None,
+                };
+                once(&mut self.rport, port)
+            }
+            8 if name.eq_ignore_ascii_case(b"received") => {
+                self.received_span = Some(span());
+                once(&mut self.received, value?)
+            }
+            5 if name.eq_ignore_ascii_case(b"maddr") => once(&mut self.maddr, scan::whole_host(value?)?),
+            3 if name.eq_ignore_ascii_case(b"ttl") => once(&mut self.ttl, scan::decimal_value(value?, 255)? as u8),
+            _ => Some(()),
+        }
+    }
+}
+
+/// ```text
+/// ( name-addr / addr-spec ) *( SEMI generic-param )
+/// name-addr    = [ display-name ] LAQUOT addr-spec RAQUOT
+/// display-name = *(token LWS) / quoted-string
+/// ```
+pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
+    let (mut rest, (display, uri, bracketed)) = match input.first() {
+        Some(b'<') => bracketed_uri(input).map(|(rest, uri)| (rest, (&b""[..], uri, true)))?,
+        Some(b'"') => {
+            let (rest, display) = scan::quoted_string(input)?;
+            let (rest, uri) = preceded(sws, bracketed_uri).parse(rest)?;
+            (rest, (display, uri, true))
+        }
+        _ => {
+            // Only the `<` behind it tells a display name from a URI.
+            let length = scan::run(input, scan::DISPLAY);
+            match input.get(length) {
+                Some(b'<') => {
+                    let (rest, uri) = bracketed_uri(&input[length..])?;
+                    (rest, (scan::trim(&input[..length]), uri, true))
+                }
+                _ => {
+                    let (rest, uri) = scan::run1(scan::BARE_URI)(input)?;
+                    (rest, (&b""[..], uri, false))
+                }
+            }
+        }
+    };
+    let scheme = scan::run(uri, scan::SCHEME);
+    if scheme == 0 || uri.get(scheme) != Some(&b':') || uri.len() == scheme + 1 {
+        return Err(nom::Err::Error(()));
+    }
+
+    let before_params = rest;
+    let mut tag = None;
+    while let Ok((after, (name, value))) = next_param(rest) {
+        if name.len() == 3 && name.eq_ignore_ascii_case(b"tag") {
+            // RFC 3261 §7.3.1: a parameter stands once; a tag without value is none.
+            if tag.is_some() || value.is_none() {
+                return Err(nom::Err::Error(()));
+            }
+            tag = value;
+        }
+        rest = after;
+    }
+    let params = scan::trim(taken(before_params, rest));
+    let span = span_in(message, taken(input, rest));
+    let (rest, ()) = end_of_value(rest)?;
+    Ok((
+        rest,
+        NameAddr {
+            display,
+            uri,
+            bracketed,
+            params,
+            tag,
+            span,
+            uri_span: span_in(message, uri),
+        },
+    ))
+}
+
+/// `route-param`: a name-addr, never an addr-spec (RFC 3261 §20.34).
+pub(super) fn bracketed_name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
+    nom::combinator::verify(
+        move |input| name_addr(message, input),
+        |value: &NameAddr<'_>| value.bracketed,
+    )
+    .parse(input)
+}
+
+/// `LAQUOT addr-spec RAQUOT`; commas, semicolons and question marks inside belong to the URI.
+fn bracketed_uri(input: &[u8]) -> Parsed<'_, &[u8]> {
+    let Some(inside) = input.strip_prefix(b"<") else {
+        return Err(nom::Err::Error(()));
+    };
+    let (rest, uri) = scan::run1(scan::URI)(inside)?;
+    match rest.strip_prefix(b">") {
+        Some(rest) => Ok((rest, uri)),
+        None => Err(nom::Err::Error(())),
+    }
+}
+
+/// `response-num LWS CSeq-num LWS Method`
+pub(super) fn rack<'a>(message: &[u8], value: &'a [u8]) -> Option<RAck<'a>> {
+    let (rest, (rseq, (cseq, token))) = (terminated(scan::digits, lws), scan::number_then_token)
+        .parse(value)
+        .ok()?;
+    let span = span_in(message, cseq);
+    rest.is_empty().then_some(RAck {
+        rseq: scan::decimal_value(rseq, u32::MAX)?,
+        cseq: scan::decimal_value(cseq, u32::MAX)?,
+        token,
+        cseq_span: (span.start, span.end),
+    })
+}

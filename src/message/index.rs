@@ -1,0 +1,259 @@
+//! Where everything lies in a message: what [`super::parse`] leaves behind.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::header::{Header, Method};
+use super::scan;
+
+/// The most header lines a message may have. Long routes have some tens; RFC 4475's longest message has 47.
+pub const HEADER_LINES_MAX: usize = 128;
+
+/// What the pass found. Reused from message to message: [`parse`] clears and fills it.
+///
+/// Offsets are `u16` because a message has at most [`MESSAGE_BYTES_MAX`] bytes. Nothing here is on the heap.
+#[derive(Clone)]
+pub struct Index {
+    /// The header of each line, as numbers. Only the first `count` are of this message, likewise in `lines`.
+    ids: [u8; HEADER_LINES_MAX],
+    lines: [Line; HEADER_LINES_MAX],
+    /// The first line of each header; valid only for headers in `seen`, so that it needs no clearing.
+    first: [u8; 64],
+    /// The headers there are, and those there are more than once: one bit each.
+    seen: u64,
+    repeated: u64,
+    count: usize,
+    pub(super) start: Start,
+    /// `start line end == headers_start <= headers_end <= body_start <= total_len`
+    headers_start: u16,
+    headers_end: u16,
+    body_start: u16,
+    total_len: u16,
+    pub(super) content_length: Option<u16>,
+    pub(super) cseq: Option<CSeqPlace>,
+}
+
+/// What the start line says, by its places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Unknown,
+    Request {
+        method: Method,
+        token_end: u16,
+        uri: (u16, u16),
+    },
+    Response {
+        code: u16,
+        reason: (u16, u16),
+    },
+}
+
+/// Where one header line lies. `start < value.0 <= value.1 <= end of the line`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Line {
+    pub(super) start: u16,
+    pub(super) value: (u16, u16),
+    /// 255 stands for a name of at least that length.
+    pub(super) name_length: u8,
+}
+
+/// The CSeq value, read while the index is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CSeqPlace {
+    pub(super) number: u32,
+    pub(super) digits: (u16, u16),
+    pub(super) token: (u16, u16),
+    pub(super) method: Method,
+}
+
+/// Headers every message has (RFC 3261 §8.1.1, §8.2.6.2); Max-Forwards came later than some clients (RFC 4475 §3.4.1).
+pub(super) const MANDATORY: [Header; 5] = [Header::Via, Header::From, Header::To, Header::CallId, Header::CSeq];
+
+/// A set of headers, one bit each.
+pub(super) const fn set(headers: &[Header]) -> u64 {
+    let mut bits = 0;
+    let mut i = 0;
+    while i < headers.len() {
+        bits |= headers[i].bit();
+        i += 1;
+    }
+    bits
+}
+
+#[inline]
+pub(super) fn range(place: (u16, u16)) -> Range<usize> {
+    usize::from(place.0)..usize::from(place.1)
+}
+
+impl Index {
+    /// An index of nothing.
+    pub fn new() -> Index {
+        Index {
+            ids: [0; HEADER_LINES_MAX],
+            lines: [Line::default(); HEADER_LINES_MAX],
+            first: [0; 64],
+            seen: 0,
+            repeated: 0,
+            count: 0,
+            start: Start::Unknown,
+            headers_start: 0,
+            headers_end: 0,
+            body_start: 0,
+            total_len: 0,
+            content_length: None,
+            cseq: None,
+        }
+    }
+
+    /// Whether a response can be built from what was found: it is a request, and all that a response copies is there
+    /// (RFC 3261 §8.2.6.2).
+    pub fn answerable(&self) -> bool {
+        self.is_request() && self.has_all(const { set(&MANDATORY) })
+    }
+
+    /// Whether the start line was one of a request, even a malformed one.
+    pub fn is_request(&self) -> bool {
+        matches!(self.start, Start::Request { .. })
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.seen = 0;
+        self.repeated = 0;
+        self.count = 0;
+        self.start = Start::Unknown;
+        self.headers_start = 0;
+        self.headers_end = 0;
+        self.body_start = 0;
+        self.total_len = 0;
+        self.content_length = None;
+        self.cseq = None;
+    }
+
+    pub(super) fn set_headers_start(&mut self, offset: usize) {
+        self.headers_start = offset as u16;
+        self.set_head_end(offset, offset);
+    }
+
+    pub(super) fn set_head_end(&mut self, headers_end: usize, body_start: usize) {
+        self.headers_end = headers_end as u16;
+        self.body_start = body_start as u16;
+        self.total_len = body_start as u16;
+    }
+
+    pub(super) fn set_total_len(&mut self, length: usize) {
+        self.total_len = length as u16;
+    }
+
+    /// Whether none of a set of headers is missing.
+    pub(super) fn has_all(&self, headers: u64) -> bool {
+        self.seen & headers == headers
+    }
+
+    /// Whether any of a set of headers stands on more than one line.
+    pub(super) fn repeats_any(&self, headers: u64) -> bool {
+        self.repeated & headers != 0
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, header: Header, line: Line) -> bool {
+        if self.count == HEADER_LINES_MAX {
+            return false;
+        }
+        let bit = header.bit();
+        if self.seen & bit == 0 {
+            self.first[header as usize & 63] = self.count as u8;
+        }
+        self.repeated |= self.seen & bit;
+        self.seen |= bit;
+        self.ids[self.count] = header as u8;
+        self.lines[self.count] = line;
+        self.count += 1;
+        true
+    }
+
+    /// The number of header lines.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn has(&self, header: Header) -> bool {
+        self.seen & header.bit() != 0
+    }
+
+    /// The number of the first line of a header.
+    #[inline]
+    pub(super) fn first(&self, header: Header) -> Option<usize> {
+        self.has(header).then(|| usize::from(self.first[header as usize & 63]))
+    }
+
+    /// The number of the next line of a header after line `place`.
+    #[inline]
+    pub(super) fn next(&self, header: Header, place: usize) -> Option<usize> {
+        if self.repeated & header.bit() == 0 {
+            return None;
+        }
+        let following = self.ids.get(place + 1..self.count)?;
+        following
+            .iter()
+            .position(|&id| id == header as u8)
+            .map(|distance| place + 1 + distance)
+    }
+
+    pub(super) fn places_of(&self, header: Header) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.first(header), move |&place| self.next(header, place))
+    }
+
+    pub(super) fn header_at(&self, place: usize) -> Header {
+        Header::from_number(self.ids[place])
+    }
+
+    #[inline]
+    pub(super) fn value_at(&self, place: usize) -> Range<usize> {
+        range(self.lines[place].value)
+    }
+
+    /// Where the name of a line lies.
+    pub(super) fn name_at(&self, bytes: &[u8], place: usize) -> Range<usize> {
+        let line = self.lines[place];
+        let start = usize::from(line.start);
+        let length = match line.name_length {
+            255 => scan::run(&bytes[start..usize::from(line.value.0)], scan::TOKEN),
+            length => usize::from(length),
+        };
+        start..start + length
+    }
+
+    /// A whole line with its CRLF and all lines that continue it.
+    pub(super) fn line_at(&self, place: usize) -> Range<usize> {
+        let end = match self.lines[..self.count].get(place + 1) {
+            Some(next) => next.start,
+            None => self.headers_end,
+        };
+        usize::from(self.lines[place].start)..usize::from(end)
+    }
+
+    pub(super) fn headers(&self) -> Range<usize> {
+        range((self.headers_start, self.headers_end))
+    }
+
+    pub(super) fn body(&self) -> Range<usize> {
+        range((self.body_start, self.total_len))
+    }
+}
+
+impl Default for Index {
+    fn default() -> Index {
+        Index::new()
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index")
+            .field("start", &self.start)
+            .field("lines", &self.count)
+            .field("headers", &self.headers())
+            .field("body", &self.body())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,495 @@
+//! One pass from bytes to an index: where the start line ends, where each header line lies, where the body starts.
+//!
+//! The pass goes from line end to line end and stops at the empty line; the body is never looked at. Whatever a wrong
+//! guess would turn into two readings of one message (framing, singletons, control bytes) is decided here; the
+//! grammar of other values is read when somebody asks ([`super::field`]), or by [`super::check`] for all that a proxy
+//! depends on.
+
+use std::fmt;
+
+use memchr::memchr_iter;
+
+use super::header::{Header, Method};
+use super::index::{CSeqPlace, Line, MANDATORY, Start, range, set};
+use super::scan;
+
+pub use super::index::{HEADER_LINES_MAX, Index};
+
+/// The largest message: the largest datagram (RFC 3261 §18.1.1), and the same bound on a stream.
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
+
+/// Why bytes are not a message, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// What is wrong.
+    pub kind: ParseErrorKind,
+    /// Where it was found: an offset into the bytes.
+    pub offset: u16,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.kind.reason(), self.offset)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// What is wrong with a message. Those down to `CSeqMethod` come from [`parse`], the others from [`super::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseErrorKind {
+    /// The first line is neither a Request-Line nor a Status-Line.
+    NotSip,
+    /// The Request-Line is not Method SP Request-URI SP SIP-Version (RFC 3261 §7.1), or the method is not a token.
+    RequestLine,
+    /// A SIP version other than 2.0: 505 (RFC 3261 §21.5.6).
+    Version,
+    /// The status code is not three digits from 100 to 699 (RFC 3261 §7.2).
+    StatusCode,
+    /// A continuation line straight after the start line.
+    FoldedStartLine,
+    /// A header line has no colon.
+    NoColon,
+    /// A header name is not a token.
+    HeaderName,
+    /// A CR that no LF follows.
+    BareCr,
+    /// An LF that follows no CR.
+    BareLf,
+    /// NUL, DEL or another control byte outside a quoted-pair.
+    ControlByte,
+    /// The bytes end before the empty line.
+    NoEmptyLine,
+    /// More than [`HEADER_LINES_MAX`] header lines.
+    TooManyLines,
+    /// More than [`MESSAGE_BYTES_MAX`] bytes.
+    TooLarge,
+    /// Content-Length is not a number of digits, or larger than any message (RFC 3261 §20.14).
+    ContentLength,
+    /// Two Content-Length lines that disagree (RFC 4475 §3.3.9).
+    ContentLengthsDiffer,
+    /// Fewer bytes follow the empty line than Content-Length says (RFC 3261 §18.3).
+    BodyTooShort,
+    /// A mandatory header is missing (RFC 3261 §8.1.1).
+    Missing(Header),
+    /// A header of one value stands twice (RFC 4475 §3.3.8).
+    Repeated(Header),
+    /// CSeq is not a number and a method (RFC 3261 §20.16).
+    CSeq,
+    /// The sequence number is 2^31 or more (RFC 3261 §8.1.1.5).
+    CSeqNumber,
+    /// CSeq has another method than the request line.
+    CSeqMethod,
+    /// The Request-URI follows no grammar of its scheme, stands in angle brackets, or has headers (RFC 3261 §19.1.1).
+    RequestUri,
+    /// A value does not follow its grammar.
+    Malformed(Header),
+    /// The top Via's branch is the magic cookie and nothing else (RFC 4475 §3.2.1).
+    Branch,
+    /// `Contact: *` outside REGISTER (RFC 3261 §10.2.2).
+    ContactStar,
+}
+
+impl ParseErrorKind {
+    /// The status code this deserves when it is a request that can be answered.
+    pub fn status(self) -> u16 {
+        use ParseErrorKind::*;
+        match self {
+            Version => 505,
+            TooManyLines | TooLarge => 513,
+            NotSip | RequestLine | StatusCode | FoldedStartLine | NoColon | HeaderName | BareCr | BareLf
+            | ControlByte | NoEmptyLine | ContentLength | ContentLengthsDiffer | BodyTooShort | Missing(_)
+            | Repeated(_) | CSeq | CSeqNumber | CSeqMethod | RequestUri | Malformed(_) | Branch | ContactStar => 400,
+        }
+    }
+
+    /// A short reason phrase for that response, e.g. "Missing Call-ID".
+    pub fn reason(self) -> &'static str {
+        use ParseErrorKind::*;
+        match self {
+            NotSip => "Not SIP",
+            RequestLine => "Malformed Request Line",
+            Version => "Version Not Supported",
+            StatusCode => "Malformed Status Code",
+            FoldedStartLine => "Folded Start Line",
+            NoColon => "Header Line Without Colon",
+            HeaderName => "Malformed Header Name",
+            BareCr => "Bare CR",
+            BareLf => "Bare LF",
+            ControlByte => "Control Byte",
+            NoEmptyLine => "Missing Empty Line",
+            TooManyLines => "Too Many Header Lines",
+            TooLarge => "Message Too Large",
+            ContentLength => "Malformed Content-Length",
+            ContentLengthsDiffer => "Differing Content-Length",
+            BodyTooShort => "Body Shorter Than Content-Length",
+            Missing(Header::Via) => "Missing Via",
+            Missing(Header::From) => "Missing From",
+            Missing(Header::To) => "Missing To",
+            Missing(Header::CallId) => "Missing Call-ID",
+            Missing(Header::CSeq) => "Missing CSeq",
+            Missing(_) => "Missing Header Field",
+            Repeated(Header::From) => "Repeated From",
+            Repeated(Header::To) => "Repeated To",
+            Repeated(Header::CallId) => "Repeated Call-ID",
+            Repeated(Header::CSeq) => "Repeated CSeq",
+            Repeated(Header::MaxForwards) => "Repeated Max-Forwards",
+            Repeated(_) => "Repeated Header Field",
+            CSeq => "Malformed CSeq",
+            CSeqNumber => "CSeq Number Too Large",
+            CSeqMethod => "CSeq Method Mismatch",
+            RequestUri => "Malformed Request-URI",
+            Malformed(Header::Via) => "Malformed Via",
+            Malformed(Header::From) => "Malformed From",
+            Malformed(Header::To) => "Malformed To",
+            Malformed(Header::CallId) => "Malformed Call-ID",
+            Malformed(Header::Contact) => "Malformed Contact",
+            Malformed(Header::Route) => "Malformed Route",
+            Malformed(Header::MaxForwards) => "Malformed Max-Forwards",
+            Malformed(_) => "Malformed Header Field",
+            Branch => "Malformed Via Branch",
+            ContactStar => "Contact Star Outside REGISTER",
+        }
+    }
+}
+
+/// Headers that stand once. Content-Length is apart: lines that agree do no harm.
+const SINGLETONS: [Header; 5] = [
+    Header::From,
+    Header::To,
+    Header::CallId,
+    Header::CSeq,
+    Header::MaxForwards,
+];
+
+/// Fills `index` from one whole message (a datagram, or what [`super::framing`] cut from a stream).
+///
+/// On an error the lines found so far stay in the index, so that a 400 can be built from it where Via, From, To,
+/// Call-ID and CSeq are there ([`Index::answerable`]). The error is the first one met: the start line, then the lines
+/// from the top, then what concerns the message as a whole.
+pub fn parse(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
+    index.clear();
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(ParseError {
+            kind: ParseErrorKind::TooLarge,
+            offset: u16::MAX,
+        });
+    }
+    let mut pass = Pass {
+        bytes,
+        index,
+        error: None,
+    };
+    pass.run();
+    match pass.error {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+/// The pass itself: it goes on after an error, so that what can be answered is answered.
+struct Pass<'b, 'i> {
+    bytes: &'b [u8],
+    index: &'i mut Index,
+    error: Option<ParseError>,
+}
+
+impl Pass<'_, '_> {
+    #[cold]
+    fn fail(&mut self, kind: ParseErrorKind, offset: usize) {
+        if self.error.is_none() {
+            self.error = Some(ParseError {
+                kind,
+                offset: offset as u16,
+            });
+        }
+    }
+
+    fn run(&mut self) {
+        let bytes = self.bytes;
+        let mut line_feeds = memchr_iter(b'\n', bytes);
+        let Some(first) = line_feeds.next() else {
+            return self.fail(ParseErrorKind::NotSip, 0);
+        };
+        if first == 0 || bytes[first - 1] != b'\r' {
+            self.fail(ParseErrorKind::BareLf, first);
+        }
+        self.start_line(without_cr(bytes, 0, first));
+        self.index.set_headers_start(first + 1);
+        if matches!(bytes.get(first + 1), Some(b' ' | b'\t')) {
+            self.fail(ParseErrorKind::FoldedStartLine, first + 1);
+        }
+
+        // Every CR and LF but those of a line end is an error, so this number is compared with all control bytes.
+        let mut line_ends = 1;
+        let mut line_start = first + 1;
+        let empty_line_found = loop {
+            let Some(mut line_feed) = line_feeds.next() else {
+                break false;
+            };
+            line_ends += 1;
+            if line_feed == line_start + 1 && bytes[line_start] == b'\r' {
+                break true;
+            }
+            if bytes[line_feed - 1] != b'\r' {
+                self.fail(ParseErrorKind::BareLf, line_feed);
+            }
+            let first_line_end = line_feed;
+            while let Some(b' ' | b'\t') = bytes.get(line_feed + 1) {
+                let Some(next) = line_feeds.next() else { break };
+                line_ends += 1;
+                line_feed = next;
+                if bytes[line_feed - 1] != b'\r' {
+                    self.fail(ParseErrorKind::BareLf, line_feed);
+                }
+            }
+            if !self.header_line(line_start, first_line_end, line_feed) {
+                break false;
+            }
+            line_start = line_feed + 1;
+        };
+
+        let head_end = if empty_line_found { line_start + 2 } else { line_start };
+        if !empty_line_found || count_control_bytes(&bytes[..head_end]) != 2 * line_ends {
+            self.control_bytes(head_end);
+        }
+        self.index.set_head_end(line_start, head_end);
+        if !empty_line_found {
+            // Nothing is known of where a body would start.
+            return self.fail(ParseErrorKind::NoEmptyLine, line_start);
+        }
+        self.body();
+        self.whole();
+    }
+
+    fn start_line(&mut self, line: &[u8]) {
+        const VERSION: &[u8] = b"SIP/2.0";
+        if line.len() > 4 && line[..4].eq_ignore_ascii_case(b"SIP/") {
+            return self.status_line(line);
+        }
+        let token_end = scan::run(line, scan::TOKEN);
+        let after_uri = line.len().saturating_sub(VERSION.len() + 1);
+        let kind = match line.get(after_uri..) {
+            Some([b' ', version @ ..]) if version.eq_ignore_ascii_case(VERSION) => None,
+            _ => match memchr::memrchr(b'/', line) {
+                // Trailing white space and other versions alike end in SIP, slash and something.
+                Some(slash) if slash >= 3 && line[slash - 3..slash].eq_ignore_ascii_case(b"SIP") => {
+                    let version = &line[slash + 1..];
+                    let is_version = version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+                    Some(if is_version && version != b"2.0" {
+                        ParseErrorKind::Version
+                    } else {
+                        ParseErrorKind::RequestLine
+                    })
+                }
+                _ => return self.fail(ParseErrorKind::NotSip, 0),
+            },
+        };
+        let method = Method::from_token(&line[..token_end]);
+        let well_formed = token_end > 0 && line.get(token_end) == Some(&b' ') && token_end + 1 < after_uri;
+        let uri = if well_formed {
+            (token_end as u16 + 1, after_uri as u16)
+        } else {
+            (0, 0)
+        };
+        self.index.start = Start::Request {
+            method,
+            token_end: token_end as u16,
+            uri,
+        };
+        if let Some(kind) = kind {
+            self.fail(kind, 0);
+        } else if !well_formed || memchr::memchr2(b' ', b'\t', &line[token_end + 1..after_uri]).is_some() {
+            self.fail(ParseErrorKind::RequestLine, token_end);
+        }
+    }
+
+    fn status_line(&mut self, line: &[u8]) {
+        if !line[4..].starts_with(b"2.0 ") {
+            return self.fail(ParseErrorKind::Version, 0);
+        }
+        // The SP before an empty reason phrase is mandatory; peers leave it out.
+        let digits = &line[8..line.len().min(11)];
+        let code = if digits.len() == 3 {
+            scan::decimal_value(digits, 699)
+        } else {
+            None
+        };
+        match (code, line.get(11)) {
+            (Some(code @ 100..), None | Some(b' ')) => {
+                let reason = (line.len().min(12) as u16, line.len() as u16);
+                self.index.start = Start::Response {
+                    code: code as u16,
+                    reason,
+                };
+            }
+            _ => self.fail(ParseErrorKind::StatusCode, 8),
+        }
+    }
+
+    /// Takes in one line with all that continue it; `false` when there is no room for it.
+    #[inline]
+    fn header_line(&mut self, start: usize, first_line_end: usize, end: usize) -> bool {
+        let line = &self.bytes[start..first_line_end];
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+            self.fail(ParseErrorKind::NoColon, start);
+            return true;
+        };
+        let mut name = &line[..colon];
+        while let [shorter @ .., b' ' | b'\t'] = name {
+            name = shorter;
+        }
+        let header = Header::from_name(name);
+        if header == Header::Other && !scan::is_token(name) {
+            self.fail(ParseErrorKind::HeaderName, start);
+            return true;
+        }
+
+        let mut value_start = start + colon + 1;
+        let mut value_end = end;
+        while value_end > value_start && scan::is(self.bytes[value_end - 1], scan::LWS) {
+            value_end -= 1;
+        }
+        while value_start < value_end && scan::is(self.bytes[value_start], scan::LWS) {
+            value_start += 1;
+        }
+
+        let line = Line {
+            start: start as u16,
+            value: (value_start as u16, value_end as u16),
+            name_length: name.len().min(255) as u8,
+        };
+        if !self.index.push(header, line) {
+            self.fail(ParseErrorKind::TooManyLines, start);
+            return false;
+        }
+        match header {
+            Header::ContentLength => self.content_length(value_start, value_end),
+            Header::CSeq => self.cseq(value_start, value_end),
+            _ => {}
+        }
+        true
+    }
+
+    fn content_length(&mut self, start: usize, end: usize) {
+        // The cap comes before anything is added to the number.
+        match scan::decimal_value(&self.bytes[start..end], MESSAGE_BYTES_MAX as u32) {
+            None => self.fail(ParseErrorKind::ContentLength, start),
+            Some(length) => match self.index.content_length {
+                Some(other) if u32::from(other) != length => self.fail(ParseErrorKind::ContentLengthsDiffer, start),
+                _ => self.index.content_length = Some(length as u16),
+            },
+        }
+    }
+
+    fn cseq(&mut self, start: usize, end: usize) {
+        let value = &self.bytes[start..end];
+        let Ok(([], (digits, token))) = scan::number_then_token(value) else {
+            return self.fail(ParseErrorKind::CSeq, start);
+        };
+        let Some(number) = scan::decimal_value(digits, CSEQ_MAX) else {
+            return self.fail(ParseErrorKind::CSeqNumber, start);
+        };
+        if self.index.cseq.is_none() {
+            self.index.cseq = Some(CSeqPlace {
+                number,
+                digits: (start as u16, (start + digits.len()) as u16),
+                token: ((end - token.len()) as u16, end as u16),
+                method: Method::from_token(token),
+            });
+        }
+    }
+
+    /// Finds the first control byte that has no business there. Rare: only quoted pairs may hold one
+    /// (RFC 4475 §3.1.1.2).
+    #[cold]
+    fn control_bytes(&mut self, head_end: usize) {
+        let head = &self.bytes[..head_end];
+        let (mut in_quotes, mut comment_depth) = (false, 0usize);
+        let mut at = 0;
+        while let Some(&byte) = head.get(at) {
+            match byte {
+                b'\r' if head.get(at + 1) == Some(&b'\n') => {
+                    at += 1;
+                    if !matches!(head.get(at + 1), Some(b' ' | b'\t')) {
+                        (in_quotes, comment_depth) = (false, 0);
+                    }
+                }
+                b'\r' => return self.fail(ParseErrorKind::BareCr, at),
+                b'\n' => return self.fail(ParseErrorKind::BareLf, at),
+                b'\\' if (in_quotes || comment_depth > 0) && !matches!(head.get(at + 1), Some(b'\r' | b'\n')) => {
+                    at += 1;
+                }
+                b'"' => in_quotes = !in_quotes,
+                b'(' if !in_quotes => comment_depth += 1,
+                b')' if !in_quotes => comment_depth = comment_depth.saturating_sub(1),
+                b'\t' | b' '..=0x7e | 0x80.. => {}
+                _ => return self.fail(ParseErrorKind::ControlByte, at),
+            }
+            at += 1;
+        }
+    }
+
+    fn body(&mut self) {
+        let body_start = self.index.body().start;
+        let available = self.bytes.len() - body_start;
+        let length = self.index.content_length.map_or(available, usize::from);
+        self.index.set_total_len(body_start + length.min(available));
+        if length > available {
+            self.fail(ParseErrorKind::BodyTooShort, body_start);
+        }
+    }
+
+    fn whole(&mut self) {
+        if self.index.repeats_any(const { set(&SINGLETONS) }) {
+            for header in SINGLETONS {
+                let second = self.index.places_of(header).nth(1);
+                if let Some(second) = second {
+                    self.fail(ParseErrorKind::Repeated(header), self.index.line_at(second).start);
+                }
+            }
+        }
+        if !self.index.has_all(const { set(&MANDATORY) }) {
+            for header in MANDATORY {
+                if !self.index.has(header) {
+                    self.fail(ParseErrorKind::Missing(header), self.index.headers().end);
+                }
+            }
+        }
+        if let (Start::Request { method, token_end, .. }, Some(cseq)) = (self.index.start, self.index.cseq) {
+            let same = method == cseq.method
+                && (method != Method::Other || self.bytes[..usize::from(token_end)] == self.bytes[range(cseq.token)]);
+            if !same {
+                self.fail(ParseErrorKind::CSeqMethod, usize::from(cseq.token.0));
+            }
+        }
+    }
+}
+
+/// RFC 3261 §8.1.1.5: less than 2^31.
+const CSEQ_MAX: u32 = (1 << 31) - 1;
+
+fn without_cr(bytes: &[u8], start: usize, line_feed: usize) -> &[u8] {
+    let line = &bytes[start..line_feed];
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// How many bytes are control bytes other than HTAB. Written so that the compiler makes wide instructions of it.
+fn count_control_bytes(bytes: &[u8]) -> usize {
+    const LANES: usize = 32;
+    let is_control = |byte: u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
+    let mut total = 0;
+    // 255 rounds fill a lane at most.
+    for block in bytes.chunks(LANES * 255) {
+        let mut lanes = [0u8; LANES];
+        let mut chunks = block.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for (lane, &byte) in lanes.iter_mut().zip(chunk) {
+                *lane += u8::from(is_control(byte));
+            }
+        }
+        total += lanes.iter().map(|&lane| usize::from(lane)).sum::<usize>();
+        total += chunks.remainder().iter().filter(|&&byte| is_control(byte)).count();
+    }
+    total
+}

@@ -1,0 +1,327 @@
+//! sip, sips and tel URIs (RFC 3261 §19.1, RFC 3966) as views; equality of §19.1.4.
+
+use std::net::IpAddr;
+
+use super::scan;
+
+/// A URI taken apart. Nothing is decoded: every part is the bytes as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uri<'a> {
+    /// What stands before the first colon.
+    pub scheme: Scheme<'a>,
+    /// Everything between the scheme and the `@` before the host, password included; `None` without `@`. It may hold
+    /// `;`, `?` and the like, and further `@` if a peer forgot to escape them. For tel: the number; for another
+    /// scheme: all that follows the colon.
+    pub user: Option<&'a [u8]>,
+    /// The host; for tel and other schemes `Host::Name(b"")`.
+    pub host: Host<'a>,
+    /// The port if one is written (1 to 65535); an absent port is not the same as the default one.
+    pub port: Option<u16>,
+    /// From the first `;` (included) to `?`; empty without.
+    pub params: &'a [u8],
+    /// After `?`; empty without.
+    pub headers: &'a [u8],
+}
+
+/// A URI's scheme, compared without regard to case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme<'a> {
+    /// `sip:`
+    Sip,
+    /// `sips:`
+    Sips,
+    /// `tel:` (RFC 3966)
+    Tel,
+    /// Any other, as received.
+    Other(&'a [u8]),
+}
+
+/// An address or a name, as in hostport. IPv6 without its brackets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host<'a> {
+    /// An IPv4 or IPv6 address.
+    Address(IpAddr),
+    /// A host name as received; it compares without regard to case.
+    Name(&'a [u8]),
+}
+
+impl Host<'_> {
+    /// Names without regard to case, addresses as numbers.
+    pub fn equals(&self, other: &Host<'_>) -> bool {
+        match (self, other) {
+            (Host::Address(one), Host::Address(two)) => one == two,
+            (Host::Name(one), Host::Name(two)) => one.eq_ignore_ascii_case(two),
+            (Host::Address(_), Host::Name(_)) | (Host::Name(_), Host::Address(_)) => false,
+        }
+    }
+}
+
+/// Why bytes are not a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UriError {
+    /// No scheme and colon at the front.
+    Scheme,
+    /// An `@` with nothing before it, or a byte that no user part may have.
+    User,
+    /// No host, or one that is neither name nor address; an IPv6 address without brackets.
+    Host,
+    /// Not a number from 1 to 65535.
+    Port,
+    /// White space, a control byte, a quote or an angle bracket, or anything else behind the host that is neither
+    /// parameters nor headers.
+    Characters,
+    /// A tel number with no digit or with bytes RFC 3966 does not have.
+    Number,
+}
+
+/// Above this many parameters (or headers) in one URI only identical ones count as equal, so that no pair of URIs
+/// costs more than a fixed number of comparisons.
+const COMPARED_PARTS_MAX: usize = 32;
+
+impl<'a> Uri<'a> {
+    /// Takes a URI apart. Schemes other than sip, sips and tel are taken as they are (RFC 4475 §3.3.2 to §3.3.4).
+    pub fn parse(bytes: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        let colon = scan::run(bytes, scan::SCHEME);
+        if !bytes.first().is_some_and(u8::is_ascii_alphabetic) || bytes.get(colon) != Some(&b':') {
+            return Err(UriError::Scheme);
+        }
+        let (scheme, rest) = (&bytes[..colon], &bytes[colon + 1..]);
+        if scan::run(rest, scan::URI) != rest.len() {
+            return Err(UriError::Characters);
+        }
+        if scheme.eq_ignore_ascii_case(b"sip") {
+            Uri::sip(Scheme::Sip, rest)
+        } else if scheme.eq_ignore_ascii_case(b"sips") {
+            Uri::sip(Scheme::Sips, rest)
+        } else if scheme.eq_ignore_ascii_case(b"tel") {
+            Uri::tel(rest)
+        } else {
+            let opaque = Uri {
+                scheme: Scheme::Other(scheme),
+                user: Some(rest),
+                host: Host::Name(b""),
+                port: None,
+                params: b"",
+                headers: b"",
+            };
+            Ok(opaque)
+        }
+    }
+
+    fn sip(scheme: Scheme<'a>, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        let (user, rest) = split_user(rest);
+        if user.is_some_and(|user| user.is_empty() || user[0] == b':') {
+            return Err(UriError::User);
+        }
+        let (rest, host) = scan::host(rest).map_err(|_| UriError::Host)?;
+        let (rest, port) = match rest.strip_prefix(b":") {
+            Some(digits) => scan::port(digits)
+                .map(|(rest, port)| (rest, Some(port)))
+                .map_err(|_| UriError::Port)?,
+            None => (rest, None),
+        };
+        if !matches!(rest.first(), None | Some(b';' | b'?')) {
+            return Err(UriError::Characters);
+        }
+        let (params, headers) = match memchr::memchr(b'?', rest) {
+            Some(at) => (&rest[..at], &rest[at + 1..]),
+            None => (rest, &b""[..]),
+        };
+        Ok(Uri {
+            scheme,
+            user,
+            host,
+            port,
+            params,
+            headers,
+        })
+    }
+
+    fn tel(rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        let (number, params) = rest.split_at(memchr::memchr(b';', rest).unwrap_or(rest.len()));
+        let local = number.strip_prefix(b"+").unwrap_or(number);
+        let is_digit = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'*' | b'#');
+        if !local.iter().any(is_digit) || !local.iter().all(|byte| is_digit(byte) || is_visual_separator(*byte)) {
+            return Err(UriError::Number);
+        }
+        Ok(Uri {
+            scheme: Scheme::Tel,
+            user: Some(number),
+            host: Host::Name(b""),
+            port: None,
+            params,
+            headers: b"",
+        })
+    }
+
+    /// A URI parameter by name without regard to case: `None` absent, `Some(None)` without value.
+    pub fn param(&self, name: &str) -> Option<Option<&'a [u8]>> {
+        Parts::new(self.params, b';')
+            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
+    }
+
+    /// The parameters in order, names and values as received.
+    pub fn params(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        Parts::new(self.params, b';')
+    }
+
+    /// The header components in order: names and values as received, still escaped (RFC 3261 §19.1.1).
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        Parts::new(self.headers, b'&')
+    }
+
+    /// RFC 3261 §19.1.4; for tel RFC 3966 §4; other schemes are equal if their bytes are.
+    pub fn equals(&self, other: &Uri<'_>) -> bool {
+        match (self.scheme, other.scheme) {
+            (Scheme::Sip, Scheme::Sip) | (Scheme::Sips, Scheme::Sips) => self.equals_sip(other),
+            (Scheme::Tel, Scheme::Tel) => {
+                let number = |uri: &Uri<'_>| {
+                    let digits = uri.user.unwrap_or_default().iter().copied();
+                    digits
+                        .filter(|&byte| !is_visual_separator(byte))
+                        .map(|byte| byte.to_ascii_lowercase())
+                        .collect::<smallvec::SmallVec<[u8; 32]>>()
+                };
+                number(self) == number(other) && parts_equal(self.params, other.params, b';', |_| true, false)
+            }
+            (Scheme::Other(one), Scheme::Other(two)) => one.eq_ignore_ascii_case(two) && self.user == other.user,
+            _ => false,
+        }
+    }
+
+    fn equals_sip(&self, other: &Uri<'_>) -> bool {
+        let users_equal = match (self.user, other.user) {
+            (Some(one), Some(two)) => Unescaped(one).eq(Unescaped(two)),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        // In only one of the two, these five make them differ; any other parameter is then ignored.
+        let counts = |name: &[u8]| {
+            ["user", "ttl", "method", "maddr", "transport"]
+                .iter()
+                .any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+        };
+        users_equal
+            && self.port == other.port
+            && self.host.equals(&other.host)
+            && parts_equal(self.params, other.params, b';', counts, false)
+            && parts_equal(self.headers, other.headers, b'&', |_| true, true)
+    }
+}
+
+/// User part and the rest. The first `@` ends the user part, whatever stands before it (a user may hold `;` and `?`);
+/// further ones before parameters and headers belong to a user part that was not escaped.
+fn split_user(rest: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let Some(first) = memchr::memchr(b'@', rest) else {
+        return (None, rest);
+    };
+    let end = memchr::memchr2(b';', b'?', &rest[first..]).map_or(rest.len(), |length| first + length);
+    let last = memchr::memrchr(b'@', &rest[first..end]).map_or(first, |at| first + at);
+    (Some(&rest[..last]), &rest[last + 1..])
+}
+
+fn is_visual_separator(byte: u8) -> bool {
+    matches!(byte, b'-' | b'.' | b'(' | b')')
+}
+
+/// `name=value` parts between separators, empty ones passed over.
+struct Parts<'a> {
+    rest: &'a [u8],
+    separator: u8,
+}
+
+impl<'a> Parts<'a> {
+    fn new(rest: &'a [u8], separator: u8) -> Parts<'a> {
+        Parts { rest, separator }
+    }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let end = memchr::memchr(self.separator, self.rest).unwrap_or(self.rest.len());
+            let part = &self.rest[..end];
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            if !part.is_empty() {
+                return Some(match memchr::memchr(b'=', part) {
+                    Some(equals) => (&part[..equals], Some(&part[equals + 1..])),
+                    None => (part, None),
+                });
+            }
+        }
+        None
+    }
+}
+
+/// Whether two lists of `name=value` say the same in any order. A part that stands in only one of them makes them
+/// differ if `counts` says so.
+fn parts_equal(one: &[u8], two: &[u8], separator: u8, counts: impl Fn(&[u8]) -> bool, with_case: bool) -> bool {
+    if one == two {
+        return true;
+    }
+    let too_many = |parts: &[u8]| Parts::new(parts, separator).nth(COMPARED_PARTS_MAX).is_some();
+    if too_many(one) || too_many(two) {
+        return false;
+    }
+    let agree = |from: &[u8], with: &[u8]| {
+        Parts::new(from, separator).all(|(name, value)| {
+            match Parts::new(with, separator).find(|(found, _)| unescaped_equal(found, name, false)) {
+                Some((_, found)) => match (value, found) {
+                    (Some(value), Some(found)) => unescaped_equal(value, found, with_case),
+                    (None, None) => true,
+                    (Some(_), None) | (None, Some(_)) => false,
+                },
+                None => !counts(name),
+            }
+        })
+    };
+    agree(one, two) && agree(two, one)
+}
+
+fn unescaped_equal(one: &[u8], two: &[u8], with_case: bool) -> bool {
+    if with_case {
+        Unescaped(one).eq(Unescaped(two))
+    } else {
+        Unescaped(one)
+            .map(|byte| byte.to_ascii_lowercase())
+            .eq(Unescaped(two).map(|byte| byte.to_ascii_lowercase()))
+    }
+}
+
+/// The bytes with each `%HH` decoded, once (RFC 3261 §19.1.2).
+pub(crate) struct Unescaped<'a>(pub(crate) &'a [u8]);
+
+impl Iterator for Unescaped<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let hex = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        if let [b'%', high, low, rest @ ..] = self.0
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            self.0 = rest;
+            return Some(high << 4 | low);
+        }
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+}
+
+/// Whether one of the parameters of RFC 3261 §19.1.1 stands twice in a URI.
+pub(crate) fn has_repeated_param(uri: &Uri<'_>) -> bool {
+    let known = ["lr", "maddr", "transport", "ttl", "user", "method"];
+    let mut seen = [false; 6];
+    uri.params().any(|(name, _)| {
+        match known
+            .iter()
+            .position(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        {
+            Some(position) => std::mem::replace(&mut seen[position], true),
+            None => false,
+        }
+    })
+}

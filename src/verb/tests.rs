@@ -1,0 +1,487 @@
+use super::*;
+use serde_json::json;
+
+/// The example of the verb's documentation.
+const EXAMPLE: &str = r#"{
+  "verb": "sip:refer",
+  "referTo": "+49XXXXXXXXXXX",
+  "id": "unique-id-123",
+  "referredBy": "sip:caller@example.com",
+  "actionHook": {
+    "url": "/action",
+    "referStatus": "202",
+    "final_referred_call_status": "200",
+    "eventHook": {
+      "event": "transfer-status",
+      "call_status": "180"
+    }
+  },
+  "eventHook": "/event",
+  "headers": {
+    "X-Custom-Header": "Value"
+  }
+}"#;
+
+fn hook(url: &str) -> HookTarget {
+    HookTarget {
+        url: url.to_owned(),
+        basic_auth: None,
+    }
+}
+
+fn plain_refer(refer_to: &str) -> SipRefer {
+    SipRefer {
+        refer_to: refer_to.to_owned(),
+        id: None,
+        referred_by: None,
+        referred_by_display_name: None,
+        action_hook: None,
+        event_hook: None,
+        headers: Vec::new(),
+        leg: None,
+        timeout: None,
+    }
+}
+
+fn errors(value: &Value) -> Vec<String> {
+    parse(value)
+        .err()
+        .unwrap_or_default()
+        .iter()
+        .map(VerbError::to_string)
+        .collect()
+}
+
+#[test]
+fn the_documented_example_is_read_as_it_stands() {
+    let verbs = parse(&serde_json::from_str(EXAMPLE).unwrap()).unwrap();
+    let expected = SipRefer {
+        id: Some("unique-id-123".into()),
+        referred_by: Some("sip:caller@example.com".into()),
+        action_hook: Some(hook("/action")),
+        event_hook: Some(hook("/event")),
+        headers: vec![("X-Custom-Header".into(), "Value".into())],
+        ..plain_refer("+49XXXXXXXXXXX")
+    };
+    assert_eq!(verbs, [Verb::SipRefer(Box::new(expected))]);
+}
+
+#[test]
+fn long_and_short_forms_and_arrays_say_the_same() {
+    let expected = [Verb::SipRefer(Box::new(plain_refer("+49")))];
+    for value in [
+        json!({"verb": "sip:refer", "referTo": "+49"}),
+        json!({"sip:refer": {"referTo": "+49"}}),
+        json!([{"verb": "sip:refer", "referTo": "+49"}]),
+        json!([{"sip:refer": {"referTo": "+49", "_": {"any": "remark"}}}]),
+    ] {
+        assert_eq!(parse(&value).as_deref(), Ok(&expected[..]), "{value}");
+    }
+}
+
+#[test]
+fn every_verb_of_a_relayed_call_has_its_properties() {
+    let value = json!([
+        {
+            "verb": "sip:refer",
+            "referTo": "sip:b@example.com",
+            "referredByDisplayName": "",
+            "leg": "callee",
+            "timeout": 1.5,
+            "headers": {"X-B": 7, "X-A": "a"},
+            "actionHook": "refer",
+            "eventHook": {"url": "https://app.example.com/e", "method": "post", "basicAuth": {"username": "u", "password": ""}},
+        },
+        {"verb": "hangup", "id": "h", "headers": {"Reason": "SIP;cause=200"}},
+        {"hangup": {}},
+        {"tag": {"data": {"a": [1, null]}}},
+        {"pause": {"length": 0.25, "id": "p"}},
+    ]);
+    let Value::Object(data) = json!({"a": [1, null]}) else {
+        unreachable!("an object is written")
+    };
+    let expected = [
+        Verb::SipRefer(Box::new(SipRefer {
+            referred_by_display_name: Some(String::new()),
+            leg: Some(Leg::Callee),
+            timeout: Some(Duration::from_millis(1_500)),
+            headers: vec![("X-A".into(), "a".into()), ("X-B".into(), "7".into())],
+            action_hook: Some(hook("refer")),
+            event_hook: Some(HookTarget {
+                url: "https://app.example.com/e".into(),
+                basic_auth: Some(("u".into(), String::new())),
+            }),
+            ..plain_refer("sip:b@example.com")
+        })),
+        Verb::Hangup {
+            id: Some("h".into()),
+            headers: vec![("Reason".into(), "SIP;cause=200".into())],
+        },
+        Verb::Hangup {
+            id: None,
+            headers: Vec::new(),
+        },
+        Verb::Tag { id: None, data },
+        Verb::Pause {
+            id: Some("p".into()),
+            length: Duration::from_millis(250),
+        },
+    ];
+    assert_eq!(parse(&value).as_deref(), Ok(&expected[..]));
+}
+
+#[test]
+fn the_credentials_of_a_hook_have_three_spellings() {
+    for object in [
+        json!({"url": "/a", "username": "u", "password": "p"}),
+        json!({"url": "/a", "basicAuth": {"username": "u", "password": "p"}}),
+        json!({"url": "/a", "auth": {"username": "u", "password": "p"}}),
+    ] {
+        let verbs = parse(&json!({"verb": "sip:refer", "referTo": "1", "actionHook": object})).unwrap();
+        let Verb::SipRefer(refer) = &verbs[0] else {
+            panic!("{verbs:?}")
+        };
+        let basic_auth = Some(("u".into(), "p".into()));
+        let url = "/a".into();
+        assert_eq!(refer.action_hook, Some(HookTarget { url, basic_auth }));
+    }
+}
+
+#[test]
+fn each_mistake_names_its_field() {
+    for (value, expected) in [
+        (json!([]), &["is an empty array; at least one verb is needed"][..]),
+        (json!(null), &["is null, must be an object"]),
+        (json!([1]), &["[0]: is a number, must be an object"]),
+        (json!({}), &["verb: is missing"]),
+        (json!([{}]), &["[0].verb: is missing"]),
+        (json!({"referTo": "+49"}), &["verb: is missing"]),
+        (json!({"verb": 1}), &["verb: is a number, must be a string"]),
+        (
+            json!({"verb": "say", "text": "x"}),
+            &["verb: `say` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause"],
+        ),
+        (
+            json!([{"sip:refr": {}}]),
+            &[
+                "[0]: `sip:refr` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause; did you mean `sip:refer`?",
+            ],
+        ),
+        (json!({"verb": "sip:refer"}), &["referTo: is missing"]),
+        (
+            json!([{"sip:refer": {}}, {"verb": "sip:refer"}]),
+            &["[0].sip:refer.referTo: is missing", "[1].referTo: is missing"],
+        ),
+        (
+            json!({"verb": "hangup", "reason": "x"}),
+            &["reason: is no property of this verb"],
+        ),
+        (
+            json!({"verb": "hangup", "header": {}}),
+            &["header: is no property of this verb; did you mean `headers`?"],
+        ),
+        (
+            json!({"verb": "hangup", "id": 7}),
+            &["id: is a number, must be a string"],
+        ),
+        (json!({"verb": "hangup", "id": ""}), &["id: is empty"]),
+        (
+            json!({"verb": "hangup", "headers": []}),
+            &["headers: is an array, must be an object"],
+        ),
+        (json!({"verb": "tag"}), &["data: is missing"]),
+        (
+            json!({"verb": "tag", "data": "x"}),
+            &["data: is a string, must be an object"],
+        ),
+        (
+            json!({"verb": "tag", "data": {"x": "y".repeat(16_384)}}),
+            &["data: is longer than 16384 bytes as JSON"],
+        ),
+        (json!({"verb": "pause"}), &["length: is missing"]),
+        (
+            json!({"verb": "pause", "length": "1"}),
+            &["length: is a string, must be a number of seconds"],
+        ),
+        (
+            json!({"verb": "pause", "length": -1}),
+            &["length: is -1, must be 0 to 3600 seconds"],
+        ),
+        (
+            json!({"verb": "pause", "length": 1e300}),
+            &["length: is 1e+300, must be 0 to 3600 seconds"],
+        ),
+    ] {
+        assert_eq!(errors(&value), expected, "{value}");
+    }
+    assert_eq!(
+        errors(&json!(vec![json!({"hangup": {}}); 65])),
+        ["is an array of 65 verbs; at most 64 are taken"]
+    );
+}
+
+/// One `sip:refer` that is right but for `properties`.
+fn refer_errors(properties: Value) -> Vec<String> {
+    let mut refer = json!({"verb": "sip:refer", "referTo": "+49"});
+    for (name, value) in properties.as_object().unwrap() {
+        refer[name] = value.clone();
+    }
+    errors(&refer)
+}
+
+#[test]
+fn each_mistake_of_a_refer_names_its_field() {
+    for (properties, expected) in [
+        (json!({"referTo": 49}), &["referTo: is a number, must be a string"][..]),
+        (json!({"referTo": ""}), &["referTo: is empty"]),
+        (json!({"referTo": "  "}), &["referTo: is empty"]),
+        (
+            json!({"referTo": "+49\r\nX: y"}),
+            &["referTo: holds line breaks or other control characters"],
+        ),
+        (
+            json!({"referTo": "+49\u{0}"}),
+            &["referTo: holds line breaks or other control characters"],
+        ),
+        (
+            json!({"referTo": "9".repeat(2_049)}),
+            &["referTo: is longer than 2048 bytes"],
+        ),
+        (json!({"referredBy": null}), &["referredBy: is null, must be a string"]),
+        (
+            json!({"referredBy": "a\nb"}),
+            &["referredBy: holds line breaks or other control characters"],
+        ),
+        (
+            json!({"referredByDisplayName": "a\tb"}),
+            &["referredByDisplayName: holds line breaks or other control characters"],
+        ),
+        (
+            json!({"referredByDisplayName": "a".repeat(257)}),
+            &["referredByDisplayName: is longer than 256 bytes"],
+        ),
+        (
+            json!({"refer_to": "+49"}),
+            &["refer_to: is no property of this verb; did you mean `referTo`?"],
+        ),
+        (json!({"leg": "both"}), &["leg: must be \"caller\" or \"callee\""]),
+        (json!({"leg": 1}), &["leg: is a number, must be a string"]),
+        (
+            json!({"timeout": "10"}),
+            &["timeout: is a string, must be a number of seconds"],
+        ),
+        (json!({"timeout": 0}), &["timeout: must be more than 0 seconds"]),
+        (json!({"timeout": 301}), &["timeout: is 301, must be 0 to 300 seconds"]),
+        (
+            json!({"actionHook": 1}),
+            &["actionHook: is a number, must be a URL or an object with a `url`"],
+        ),
+        (json!({"actionHook": ""}), &["actionHook: is empty"]),
+        (
+            json!({"actionHook": "ws://h/x"}),
+            &["actionHook: is no http or https URL with a host and without credentials in it"],
+        ),
+        (
+            json!({"actionHook": "http://u:p@h/x"}),
+            &["actionHook: is no http or https URL with a host and without credentials in it"],
+        ),
+        (
+            json!({"actionHook": "//evil.example/x"}),
+            &["actionHook: is neither an http or https URL nor a path"],
+        ),
+        (
+            json!({"actionHook": "a b"}),
+            &["actionHook: holds white space or control characters"],
+        ),
+        (json!({"eventHook": {}}), &["eventHook.url: is missing"]),
+        (
+            json!({"eventHook": {"url": 1}}),
+            &["eventHook.url: is a number, must be a string"],
+        ),
+        (
+            json!({"eventHook": {"url": "/e", "method": "GET"}}),
+            &["eventHook.method: must be \"POST\": hooks carry a JSON body"],
+        ),
+        (
+            json!({"eventHook": {"url": "/e", "username": "u"}}),
+            &["eventHook.password: is missing"],
+        ),
+        (
+            json!({"eventHook": {"url": "/e", "basicAuth": "u:p"}}),
+            &["eventHook.basicAuth: is a string, must be an object"],
+        ),
+        (
+            json!({"eventHook": {"url": "/e", "auth": {"username": "a:b", "password": 1}}}),
+            &[
+                "eventHook.auth.password: is a number, must be a string",
+                "eventHook.auth.username: holds a colon",
+            ],
+        ),
+        (
+            json!({"eventHook": {
+                "url": "/e",
+                "auth": {"username": "u", "password": "p"},
+                "basicAuth": {"username": "u", "password": "p"},
+            }}),
+            &["eventHook: has credentials twice"],
+        ),
+        (json!({"headers": {"X A": "1"}}), &["headers.X A: is no header name"]),
+        (json!({"headers": {"": "1"}}), &["headers.: is no header name"]),
+        (json!({"headers": {"X-A:": "1"}}), &["headers.X-A:: is no header name"]),
+        (
+            json!({"headers": {"X-A": null}}),
+            &["headers.X-A: is null, must be a string or a number"],
+        ),
+        (
+            json!({"headers": {"X-A": "a\r\nVia: b"}}),
+            &["headers.X-A: holds line breaks or other control characters"],
+        ),
+        (
+            json!({"headers": {"X-A": "a".repeat(4_097)}}),
+            &["headers.X-A: is longer than 4096 bytes"],
+        ),
+        (json!({"headers": {"x\r\ny": "1"}}), &["headers.xy: is no header name"]),
+    ] {
+        assert_eq!(refer_errors(properties.clone()), expected, "{properties}");
+    }
+}
+
+#[test]
+fn headers_that_make_the_request_are_refused_in_any_spelling() {
+    for name in [
+        "Via",
+        "VIA",
+        "v",
+        "V",
+        "from",
+        "F",
+        "to",
+        "t",
+        "Call-Id",
+        "I",
+        "cseq",
+        "max-forwards",
+        "route",
+        "Record-Route",
+        "contact",
+        "m",
+        "content-length",
+        "L",
+        "content-type",
+        "C",
+        "refer-to",
+        "R",
+        "referred-by",
+        "B",
+        "authorization",
+        "proxy-authorization",
+        "event",
+        "O",
+        "subscription-state",
+        "refer-sub",
+        "require",
+    ] {
+        let expected = [format!("headers.{name}: is a header that referee writes itself")];
+        assert_eq!(refer_errors(json!({"headers": {name: "x"}})), expected);
+    }
+    for name in [
+        "X-Via",
+        "User-to-User",
+        "P-Asserted-Identity",
+        "Subject",
+        "s",
+        "Diversion",
+    ] {
+        assert_eq!(refer_errors(json!({"headers": {name: "x"}})), [""; 0]);
+    }
+}
+
+#[test]
+fn headers_are_bounded_in_number_and_length() {
+    let many = |count: usize, length: usize| {
+        let headers: Map<String, Value> = (0..count)
+            .map(|n| (format!("X-{n:03}"), json!("a".repeat(length))))
+            .collect();
+        refer_errors(json!({ "headers": headers }))
+    };
+    assert_eq!(many(64, 1), [""; 0]);
+    assert_eq!(many(65, 1), ["headers: are 65, at most 64 are taken"]);
+    assert_eq!(many(8, 4_000), [""; 0]);
+    assert_eq!(many(9, 4_000), ["headers: are longer than 32768 bytes together"]);
+}
+
+#[test]
+fn all_mistakes_of_all_verbs_come_in_one_pass() {
+    let value = json!([
+        {"verb": "sip:refer", "referTo": "", "timeout": true, "headers": {"To": "x", "X-A": []}, "zzz": 1},
+        {"verb": "dial"},
+        {"verb": "hangup"},
+    ]);
+    assert_eq!(
+        errors(&value),
+        [
+            "[0].referTo: is empty",
+            "[0].timeout: is a boolean, must be a number of seconds",
+            "[0].headers.To: is a header that referee writes itself",
+            "[0].headers.X-A: is an array, must be a string or a number",
+            "[0].zzz: is no property of this verb",
+            "[1].verb: `dial` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause",
+        ]
+    );
+}
+
+#[test]
+fn an_error_repeats_little_of_what_it_is_about() {
+    let name = "n".repeat(100_000);
+    for value in [
+        json!({"verb": name}),
+        json!({"verb": "hangup", &name: 1}),
+        json!({"hangup": {"headers": {&name: 1}}}),
+    ] {
+        for error in parse(&value).err().unwrap_or_default() {
+            assert!(error.to_string().len() < 300);
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_damaged_example_is_refused_or_safe(
+        cuts in proptest::collection::vec((0usize..600, 0usize..12, "\\PC{0,6}|[\n\"\\[\\]{},:0-9]{0,4}"), 1..4)
+    ) {
+        let mut text: Vec<char> = EXAMPLE.chars().collect();
+        for (at, length, put_in) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, put_in.chars());
+        }
+        verb_json(&text.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn any_party_is_refused_or_safe(
+        refer_to in "\\PC{0,30}|(sip:|sips:|tel:|<sip:|\"a\" <)?[a-z0-9%@:;?=<>\"\\[\\]+.,# -]{0,25}>?",
+        referred_by in "[ -~]{1,20}|\\PC{1,20}",
+        display in "\\PC{0,20}",
+    ) {
+        let verb = json!({
+            "sip:refer": {"referTo": refer_to, "referredBy": referred_by, "referredByDisplayName": display}
+        });
+        verb_json(&verb.to_string());
+    }
+
+    #[test]
+    fn any_properties_are_refused_or_safe(
+        verb in "sip:refer|hangup|tag|pause|say",
+        properties in proptest::collection::vec(
+            (
+                "referTo|id|headers|actionHook|eventHook|leg|timeout|length|data|_|\\PC{0,5}",
+                "null|true|[0-9]{1,4}|-1e9|\"\\PC{0,9}\"|\\{\\}|\\[\\]|\\{\"(url|X-A|via)\": (1|\"[a-z:/]{0,9}\")\\}",
+            ),
+            0..5,
+        ),
+    ) {
+        let properties: Vec<String> = properties.iter().map(|(name, value)| format!(", {}: {value}", json!(name))).collect();
+        verb_json(&format!("[{{\"verb\": \"{verb}\"{}}}]", properties.concat()));
+    }
+}
