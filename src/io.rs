@@ -5,4 +5,5 @@
     reason = "this is the layer that owns sockets, threads and clocks; the core below it does not"
 )]
 
+pub mod control;
 pub mod deliver;

@@ -77,7 +77,9 @@ impl Control {
         replies: Replies,
         metrics: MetricsFn,
     ) -> io::Result<Control> {
-        let listen = config.listen.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no control.listen"))?;
+        let listen = config
+            .listen
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no control.listen"))?;
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;

@@ -70,7 +70,12 @@ impl Answers {
     ///
     /// # Errors
     /// It was another request.
-    pub fn find(&mut self, scope: Scope, fingerprint: Fingerprint, now: Duration) -> Result<Option<Arc<Entry>>, KeyReused> {
+    pub fn find(
+        &mut self,
+        scope: Scope,
+        fingerprint: Fingerprint,
+        now: Duration,
+    ) -> Result<Option<Arc<Entry>>, KeyReused> {
         self.forget_old(now);
         match self.entries.get(&scope) {
             None => Ok(None),
@@ -104,7 +109,11 @@ impl Answers {
 
     /// The request was not accepted: the next one with this key is a new one.
     pub fn release(&mut self, scope: Scope, entry: &Arc<Entry>) {
-        if self.entries.get(&scope).is_some_and(|current| Arc::ptr_eq(current, entry)) {
+        if self
+            .entries
+            .get(&scope)
+            .is_some_and(|current| Arc::ptr_eq(current, entry))
+        {
             self.entries.remove(&scope);
         }
     }
@@ -149,9 +158,17 @@ mod tests {
         let scope = Scope::new("call", "id", "key");
         let print = Fingerprint::new("verbs", &serde_json::from_str(r#"{"a":1,"b":2}"#).unwrap());
         let now = Duration::ZERO;
-        answers.claim(scope, print, now).unwrap().answer.set(accepted(1)).unwrap();
+        answers
+            .claim(scope, print, now)
+            .unwrap()
+            .answer
+            .set(accepted(1))
+            .unwrap();
         let same = Fingerprint::new("verbs", &serde_json::from_str(r#"{ "b":2, "a":1 }"#).unwrap());
-        assert_eq!(answers.claim(scope, same, now).unwrap().answer.get(), Some(&accepted(1)));
+        assert_eq!(
+            answers.claim(scope, same, now).unwrap().answer.get(),
+            Some(&accepted(1))
+        );
         for other in [
             Fingerprint::new("verbs", &json!({"a": 1})),
             Fingerprint::new("refer", &json!({"a": 1, "b": 2})),
@@ -178,7 +195,12 @@ mod tests {
         // What is left of the first one's time does not end the second one's.
         let day = REMEMBERED_FOR;
         assert!(answers.find(scope, other, day).unwrap().is_some());
-        assert!(answers.find(scope, other, day + Duration::from_secs(1)).unwrap().is_none());
+        assert!(
+            answers
+                .find(scope, other, day + Duration::from_secs(1))
+                .unwrap()
+                .is_none()
+        );
         drop(entry);
         assert!(answers.order.is_empty() && answers.entries.is_empty());
     }
@@ -192,6 +214,11 @@ mod tests {
         }
         assert_eq!((answers.entries.len(), answers.order.len()), (ENTRIES_MAX, ENTRIES_MAX));
         let first = Scope::new("call", "id", "0");
-        assert!(answers.find(first, Fingerprint([0; 32]), Duration::ZERO).unwrap().is_none());
+        assert!(
+            answers
+                .find(first, Fingerprint([0; 32]), Duration::ZERO)
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -59,7 +59,10 @@ impl Problem {
             None => "The verbs are not valid.".to_owned(),
         };
         Problem {
-            field: errors.first().map(|error| error.field.clone()).filter(|field| !field.is_empty()),
+            field: errors
+                .first()
+                .map(|error| error.field.clone())
+                .filter(|field| !field.is_empty()),
             errors,
             ..Problem::new(422, "invalid", detail)
         }

@@ -10,8 +10,8 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -199,7 +199,8 @@ impl Request {
                     }
                     result
                 });
-                task.await.map_err(|_| Problem::new(500, "internal", "This is a bug in referee."))??
+                task.await
+                    .map_err(|_| Problem::new(500, "internal", "This is a bug in referee."))??
             }
         };
         let mut body = json!({ "call": accepted.call.to_string() });
@@ -256,7 +257,10 @@ impl Request {
             },
         };
         let scope = Scope::new(&id, kind, key);
-        let entry = context.answers().claim(scope, self.fingerprint, now()).map_err(reused)?;
+        let entry = context
+            .answers()
+            .claim(scope, self.fingerprint, now())
+            .map_err(reused)?;
         Ok((scope, entry))
     }
 }
@@ -289,7 +293,11 @@ async fn ask(context: &Context, shard: u16, command: Command) -> Result<Reply, P
         Ok(Ok(reply)) => Ok(reply),
         // The other end is gone: the shard has ended, or it was stopped with its commands unread.
         Ok(Err(_)) => Err(Problem::busy()),
-        Err(_) => Err(Problem::new(503, "timeout", "The call's worker did not answer in time.")),
+        Err(_) => Err(Problem::new(
+            503,
+            "timeout",
+            "The call's worker did not answer in time.",
+        )),
     }
 }
 
@@ -325,7 +333,10 @@ fn query_of(query: Parameters) -> Result<Vec<(String, String)>, Problem> {
 }
 
 fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    query
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
 }
 
 fn limit_of(query: &[(String, String)]) -> Result<usize, Problem> {
@@ -349,7 +360,10 @@ fn flag(query: &[(String, String)], name: &'static str) -> Result<bool, Problem>
 
 /// The body as JSON. Only what says it is JSON: a web page can send anything else across origins without being asked.
 fn json_of(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         let detail = "The body must be JSON and say so: Content-Type: application/json.";
@@ -370,7 +384,9 @@ fn long_form(value: &Value) -> Result<Map<String, Value>, Vec<VerbError>> {
             message: message.to_owned(),
         }]
     };
-    let members = value.as_object().ok_or_else(|| error("", "The body must be an object."))?;
+    let members = value
+        .as_object()
+        .ok_or_else(|| error("", "The body must be an object."))?;
     let mut verb = Map::from_iter([("verb".to_owned(), json!("sip:refer"))]);
     for (name, value) in members {
         let name = match name.as_str() {
