@@ -561,7 +561,7 @@ impl Worker {
         } = &mut self.parts;
         if publisher.is_due(now, at_rest) {
             udp.count_kernel_drops(&mut intake.ledger.counters);
-            publisher.publish(now, intake.shard.counters(), &intake.ledger.counters);
+            publisher.publish(now, &intake.shard.counters(), &intake.ledger.counters);
         }
     }
 }
