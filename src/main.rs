@@ -3,7 +3,9 @@
 #![deny(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
-use referee::command_line::{self, ControlListen, EXIT_BIND, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions};
+use referee::command_line::{
+    self, ControlListen, EXIT_BIND, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions,
+};
 use referee::config::Config;
 use referee::io::RunError;
 use std::net::SocketAddr;

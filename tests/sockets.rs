@@ -1,6 +1,10 @@
 //! The whole process over real sockets on loopback. Nothing sleeps: every wait is for an event, with a bound.
 
 #![cfg(feature = "io")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the ban on sockets and clocks is meant for the core"
+)]
 
 use referee::config::{Bind, Config};
 use referee::io::{RunError, Running, start};
