@@ -536,6 +536,37 @@ fn a_drained_process_says_so_and_leaves() {
 }
 
 #[test]
+fn the_control_api_shows_what_was_counted() {
+    let mut config = config(2);
+    config.control.listen = Some(any_port());
+    let running = start(config).unwrap();
+    let client = udp_client(&running);
+    client.send(&Ends::of_udp(&client).request("OPTIONS", 1, 0)).unwrap();
+    client.recv(&mut [0; 4096]).unwrap();
+    wait_for(&running, "datagrams_sent_total", 1);
+    let address = running.control_address().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    for line in [
+        "# TYPE referee_datagrams_received_total counter",
+        "# TYPE referee_calls gauge",
+        "referee_hooks_held 0",
+    ] {
+        assert!(answer.lines().any(|l| l == line), "{line} is not in\n{answer}");
+    }
+    let received = |shard| format!("referee_datagrams_received_total{{shard=\"{shard}\"}} 1");
+    assert!((0..2).any(|shard| answer.contains(&received(shard))), "{answer}");
+    running.stop();
+}
+
+#[test]
 fn a_wildcard_bind_advertises_the_address_its_route_leaves_by() {
     let mut config = relay("udp:127.0.0.1:5070");
     for bind in &mut config.binds {
