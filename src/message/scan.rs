@@ -98,21 +98,53 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
 }
 
+/// Where the first byte below SP is, at `from` or behind it; the end if there is none.
+#[inline]
+pub(crate) fn next_below_space(bytes: &[u8], from: usize) -> usize {
+    // Sets the high bit of the lowest byte below 0x20, maybe of bytes above it, and of none if there is no such byte.
+    let mark = |word: u64| word.wrapping_sub(ONES * b' ' as u64) & !word;
+    const HIGH: u64 = ONES << 7;
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    while let Some((block, after)) = rest.split_first_chunk::<32>() {
+        let marks = words(block).map(mark);
+        if (marks[0] | marks[1] | marks[2] | marks[3]) & HIGH != 0 {
+            let bit = match marks.map(|mark| mark & HIGH) {
+                [0, 0, 0, last] => 192 + last.trailing_zeros(),
+                [0, 0, third, _] => 128 + third.trailing_zeros(),
+                [0, second, _, _] => 64 + second.trailing_zeros(),
+                [first, _, _, _] => first.trailing_zeros(),
+            };
+            return bytes.len() - rest.len() + (bit / 8) as usize;
+        }
+        rest = after;
+    }
+    let length = rest.iter().position(|&byte| byte < b' ').unwrap_or(rest.len());
+    bytes.len() - rest.len() + length
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+#[inline]
+fn words(block: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = block.as_chunks::<8>();
+    std::array::from_fn(|position| u64::from_le_bytes(words[position]))
+}
+
 /// The first colon. A name is short: eight bytes at a time are done before a call of memchr has begun.
 #[inline]
 pub(crate) fn find_colon(line: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = line.as_chunks::<8>();
-    for (position, word) in words.iter().enumerate() {
+    let mut rest = line;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
         // The lowest byte that is zero after the exclusive or is the first that has its high bit set after this.
         let word = u64::from_le_bytes(*word) ^ (ONES * b':' as u64);
         let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
         if zeros != 0 {
-            return Some(position * 8 + (zeros.trailing_zeros() / 8) as usize);
+            return Some(line.len() - rest.len() + (zeros.trailing_zeros() / 8) as usize);
         }
+        rest = after;
     }
     let at = rest.iter().position(|&byte| byte == b':')?;
-    Some(words.len() * 8 + at)
+    Some(line.len() - rest.len() + at)
 }
 
 /// Without white space and folds at either end.
@@ -472,6 +504,32 @@ mod tests {
         assert_eq!(split_list(rest.unwrap()), (&b"<sip:z@y>"[..], None));
         assert_eq!(split_list(b"\"open, x"), (&b"\"open, x"[..], None));
         assert_eq!(split_list(b"<open, x"), (&b"<open, x"[..], None));
+    }
+
+    #[test]
+    fn bytes_are_found_at_every_place() {
+        let text: Vec<u8> = (0..64).map(|n| b"a ~\x80\xff\x7f@"[n % 7]).collect();
+        for length in 0..text.len() {
+            let text = &text[..length];
+            assert_eq!((next_below_space(text, 0), find_colon(text)), (length, None));
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = text.to_vec();
+                    text[at] = byte;
+                    assert_eq!(
+                        next_below_space(&text, 0),
+                        if byte < b' ' { at } else { length },
+                        "{byte} at {at}"
+                    );
+                    assert_eq!(find_colon(&text), (byte == b':').then_some(at), "{byte} at {at}");
+                }
+                let mut text = text.to_vec();
+                text[at..].fill(0);
+                assert_eq!(next_below_space(&text, 0), at);
+                assert_eq!(next_below_space(&text, at + 1), (at + 1).min(length));
+            }
+        }
+        assert_eq!(next_below_space(b"", 0), 0);
     }
 
     #[test]
