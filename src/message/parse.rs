@@ -251,7 +251,7 @@ impl Pass<'_, '_> {
     }
 
     /// The end of the line that begins at `from`: where its content ends and where the next line begins.
-    #[inline]
+    #[inline(always)]
     fn line_end(&mut self, from: usize) -> Option<(usize, usize)> {
         let mut at = from;
         loop {
@@ -337,7 +337,7 @@ impl Pass<'_, '_> {
     }
 
     /// Takes in one line with all that continue it; `false` when there is no room for it.
-    #[inline]
+    #[inline(always)]
     fn header_line(&mut self, start: usize, first_line_end: usize, end: usize) -> bool {
         let line = &self.bytes[start..first_line_end];
         let Some(colon) = scan::find_colon(line) else {

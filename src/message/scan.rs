@@ -89,7 +89,29 @@ pub(crate) fn is(byte: u8, class: u8) -> bool {
 /// How many bytes at the front are of `class`.
 #[inline]
 pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
-    bytes.iter().position(|&byte| !is(byte, class)).unwrap_or(bytes.len())
+    // Four bytes a round cost three instructions each, one byte a round six.
+    let mut rest = bytes;
+    while let Some((four, after)) = rest.split_first_chunk::<4>() {
+        if let Some(length) = four.iter().position(|&byte| !is(byte, class)) {
+            return bytes.len() - rest.len() + length;
+        }
+        rest = after;
+    }
+    bytes.len() - rest.len() + rest.iter().position(|&byte| !is(byte, class)).unwrap_or(rest.len())
+}
+
+/// Without the white space and folds at the front, of which there mostly are none.
+#[inline]
+pub(crate) fn skip_lws(bytes: &[u8]) -> &[u8] {
+    match bytes {
+        [0..=b' ', ..] => skip_lws_run(bytes),
+        _ => bytes,
+    }
+}
+
+#[inline(never)]
+fn skip_lws_run(bytes: &[u8]) -> &[u8] {
+    &bytes[run(bytes, LWS)..]
 }
 
 /// Whether this is a `token`: not empty, nothing but token characters.
@@ -150,7 +172,7 @@ pub(crate) fn find_colon(line: &[u8]) -> Option<usize> {
 /// Without white space and folds at either end.
 #[inline]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
-    let bytes = &bytes[run(bytes, LWS)..];
+    let bytes = skip_lws(bytes);
     let end = bytes
         .iter()
         .rposition(|&byte| !is(byte, LWS))
@@ -239,7 +261,7 @@ pub(crate) fn digits(input: &[u8]) -> Parsed<'_, &[u8]> {
 /// `SWS`: white space or none.
 #[inline]
 pub(crate) fn sws(input: &[u8]) -> Parsed<'_, ()> {
-    Ok((&input[run(input, LWS)..], ()))
+    Ok((skip_lws(input), ()))
 }
 
 /// `LWS`: white space, at least one.
@@ -254,19 +276,17 @@ pub(crate) fn lws(input: &[u8]) -> Parsed<'_, ()> {
 /// `SWS byte SWS`: SLASH, COLON, SEMI, EQUAL and COMMA of the grammar.
 #[inline]
 pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
-    move |input| {
-        let rest = &input[run(input, LWS)..];
-        match rest.split_first() {
-            Some((&first, rest)) if first == byte => sws(rest),
-            _ => failed(),
-        }
+    #[inline(always)]
+    move |input| match skip_lws(input) {
+        [first, rest @ ..] if *first == byte => Ok((skip_lws(rest), ())),
+        _ => failed(),
     }
 }
 
 /// The end of a value: nothing more, or the comma before the next one, which stays.
 #[inline]
 pub(crate) fn end_of_value(input: &[u8]) -> Parsed<'_, ()> {
-    let rest = &input[run(input, LWS)..];
+    let rest = skip_lws(input);
     match rest.first() {
         None | Some(b',') => Ok((rest, ())),
         Some(_) => failed(),
@@ -313,6 +333,22 @@ fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
     }
 }
 
+/// A parameter name of up to eight bytes as one number, in lower case, for matching it against constants; 0 for a longer
+/// one.
+#[inline]
+pub(crate) const fn short_name(name: &[u8]) -> u64 {
+    if name.len() > 8 {
+        return 0;
+    }
+    let mut word = 0;
+    let mut i = 0;
+    while i < name.len() {
+        word |= (name[i].to_ascii_lowercase() as u64) << (8 * i);
+        i += 1;
+    }
+    word
+}
+
 /// `SEMI generic-param`
 #[inline]
 pub(crate) fn next_param(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
@@ -345,13 +381,12 @@ pub(crate) fn host(input: &[u8]) -> Parsed<'_, Host<'_>> {
             None => failed(),
         };
     }
-    let length = run(input, HOST);
-    let (text, rest) = input.split_at(length);
-    if text.first().is_some_and(u8::is_ascii_digit)
-        && let Some(address) = ipv4(text)
+    if let Some((address, rest)) = ipv4(input)
+        && !rest.first().is_some_and(|&byte| is(byte, HOST))
     {
         return Ok((rest, Host::Address(IpAddr::V4(address))));
     }
+    let (text, rest) = input.split_at(run(input, HOST));
     let name = text.strip_suffix(b".").unwrap_or(text);
     let last_label = name.iter().rev().take_while(|&&byte| byte != b'.');
     if text.is_empty() || last_label.clone().next().is_none() || last_label.clone().all(u8::is_ascii_digit) {
@@ -395,32 +430,25 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+/// Four numbers up to 255 at the front, and what follows them.
+fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     let mut octets = [0u8; 4];
-    let mut octet = 0;
-    let (mut value, mut length) = (0u32, 0);
-    for &byte in text {
-        match byte {
-            b'0'..=b'9' => {
-                value = value * 10 + u32::from(byte - b'0');
-                length += 1;
-                if length > 3 || value > 255 {
-                    return None;
-                }
-            }
-            b'.' if length > 0 && octet < 3 => {
-                octets[octet] = value as u8;
-                octet += 1;
-                (value, length) = (0, 0);
-            }
-            _ => return None,
+    let mut rest = input;
+    for (position, octet) in octets.iter_mut().enumerate() {
+        if position > 0 {
+            rest = rest.strip_prefix(b".")?;
         }
+        let mut value = None;
+        for _ in 0..3 {
+            let Some((digit @ b'0'..=b'9', after)) = rest.split_first() else {
+                break;
+            };
+            value = Some(value.unwrap_or(0) * 10 + u16::from(digit - b'0'));
+            rest = after;
+        }
+        *octet = u8::try_from(value?).ok()?;
     }
-    if octet != 3 || length == 0 {
-        return None;
-    }
-    octets[3] = value as u8;
-    Some(Ipv4Addr::from(octets))
+    Some((Ipv4Addr::from(octets), rest))
 }
 
 /// Cuts the first value off a comma list: what lies before the first comma that is outside quotes and angle
