@@ -337,16 +337,27 @@ fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
 /// one.
 #[inline]
 pub(crate) const fn short_name(name: &[u8]) -> u64 {
-    if name.len() > 8 {
-        return 0;
-    }
-    let mut word = 0;
-    let mut i = 0;
-    while i < name.len() {
-        word |= (name[i].to_ascii_lowercase() as u64) << (8 * i);
-        i += 1;
-    }
-    word
+    // Two loads that overlap cover every length: where both have a byte it is the same one.
+    let word = if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>())
+        && name.len() <= 8
+    {
+        u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << (8 * (name.len() - 4))
+    } else if let (Some(first), Some(last)) = (name.first_chunk::<2>(), name.last_chunk::<2>())
+        && name.len() < 4
+    {
+        u16::from_le_bytes(*first) as u64 | (u16::from_le_bytes(*last) as u64) << (8 * (name.len() - 2))
+    } else if let [letter] = name {
+        *letter as u64
+    } else {
+        0
+    };
+    lower(word)
+}
+
+/// Sets bit 5 of the bytes that have bit 6: letters become lower case, and no other byte becomes one or a `-`.
+#[inline]
+pub(crate) const fn lower(word: u64) -> u64 {
+    word | ((word & 0x4040_4040_4040_4040) >> 1)
 }
 
 /// `SEMI generic-param`
