@@ -7,6 +7,8 @@ pub mod buffer;
 pub mod call;
 pub mod command;
 pub mod config;
+#[cfg(feature = "io")]
+pub mod demo;
 pub mod destination;
 pub mod identifiers;
 #[cfg(feature = "io")]
