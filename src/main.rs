@@ -3,8 +3,11 @@
 #![deny(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
-use referee::command_line::{self, ControlListen, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions};
+use referee::command_line::{
+    self, ControlListen, EXIT_BIND, EXIT_FAILED, EXIT_FINE, EXIT_USAGE, Effective, RunOptions,
+};
 use referee::config::Config;
+use referee::io::{self, RunError};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -111,8 +114,15 @@ fn check(path: &Path) -> ExitCode {
 
 /// Runs until told to stop.
 fn serve(config: Config) -> ExitCode {
-    tracing::error!(binds = config.binds.len(), "this build has no network layer");
-    ExitCode::from(EXIT_FAILED)
+    let Err(error) = io::run(config) else {
+        return ExitCode::from(EXIT_FINE);
+    };
+    tracing::error!("{error}");
+    ExitCode::from(match error {
+        RunError::Bind { .. } => EXIT_BIND,
+        RunError::Config(_) => EXIT_USAGE,
+        RunError::Other(_) => EXIT_FAILED,
+    })
 }
 
 /// A file's name and what is in it.
@@ -144,6 +154,7 @@ fn log_to_stderr() {
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     if let Some(problem) = unusable {

@@ -1,7 +1,7 @@
 //! The control API: REST over HTTP/1.1 for operators and applications, with its own thread and runtime.
 //!
 //! It owns no call. Every request about one goes to the shard that owns it as a [`Command`] with a ticket; the answer comes
-//! back through [`Replies`]. A shard is never waited for longer than [`ANSWER_WITHIN`], and never waits itself.
+//! back through [`Replies`]. A shard is waited for 5 s at most, and never waits itself.
 //!
 //! Errors are `application/problem+json` (RFC 9457). Without a token the listener is on loopback; then requests under the
 //! name of some other host are refused, so that no web page reaches it through the browser of who works on this machine.

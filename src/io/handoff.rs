@@ -111,6 +111,10 @@ pub enum Parcel {
 pub struct Handoff {
     /// By worker; `None` at our own place.
     links: Vec<Option<Link>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a letter holds an index of 1 KB and more: it moves as a pointer"
+    )]
     empty: Vec<Box<Letter>>,
 }
 

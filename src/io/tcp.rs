@@ -620,11 +620,12 @@ impl Tcp {
         self.unwritten = unwritten;
     }
 
-    /// Looks after the timeouts of a part of the connections.
-    pub fn scan(&mut self, ledger: &mut Ledger) {
+    /// Looks after the timeouts of a part of the connections. Returns whether one was closed.
+    pub fn scan(&mut self, ledger: &mut Ledger) -> bool {
         if self.connections.is_empty() || ledger.now < self.next_scan {
-            return;
+            return false;
         }
+        let before = self.connections.len();
         self.next_scan = ledger.now + SCAN_INTERVAL;
         // Slots in use lie below the capacity; empty ones cost a look each.
         let slots = self.connections.capacity();
@@ -646,6 +647,7 @@ impl Tcp {
                 connection.give_up_buffers();
             }
         }
+        self.connections.len() < before
     }
 
     /// When the worker has to come back though nothing happened.

@@ -318,7 +318,8 @@ impl Worker {
         let Parts { intake, udp, tcp, .. } = &mut self.parts;
         intake.ledger.now = now;
         intake.ledger.counters.turns += 1;
-        let mut work = false;
+        // An event alone may close a connection.
+        let mut work = !self.events.is_empty();
         if intake.shard.next_timeout().is_some_and(|deadline| deadline <= now) {
             intake.shard.handle_timeout(now);
             work = true;
@@ -326,7 +327,7 @@ impl Worker {
         work |= udp.receive(intake) > 0;
         work |= tcp.accept(now, &mut intake.ledger.counters);
         work |= tcp.read(intake);
-        tcp.scan(&mut intake.ledger);
+        work |= tcp.scan(&mut intake.ledger);
         work |= self.take_parcels();
         work |= self.take_commands();
         self.retry_hooks();
@@ -561,7 +562,7 @@ impl Worker {
         } = &mut self.parts;
         if publisher.is_due(now, at_rest) {
             udp.count_kernel_drops(&mut intake.ledger.counters);
-            publisher.publish(now, intake.shard.counters(), &intake.ledger.counters);
+            publisher.publish(now, &intake.shard.counters(), &intake.ledger.counters);
         }
     }
 }

@@ -331,7 +331,7 @@ impl Pass<'_, '_> {
     #[inline]
     fn header_line(&mut self, start: usize, first_line_end: usize, end: usize) -> bool {
         let line = &self.bytes[start..first_line_end];
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        let Some(colon) = scan::find_colon(line) else {
             self.fail(ParseErrorKind::NoColon, start);
             return true;
         };

@@ -406,7 +406,7 @@ fn long_form(value: &Value) -> Result<Map<String, Value>, Vec<VerbError>> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cursor {
     shard: u16,
-    after: Option<u32>,
+    after: Option<u64>,
 }
 
 impl Cursor {
@@ -452,7 +452,7 @@ mod tests {
             Cursor { shard: 3, after: None },
             Cursor {
                 shard: u16::MAX,
-                after: Some(u32::MAX),
+                after: Some(u64::MAX),
             },
         ] {
             assert_eq!(Cursor::parse(&cursor.text()), Some(cursor));
