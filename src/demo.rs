@@ -116,7 +116,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "refused",
         summary: "the carrier refuses the REFER; the call goes on until the carrier hangs up",
-        carrier: &[Step::AnswerRefer("603 Decline"), Step::AwaitAction, Step::Ring(RING), Step::HangUp],
+        carrier: &[
+            Step::AnswerRefer("603 Decline"),
+            Step::AwaitAction,
+            Step::Ring(RING),
+            Step::HangUp,
+        ],
         platform: &[Step::AwaitBye],
         transfers: &[REFUSED],
         ending: Ending::Carrier,
@@ -125,7 +130,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "no-notify",
         summary: "the carrier accepts the REFER and then says nothing; the verdict comes when the time is up",
-        carrier: &[Step::AnswerRefer("202 Accepted"), Step::AwaitAction, Step::Ring(RING), Step::HangUp],
+        carrier: &[
+            Step::AnswerRefer("202 Accepted"),
+            Step::AwaitAction,
+            Step::Ring(RING),
+            Step::HangUp,
+        ],
         platform: &[Step::AwaitBye],
         transfers: &[Transfer {
             refer_status: 202,
@@ -254,7 +264,10 @@ const REFUSED: Transfer = Transfer {
 /// scenario.
 pub fn run(scenario: &str) -> ExitCode {
     let Some(scenario) = SCENARIOS.iter().find(|known| known.name == scenario) else {
-        eprintln!("referee demo: there is no scenario `{scenario}`; these are:\n{}", scenario_list());
+        eprintln!(
+            "referee demo: there is no scenario `{scenario}`; these are:\n{}",
+            scenario_list()
+        );
         return ExitCode::from(2);
     };
     match perform(scenario) {
@@ -300,10 +313,7 @@ impl Performance {
 
     /// What is missing or wrong, one sentence each.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.checks
-            .iter()
-            .flat_map(|check| &check.problems)
-            .map(String::as_str)
+        self.checks.iter().flat_map(|check| &check.problems).map(String::as_str)
     }
 
     /// The ladder alone.
@@ -379,7 +389,7 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
     let agent = |column, user| {
         Agent::start(column, user, &trace, PATIENCE).map_err(|error| format!("the {}: {error}", column.name()))
     };
-    let mut carrier = agent(Column::Carrier, "alice")?;
+    let mut carrier = agent(Column::Carrier, "+491512345678")?;
     let mut platform = agent(Column::Platform, "bot")?;
     let stage = configuration(
         &application.base_url(),
@@ -406,7 +416,7 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
                 let _ = inbox.send(input());
             }
         };
-        let mut conduct = || -> Result<(), String> {
+        let conduct = || -> Result<(), String> {
             for peer in &told {
                 await_ready(peer, &trace)?;
             }
@@ -483,12 +493,7 @@ fn await_action(hooks: &Receiver<String>, trace: &Trace) -> Result<(), String> {
 }
 
 /// What a file would say, but for the ports: those are free ones, which a file cannot ask for.
-fn configuration(
-    hooks: &str,
-    carrier: SocketAddr,
-    platform: SocketAddr,
-    total_timeout: u32,
-) -> Result<Config, String> {
+fn configuration(hooks: &str, carrier: SocketAddr, platform: SocketAddr, total_timeout: u32) -> Result<Config, String> {
     let text = format!(
         r#"
         [[listen]]
@@ -571,8 +576,8 @@ const REFER_TO: &str = "<sip:+49XXXXXXXXXXX@127.0.0.1>";
 const REFERRED_BY: &str = "<sip:caller@example.com>";
 const CUSTOM_HEADER: (&str, &str) = ("X-Custom-Header", "Value");
 
-const SECRET: &str = "secret of the demonstration";
-const JAMBONZ_SECRET: &str = "another secret";
+const SECRET: &str = "secret-of-the-demonstration";
+const JAMBONZ_SECRET: &str = "secret-of-its-own";
 
 /// Nobody waits longer than this after the start.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -606,6 +611,9 @@ mod tests {
     fn the_configuration_is_one_that_a_file_could_have() {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5070));
         let config = configuration("http://127.0.0.1:9000", address, address, 30).unwrap();
-        assert_eq!((config.binds.len(), config.trunks.len(), config.routes.len()), (2, 2, 1));
+        assert_eq!(
+            (config.binds.len(), config.trunks.len(), config.routes.len()),
+            (2, 2, 1)
+        );
     }
 }

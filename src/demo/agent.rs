@@ -256,7 +256,11 @@ impl Agent {
         let hop = routes.first().map_or(request_uri, |route| sip::uri_of(route));
         // RFC 3261 §12.2.1.1: a first hop without lr is a strict router: it wants its own URI on top and the target last.
         let target = format!("<{}>", dialog.remote_target);
-        if let Some(first) = routes.first().copied().filter(|route| !sip::is_loose(sip::uri_of(route))) {
+        if let Some(first) = routes
+            .first()
+            .copied()
+            .filter(|route| !sip::is_loose(sip::uri_of(route)))
+        {
             request_uri = sip::uri_of(first);
             routes.remove(0);
             routes.push(&target);

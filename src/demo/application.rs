@@ -80,12 +80,13 @@ impl Application {
         let exchange = || -> io::Result<Option<Http>> {
             let mut stream = TcpStream::connect(control)?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            write!(
-                stream,
+            // In one write: a second small one would wait for the first one's acknowledgement.
+            let text = format!(
                 "POST {path} HTTP/1.1\r\nHost: {control}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
                  Connection: close\r\n\r\n{verb}",
                 verb.len()
-            )?;
+            );
+            stream.write_all(text.as_bytes())?;
             read_http(&mut BufReader::new(&stream))
         };
         let mut response = exchange()
@@ -162,26 +163,30 @@ fn read_http(reader: &mut impl BufRead) -> io::Result<Option<Http>> {
         .header("content-length")
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
-    reader.by_ref().take(length.min(BODY_BYTES_MAX)).read_to_string(&mut http.body)?;
+    reader
+        .by_ref()
+        .take(length.min(BODY_BYTES_MAX))
+        .read_to_string(&mut http.body)?;
     Ok(Some(http))
 }
 
 /// What a receiver of hooks checks: who sent it, in both forms. `Err`: which one is missing or wrong.
 pub fn verify(hook: &Http, secret: &[u8], jambonz_secret: &[u8]) -> Result<(), &'static str> {
     let header = |name| hook.header(name).unwrap_or_default();
-    let signed = format!(
-        "{}.{}.{}",
-        header("webhook-id"),
-        header("webhook-timestamp"),
-        hook.body
-    );
+    let signed = format!("{}.{}.{}", header("webhook-id"), header("webhook-timestamp"), hook.body);
     let given = header("webhook-signature").strip_prefix("v1,").unwrap_or_default();
     if !is_hmac(secret, &signed, &STANDARD.decode(given).unwrap_or_default()) {
         return Err("webhook-signature");
     }
     let mut parts = header("jambonz-signature").split(',');
-    let time = parts.next().and_then(|part| part.strip_prefix("t=")).unwrap_or_default();
-    let given = parts.next().and_then(|part| part.strip_prefix("v1=")).unwrap_or_default();
+    let time = parts
+        .next()
+        .and_then(|part| part.strip_prefix("t="))
+        .unwrap_or_default();
+    let given = parts
+        .next()
+        .and_then(|part| part.strip_prefix("v1="))
+        .unwrap_or_default();
     if !is_hmac(jambonz_secret, &format!("{time}.{}", hook.body), &from_hex(given)) {
         return Err("jambonz-signature");
     }
@@ -231,7 +236,10 @@ mod tests {
     #[test]
     fn a_hook_is_read_to_its_length() {
         let hook = read("POST /event HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}POST");
-        assert_eq!((hook.start.as_str(), hook.body.as_str()), ("POST /event HTTP/1.1", "{}"));
+        assert_eq!(
+            (hook.start.as_str(), hook.body.as_str()),
+            ("POST /event HTTP/1.1", "{}")
+        );
         assert_eq!(hook.header("host"), Some("a"));
         assert_eq!(read_http(&mut "".as_bytes()).unwrap(), None);
     }

@@ -6,8 +6,8 @@
 //! ```
 //! `#` is the CSeq number. Where nothing happened for a while the columns are dotted.
 
-use super::trace::{Column, Event, Http, What};
 use super::sip::Message;
+use super::trace::{Column, Event, Http, What};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -126,10 +126,10 @@ fn http_label(http: &Http) -> String {
     if !body["refer_result"].is_null() {
         let target = match &body["final_referred_call_status"] {
             Value::Null => String::new(),
-            status => format!(", target {status}"),
+            status => format!(" then {status}"),
         };
         return format!(
-            "{} · {}: {}, REFER {}{target}",
+            "{} · {}: {}, {}{target}",
             http.start,
             text("refer_result"),
             text("refer_cause"),
@@ -190,20 +190,47 @@ mod tests {
             610,
             Carrier,
             Referee,
-            sip("NOTIFY sip:p SIP/2.0\r\nCSeq: 315 NOTIFY\r\nContent-Type: message/sipfrag\r\n\r\nSIP/2.0 180 Ringing\r\n"),
+            sip(
+                "NOTIFY sip:p SIP/2.0\r\nCSeq: 315 NOTIFY\r\nContent-Type: message/sipfrag\r\n\r\nSIP/2.0 180 Ringing\r\n",
+            ),
         );
         let first = again.clone();
         again.at += Duration::from_millis(5);
         again.repeat = true;
         let events = [
-            event(0, Carrier, Referee, sip("INVITE sip:p SIP/2.0\r\nCSeq: 314 INVITE\r\n\r\n")),
-            event(1, Referee, Platform, sip("INVITE sip:p SIP/2.0\r\nCSeq: 314 INVITE\r\n\r\n")),
+            event(
+                0,
+                Carrier,
+                Referee,
+                sip("INVITE sip:p SIP/2.0\r\nCSeq: 314 INVITE\r\n\r\n"),
+            ),
+            event(
+                1,
+                Referee,
+                Platform,
+                sip("INVITE sip:p SIP/2.0\r\nCSeq: 314 INVITE\r\n\r\n"),
+            ),
             event(2, Platform, Referee, sip("SIP/2.0 200 OK\r\nCSeq: 314 INVITE\r\n\r\n")),
-            event(9, Application, Referee, http("POST /v1/calls/a/verbs", r#"{"verb":"sip:refer","referTo":"+49"}"#)),
-            event(500, Referee, Carrier, sip("REFER sip:c SIP/2.0\r\nCSeq: 1 REFER\r\n\r\n")),
+            event(
+                9,
+                Application,
+                Referee,
+                http("POST /v1/calls/a/verbs", r#"{"verb":"sip:refer","referTo":"+49"}"#),
+            ),
+            event(
+                500,
+                Referee,
+                Carrier,
+                sip("REFER sip:c SIP/2.0\r\nCSeq: 1 REFER\r\n\r\n"),
+            ),
             first,
             again,
-            event(620, Referee, Application, http("POST /event", r#"{"call_status":180,"notify_reason":"Ringing"}"#)),
+            event(
+                620,
+                Referee,
+                Application,
+                http("POST /event", r#"{"call_status":180,"notify_reason":"Ringing"}"#),
+            ),
             event(
                 12_345,
                 Referee,
@@ -225,8 +252,14 @@ mod tests {
 ";
         let drawn = format!("\n{}", draw(&events));
         assert!(drawn.starts_with(expected), "{drawn}");
-        assert!(drawn.contains("│ NOTIFY #315 · 180 Ringing ─►│") || drawn.contains("NOTIFY #315 · 180 Ringing"), "{drawn}");
-        assert!(drawn.contains("POST /action · failed: notify_final, REFER 202, target 486"), "{drawn}");
+        assert!(
+            drawn.contains("│ NOTIFY #315 · 180 Ringing ─►│") || drawn.contains("NOTIFY #315 · 180 Ringing"),
+            "{drawn}"
+        );
+        assert!(
+            drawn.contains("POST /action · failed: notify_final, 202 then 486"),
+            "{drawn}"
+        );
         assert!(drawn.lines().all(|line| line.chars().count() <= WIDTH_MAX), "{drawn}");
         let pauses = drawn.lines().filter(|line| line.contains('┊')).count();
         assert_eq!(pauses, 3, "{drawn}");

@@ -121,7 +121,9 @@ fn notify(agent: &mut Agent, event: &str, status: &str) -> Result<(), String> {
         ("Subscription-State", state),
         ("Content-Type", "message/sipfrag;version=2.0"),
     ];
-    agent.transact("NOTIFY", &headers, &format!("SIP/2.0 {status}\r\n")).map(|_| ())
+    agent
+        .transact("NOTIFY", &headers, &format!("SIP/2.0 {status}\r\n"))
+        .map(|_| ())
 }
 
 /// Who is called: a number that the platform serves.

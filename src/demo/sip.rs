@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 pub struct Message {
     /// The first line without its CRLF.
     pub start: String,
-    /// In order; names in their long form.
+    /// In order, without Content-Length; names in their long form.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
@@ -50,6 +50,10 @@ impl Message {
             None => body.len(),
         };
         message.body = body.get(..length)?.to_owned();
+        // It is the body's, and written with it.
+        message
+            .headers
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("Content-Length"));
         Some(message)
     }
 
@@ -73,7 +77,7 @@ impl Message {
     }
 
     /// Every line's value under this name.
-    pub fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn lines<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.headers
             .iter()
             .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
@@ -81,7 +85,7 @@ impl Message {
     }
 
     /// Every value under this name, also where several share a line (RFC 3261 §7.3.1).
-    pub fn values<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
+    pub fn values(&self, name: &str) -> Vec<&str> {
         self.lines(name).flat_map(split_list).collect()
     }
 
@@ -266,7 +270,11 @@ mod tests {
             ("tel:+49", None),
             ("sip:a@example.com", None),
         ] {
-            assert_eq!(address_of(uri), address.map(|address| address.parse().unwrap()), "{uri}");
+            assert_eq!(
+                address_of(uri),
+                address.map(|address| address.parse().unwrap()),
+                "{uri}"
+            );
         }
     }
 }

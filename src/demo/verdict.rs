@@ -26,15 +26,24 @@ pub fn judge(events: &[Event], scenario: &Scenario, secrets: [&[u8]; 2]) -> Vec<
             "the REFER speaks as the platform, with the verb's target, referrer and header",
             seen.refers(scenario),
         ),
-        check("CSeq rises in each direction and goes on from the REFER's", seen.sequences()),
+        check(
+            "CSeq rises in each direction and goes on from the REFER's",
+            seen.sequences(),
+        ),
         check("every response answers a request with its CSeq", seen.responses()),
         check(
             "every NOTIFY was answered 200, and neither it nor the REFER reached the platform",
             seen.notifies(scenario),
         ),
         check("one eventHook per NOTIFY, in order", seen.event_hooks(scenario)),
-        check("one actionHook per transfer, last, with its result", seen.action_hooks(scenario)),
-        check("every hook is signed and has an id of its own", seen.signatures(secrets)),
+        check(
+            "one actionHook per transfer, last, with its result",
+            seen.action_hooks(scenario),
+        ),
+        check(
+            "every hook is signed and has an id of its own",
+            seen.signatures(secrets),
+        ),
         check(scenario.ending.claim(), seen.ending(scenario)),
     ]
 }
@@ -116,14 +125,24 @@ impl<'a> Seen<'a> {
             .filter(|http| !http.start.starts_with("202"))
             .map(|http| format!("the control API said {}: {}", http.start, http.body))
             .collect();
-        expect_count(&mut problems, "answers to verbs", answers.len(), scenario.transfers.len());
+        expect_count(
+            &mut problems,
+            "answers to verbs",
+            answers.len(),
+            scenario.transfers.len(),
+        );
         problems
     }
 
     fn refers(&self, scenario: &Scenario) -> Vec<String> {
         let mut problems = Vec::new();
         let refers = self.requests(Column::Referee, Column::Carrier, "REFER");
-        expect_count(&mut problems, "REFERs at the carrier", refers.len(), scenario.transfers.len());
+        expect_count(
+            &mut problems,
+            "REFERs at the carrier",
+            refers.len(),
+            scenario.transfers.len(),
+        );
         let answer = self
             .sip(Column::Referee, Column::Carrier)
             .find(|message| message.status() == Some(200) && message.cseq().is_some_and(|(_, m)| m == "INVITE"));
@@ -156,8 +175,18 @@ impl<'a> Seen<'a> {
                 Some(refer.request_uri()),
                 invite.header("Contact").map(sip::uri_of),
             );
-            expect_equal(&mut problems, "the REFER's From tag", &tag(refer, "From"), &tag(answer, "To"));
-            expect_equal(&mut problems, "the REFER's To tag", &tag(refer, "To"), &tag(answer, "From"));
+            expect_equal(
+                &mut problems,
+                "the REFER's From tag",
+                &tag(refer, "From"),
+                &tag(answer, "To"),
+            );
+            expect_equal(
+                &mut problems,
+                "the REFER's To tag",
+                &tag(refer, "To"),
+                &tag(answer, "From"),
+            );
             if !refer.values("Allow").contains(&"NOTIFY") {
                 problems.push("the REFER does not allow NOTIFY".into());
             }
@@ -171,7 +200,10 @@ impl<'a> Seen<'a> {
         for peer in [Column::Carrier, Column::Platform] {
             let mut last = None;
             let mut invites = Vec::new();
-            for request in self.sip(Column::Referee, peer).filter(|message| message.status().is_none()) {
+            for request in self
+                .sip(Column::Referee, peer)
+                .filter(|message| message.status().is_none())
+            {
                 let Some((number, method)) = request.cseq() else {
                     problems.push(format!("`{}` has no CSeq", request.start));
                     continue;
@@ -205,9 +237,10 @@ impl<'a> Seen<'a> {
         let mut problems = Vec::new();
         for peer in [Column::Carrier, Column::Platform] {
             for (asker, answerer) in [(peer, Column::Referee), (Column::Referee, peer)] {
-                let asked: Vec<_> = self.sip(asker, answerer).filter_map(|request| {
-                    request.method().and(request.cseq())
-                }).collect();
+                let asked: Vec<_> = self
+                    .sip(asker, answerer)
+                    .filter_map(|request| request.method().and(request.cseq()))
+                    .collect();
                 for response in self.sip(answerer, asker) {
                     let Some(status) = response.status() else { continue };
                     let cseq = response.cseq().unwrap_or_default();
@@ -337,7 +370,12 @@ impl<'a> Seen<'a> {
         }
         let went_through = |method| self.requests(Column::Referee, Column::Carrier, method).len();
         let reinvites = self.requests(Column::Platform, Column::Referee, "INVITE").len();
-        expect_count(&mut problems, "re-INVITEs at the carrier", went_through("INVITE"), reinvites);
+        expect_count(
+            &mut problems,
+            "re-INVITEs at the carrier",
+            went_through("INVITE"),
+            reinvites,
+        );
         expect_count(&mut problems, "ACKs at the carrier", went_through("ACK"), reinvites);
         if scenario.ending == Ending::Platform && reinvites == 0 {
             problems.push("the platform sent no re-INVITE".into());
