@@ -39,10 +39,13 @@ pub struct View<'a> {
 
 /// Reads them all.
 pub fn proxy_view(message: Message<'_>) -> Result<View<'_>, FieldError> {
-    let mut view = View::default();
-    view.start = match message.start_line() {
+    let start = match message.start_line() {
         StartLine::Request { uri, .. } => uri.len(),
         StartLine::Response { code, .. } => usize::from(code),
+    };
+    let mut view = View {
+        start,
+        ..View::default()
     };
     for via in message.vias() {
         let via = via?;
