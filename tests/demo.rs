@@ -39,9 +39,9 @@ fn a_successful_transfer_ends_the_call_on_both_legs() {
         &[
             "REFER #1 ",
             "202 Accepted · REFER #1",
-            "NOTIFY #315 · 100 Trying",
-            "NOTIFY #316 · 180 Ringing",
-            "NOTIFY #317 · 200 OK",
+            "NOTIFY #315: 100 Trying",
+            "NOTIFY #316: 180 Ringing",
+            "NOTIFY #317: 200 OK",
             "POST /event · 200 OK",
             "POST /action · success: notify_final, 202 then 200",
             "BYE #",
@@ -56,7 +56,7 @@ fn a_busy_target_leaves_the_call_alive_and_its_sequence_whole() {
         "busy",
         &[
             "REFER #1 ",
-            "NOTIFY #316 · 486 Busy Here",
+            "NOTIFY #316: 486 Busy Here",
             "POST /action · failed: notify_final, 202 then 486",
             "─ INVITE #1 ",
             "─ INVITE #2 ",
@@ -111,7 +111,7 @@ fn a_bye_while_the_target_rings_tells_nothing() {
     plays_after_set_up(
         "bye-while-ringing",
         &[
-            "NOTIFY #316 · 180 Ringing",
+            "NOTIFY #316: 180 Ringing",
             "BYE #317 ",
             "POST /action · unknown: bye_while_ringing, 202",
         ],
@@ -124,9 +124,9 @@ fn a_notify_before_the_202_is_reported() {
         "notify-before-202",
         &[
             "REFER #1 ",
-            "NOTIFY #315 · 100 Trying",
+            "NOTIFY #315: 100 Trying",
             "202 Accepted · REFER #1",
-            "NOTIFY #317 · 200 OK",
+            "NOTIFY #317: 200 OK",
             "POST /action · success: notify_final, 202 then 200",
             "BYE #",
         ],
@@ -139,7 +139,7 @@ fn a_final_notify_right_after_the_bye_still_decides() {
         "notify-after-bye",
         &[
             "BYE #317 ",
-            "NOTIFY #318 · 200 OK",
+            "NOTIFY #318: 200 OK",
             "POST /event · 200 OK",
             "POST /action · success: notify_final, 202 then 200",
         ],

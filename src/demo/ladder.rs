@@ -107,7 +107,7 @@ fn sip_label(message: &Message) -> String {
     match message.status() {
         Some(_) => format!("{} · {method} #{number}", message.status_text()),
         None => match message.sipfrag() {
-            Some(status) => format!("{method} #{number} · {status}"),
+            Some(status) => format!("{method} #{number}: {status}"),
             None => format!("{method} #{number}"),
         },
     }
@@ -152,7 +152,7 @@ fn place(column: Column) -> usize {
 pub const WIDTH_MAX: usize = 110;
 const TIME_END: usize = 7;
 const FIRST: usize = 11;
-/// `NOTIFY #317 · 486 Busy Here` and its arrow fit between two columns.
+/// `NOTIFY #317: 486 Busy Here` and its arrow fit between two columns.
 const DISTANCE: usize = 31;
 /// A shorter silence does not show.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -251,8 +251,8 @@ mod tests {
            ┊                              ┊                              ┊                              ┊
   0.500    │◄───────── REFER #1 ──────────│                              │                              │
            ┊                              ┊                              ┊                              ┊
-  0.610    │─ NOTIFY #315 · 180 Ringing ─►│                              │                              │
-  0.615    │─ again: NOTIFY #315 · 180 … ►│                              │                              │
+  0.610    │── NOTIFY #315: 180 Ringing ─►│                              │                              │
+  0.615    │─ again: NOTIFY #315: 180 R… ►│                              │                              │
   0.620    │                              │───────────────── POST /event · 180 Ringing ────────────────►│
            ┊                              ┊                              ┊                              ┊
  12.345    │                              │───── POST /action · failed: notify_final, 202 then 486 ────►│
