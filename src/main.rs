@@ -37,7 +37,8 @@ enum Command {
     Check { file: PathBuf },
     /// Run a carrier, an application and a call inside this process, and show the transfer as a ladder.
     Demo {
-        #[arg(long, value_name = "NAME", default_value = "example")]
+        /// One of the scenarios; an unknown name lists them.
+        #[arg(long, value_name = "NAME", default_value = referee::demo::SCENARIOS[0].name)]
         scenario: String,
     },
 }
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run(arguments),
         Command::Check { file } => check(&file),
-        Command::Demo { scenario } => demo(&scenario),
+        Command::Demo { scenario } => referee::demo::run(&scenario),
     }
 }
 
@@ -122,11 +123,6 @@ fn serve(config: Config) -> ExitCode {
         RunError::Config(_) => EXIT_USAGE,
         RunError::Other(_) => EXIT_FAILED,
     })
-}
-
-fn demo(scenario: &str) -> ExitCode {
-    eprintln!("referee: there is no scenario `{scenario}` in this build");
-    ExitCode::from(EXIT_USAGE)
 }
 
 /// A file's name and what is in it.
