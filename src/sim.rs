@@ -9,6 +9,7 @@ pub mod check;
 pub mod ladder;
 pub mod network;
 pub mod peer;
+pub mod scene;
 
 use crate::command::{CallSelector, Command, Reply};
 use crate::config::Config;
