@@ -105,8 +105,10 @@ pub struct Extra {
     pub hold: Option<(Party, Instant)>,
     /// A Contact that changed where the other party could not see it: requests to the old URI go to the new one.
     pub retargets: [Option<(Box<[u8]>, Box<[u8]>)>; 2],
-    /// A REFER of a party's own whose subscription may still be alive.
+    /// Who has sent a REFER of its own.
     pub relayed_refer: Option<Party>,
+    /// Until when that one counts as open: its subscription has neither been refused nor terminated.
+    pub relayed_refer_until: Option<Instant>,
     pub customer_data: serde_json::Map<String, serde_json::Value>,
     /// Verbs that are still to run, in order.
     pub verbs: VecDeque<Verb>,

@@ -258,6 +258,10 @@ impl Shard {
     /// A BYE of a party is relayed: transfers hear of it at once.
     pub(super) fn on_relayed_bye(&mut self, key: CallKey, from: Party, reason: Option<&[u8]>, now: Instant) {
         self.mark_completed(key);
+        if let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) {
+            // What was still to run has no call to run on.
+            extra.verbs.clear();
+        }
         if let Some(transfer) = self.calls.get(key).and_then(|call| call.extra()?.transfer) {
             self.with_transfer(transfer, now, |transfer| transfer.on_bye(from, reason, now));
         }
@@ -589,6 +593,7 @@ impl Shard {
             None if relayed && candidates[0].is_none() => None,
             None => candidates.into_iter().flatten().find(is_candidate),
         };
+        let subscription = message.subscription_state().ok().flatten();
         let Some(transfer) = transfer else {
             let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
             if inserted || !relayed {
@@ -602,10 +607,12 @@ impl Shard {
                 );
                 return true;
             }
+            if subscription.is_some_and(|state| state.terminated) {
+                self.on_relayed_refer_over(key);
+            }
             return false;
         };
         self.counters.notifies_total += 1;
-        let subscription = message.subscription_state().ok().flatten();
         let frag = Sipfrag::parse(message.body());
         if frag.is_none() {
             self.counters.notifies_unreadable_total += 1;
@@ -634,6 +641,13 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// A REFER of a party's own was refused, or its subscription ended: one of ours may follow.
+    pub(super) fn on_relayed_refer_over(&mut self, key: CallKey) {
+        if let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) {
+            extra.relayed_refer_until = None;
+        }
     }
 
     /// 200 without a Contact: ours is not the remote target of this dialog. With a store it waits until the event is recorded.

@@ -400,7 +400,10 @@ impl Shard {
                 } else if rule == InboundRefer::Reject {
                     self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now);
                 } else {
-                    self.calls[key].extra_mut().relayed_refer = Some(party);
+                    let wait = self.config().transfer.total_timeout_max;
+                    let extra = self.calls[key].extra_mut();
+                    extra.relayed_refer = Some(party);
+                    extra.relayed_refer_until = Some(now + wait);
                     return false;
                 }
                 true
