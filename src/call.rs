@@ -104,10 +104,10 @@ pub struct Extra {
     /// Until when, and whose.
     pub hold: Option<(Party, Instant)>,
     /// A Contact that changed where the other party could not see it: requests to the old URI go to the new one.
-    pub retargets: [Option<(Box<[u8]>, Box<[u8]>)>; 2],
-    /// Who has sent a REFER of its own.
+    pub retargets: [Option<Retarget>; 2],
+    /// A REFER of a party's own whose subscription may still be alive.
     pub relayed_refer: Option<Party>,
-    /// Until when that one counts as open: its subscription has neither been refused nor terminated.
+    /// Until when that one keeps ours from running: its last NOTIFY may never come.
     pub relayed_refer_until: Option<Instant>,
     pub customer_data: serde_json::Map<String, serde_json::Value>,
     /// Verbs that are still to run, in order.
@@ -117,6 +117,13 @@ pub struct Extra {
     /// BYEs of ours that are not answered yet, and what goes on them.
     pub byes_open: u8,
     pub bye_headers: Vec<(String, String)>,
+}
+
+/// A remote target that moved unseen: what the other party still knows, and what holds now.
+#[derive(Debug)]
+pub struct Retarget {
+    pub known: Box<[u8]>,
+    pub now: Box<[u8]>,
 }
 
 /// A request that waits for its turn.

@@ -139,6 +139,20 @@ pub struct Address {
     pub port: u16,
 }
 
+impl fmt::Display for Address {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(transport) = self.transport {
+            write!(f, "{transport}:")?;
+        }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// A network in CIDR notation, or everything (prefix 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -213,6 +227,33 @@ pub enum Destination {
         host: String,
         port: Option<u16>,
     },
+}
+
+impl fmt::Display for Destination {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Any => f.write_str("*"),
+            Destination::Number(pattern) => f.write_str(pattern),
+            Destination::Sip {
+                secure,
+                user,
+                host,
+                port,
+            } => {
+                f.write_str(if *secure { "sips:" } else { "sip:" })?;
+                if let Some(user) = user {
+                    write!(f, "{user}@")?;
+                }
+                if host.contains(':') {
+                    write!(f, "[{host}]")?
+                } else {
+                    f.write_str(host)?
+                }
+                port.map_or(Ok(()), |port| write!(f, ":{port}"))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,6 +390,9 @@ impl Config {
         &self.binds[usize::from(id.0)]
     }
 }
+
+/// More shards than any machine has cores.
+pub const SHARDS_MAX: u16 = 1_024;
 
 impl Control {
     /// What forbids to start with these values.

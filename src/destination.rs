@@ -89,13 +89,10 @@ pub fn destination_allowed(refer_to: &str, rules: &ReferRules, peer_host: &str) 
     let Ok(uri) = Uri::parse(uri) else {
         return false;
     };
-    let user = match uri
-        .user
-        .map(|user| String::from_utf8(Unescaped(user).collect()))
-        .transpose()
-    {
-        Ok(user) => user,
-        Err(_) => return false,
+    let decoded = uri.user.map(|user| String::from_utf8(Unescaped(user).collect()));
+    let Ok(user) = decoded.transpose() else {
+        // No pattern can name what is not text, but `*` takes it.
+        return !matches!(uri.scheme, Scheme::Other(_)) && rules.destinations.contains(&Destination::Any);
     };
     rules
         .destinations
@@ -497,7 +494,12 @@ mod tests {
 
     #[test]
     fn nothing_is_allowed_unless_named() {
-        for refer_to in ["sip:a@example.com", "tel:+49", "<sip:+49@192.0.2.1>"] {
+        for refer_to in [
+            "sip:a@example.com",
+            "tel:+49",
+            "<sip:+49@192.0.2.1>",
+            "sip:%aa@192.0.2.1",
+        ] {
             assert!(!destination_allowed(refer_to, &rules(None, &[]), "192.0.2.1"));
             assert!(destination_allowed(refer_to, &rules(None, &["*"]), "192.0.2.1"));
         }

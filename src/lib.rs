@@ -6,6 +6,7 @@
 pub mod buffer;
 pub mod call;
 pub mod command;
+pub mod command_line;
 pub mod config;
 pub mod destination;
 pub mod identifiers;

@@ -11,6 +11,8 @@ pub mod framing;
 pub mod header;
 mod index;
 pub mod parse;
+#[cfg(any(test, feature = "sim"))]
+pub mod properties;
 pub mod refer;
 pub(crate) mod scan;
 pub mod uri;

@@ -9,10 +9,12 @@
 //!                   └─► timers ──────► transfer.rs (steps) ── own.rs ──┘
 //! ```
 
+mod answer;
 mod commands;
 pub mod counters;
 mod names;
 mod own;
+mod relay;
 mod request;
 mod response;
 mod route;
@@ -359,12 +361,23 @@ impl Shard {
         }
     }
 
-    /// Nothing alive: no call, transaction or transfer. After a drain the driver may stop.
+    /// Whether everything is served: no live call, no request without its final response, no transfer under way. What is left
+    /// only absorbs repeats. After a drain the driver may stop then.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty()
-            && self.transactions.is_empty()
-            && self.contexts.is_empty()
-            && self.transfers.len() == self.remembered.len()
+        let transfers_done = self.transfers.len() == self.remembered.len();
+        let is_served = |context: &Context| {
+            self.transactions
+                .server(context.server)
+                .is_none_or(|server| !server.is_waiting())
+        };
+        transfers_done
+            && self.calls.values().all(|call| call.state == CallState::Ended)
+            && self.contexts.values().all(is_served)
+    }
+
+    /// Whether every table is empty.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.transactions.is_empty() && self.contexts.is_empty() && self.names.open() == 0
     }
 
     /// Bytes of the text that live calls keep; for measuring.

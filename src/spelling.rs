@@ -1,13 +1,13 @@
 //! "Did you mean …?" for names people type: the known word nearest to one that is not known.
 
 /// The candidate that takes the fewest edits to become `word`, if it is near enough to be a slip of the keyboard:
-/// at most one edit per three characters, and always one. The first of several equally near ones.
+/// one edit, two from six characters on. The first of several equally near ones.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(WORD_CHARS_MAX + 1).collect();
     if word.len() > WORD_CHARS_MAX {
         return None;
     }
-    let edits_max = (word.len() / 3).max(1);
+    let edits_max = (word.len() / 3).clamp(1, 2);
     candidates
         .into_iter()
         .map(|candidate| (edits(&word, candidate), candidate))

@@ -128,6 +128,8 @@ pub struct Transactions<S, C> {
     clients: SlotMap<ClientKey, Client<C>>,
     by_identity: HashMap<u128, ServerKey, foldhash::fast::FixedState>,
     buffers: Buffers,
+    /// For requests of ours that are read again.
+    scratch: Box<Index>,
     hash_key: [u8; 16],
     t1: Duration,
     t2: Duration,
@@ -141,6 +143,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             clients: SlotMap::with_key(),
             by_identity: HashMap::with_hasher(foldhash::fast::FixedState::default()),
             buffers: Buffers::default(),
+            scratch: Box::default(),
             hash_key,
             t1: timers.t1,
             t2: timers.t2,
@@ -386,11 +389,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         reason: Option<&[u8]>,
         outbox: &mut Outbox,
         timers: &mut Timers<K>,
-        index: &mut Index,
         now: Instant,
     ) {
         let Some(client) = self.clients.get(key) else { return };
         debug_assert_eq!(client.state, ClientState::Proceeding);
+        let index = &mut *self.scratch;
         if client.cancel.is_some() || parse(&client.request, index).is_err() {
             return;
         }
@@ -472,9 +475,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             }
             OnResponse::DeliverAndAck => {
                 let start = outbox.bytes.len();
-                let mut index = Index::default();
-                if parse(&client.request, &mut index).is_ok() {
-                    let request = Message::new(&client.request, &index);
+                if parse(&client.request, &mut self.scratch).is_ok() {
+                    let request = Message::new(&client.request, &self.scratch);
                     // RFC 3261 §17.1.1.3: the To of the response, all else of the INVITE.
                     let to = message.value(Header::To).unwrap_or_default();
                     write_cancel_or_ack(request, "ACK", to, None, &mut outbox.bytes);

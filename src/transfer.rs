@@ -17,6 +17,7 @@ pub mod report;
 use crate::call::{CallKey, Party};
 use crate::config::{ByeMeansSuccess, ReferRules, TrunkId};
 use crate::identifiers::TransferId;
+use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
 use crate::verb::SipRefer;
 use report::CallFacts;
@@ -228,12 +229,11 @@ pub struct Answer<'a> {
 }
 
 /// A NOTIFY of our subscription.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Notification<'a> {
     pub cseq: u32,
     pub status: Option<(u16, &'a [u8])>,
-    /// Subscription-State: the whole value, whether terminated, reason, expires.
-    pub subscription: Option<(&'a [u8], bool, Option<&'a [u8]>, Option<u32>)>,
+    pub subscription: Option<SubscriptionState<'a>>,
 }
 
 impl Transfer {
@@ -452,7 +452,8 @@ impl Transfer {
                     cseq: notify.cseq,
                     subscription_state: notify
                         .subscription
-                        .map(|(value, ..)| String::from_utf8_lossy(value).into_owned()),
+                        .as_ref()
+                        .map(|state| String::from_utf8_lossy(state.value).into_owned()),
                     late,
                 });
                 if late {
@@ -479,15 +480,16 @@ impl Transfer {
         if self.state == State::Waiting {
             self.state = State::Progress;
         }
-        if let Some((_, terminated, reason, expires)) = notify.subscription {
-            if terminated {
+        if let Some(state) = notify.subscription {
+            if state.terminated {
                 self.subscription_reason = Some(
-                    reason
-                        .map(|r| String::from_utf8_lossy(r).into_owned())
+                    state
+                        .reason
+                        .map(|reason| String::from_utf8_lossy(reason).into_owned())
                         .unwrap_or_default(),
                 );
                 steps.push(Step::Arm(TransferTimer::Grace, TERMINATED_GRACE));
-            } else if let Some(seconds) = expires {
+            } else if let Some(seconds) = state.expires {
                 steps.push(Step::Arm(
                     TransferTimer::Subscription,
                     Duration::from_secs(seconds.into()),

@@ -557,6 +557,16 @@ fn a_draining_referee_takes_no_new_calls_and_serves_those_it_has() {
 }
 
 #[test]
+fn a_bye_that_nobody_answers_ends_the_call_all_the_same() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    scene.world.network.lose("referee", "platform", BYE, 100);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.carrier).outcomes(BYE), [408]);
+}
+
+#[test]
 fn an_unanswered_ack_leaves_no_trace() {
     let mut scene = Scene::default();
     // The platform gives the call up after 32 s without an ACK (RFC 3261 §13.3.1.4).

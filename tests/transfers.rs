@@ -383,15 +383,11 @@ fn a_short_retry_after_is_waited_for_once() {
 #[test]
 fn a_refer_that_was_overtaken_is_sent_again() {
     let mut scene = Scene::default();
-    // The REFER takes 700 ms, the platform's INFO leaves after the hold of 500 ms and overtakes it: 500 (RFC 3261 §12.2.2).
-    scene
-        .world
-        .network
-        .delay("referee", "carrier", "REFER", Duration::from_millis(700));
+    // The REFER is lost twice, the platform's INFO leaves after the hold of 500 ms and overtakes it: 500 (RFC 3261 §12.2.2).
+    scene.world.network.lose("referee", "carrier", "REFER", 2);
     scene.world.peer_mut(scene.carrier).manners.in_order = false;
     scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
     let call = scene.answered();
-    scene.world.network.lose("referee", "carrier", "REFER", 0);
     accepted(scene.verbs(&call, refer()));
     scene.run(100);
     scene.platform_does(&call, request("INFO"));
@@ -624,6 +620,40 @@ fn while_the_call_is_being_ended_a_bye_gets_200_and_others_481() {
     is(&scene, 202, Some(200), "success", "notify_final");
     assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [481]);
     assert_eq!(scene.world.peer(scene.platform).outcomes(BYE), [200]);
+}
+
+#[test]
+fn nothing_of_a_list_runs_once_a_party_hangs_up() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(300, respond(603))]));
+    let call = scene.answered();
+    scene.verbs(&call, json!([refer(), {"verb": "sip:refer", "referTo": "+4930222"}]));
+    scene.run(100);
+    scene.platform_does(&call, request(BYE));
+    scene.world.finish();
+    is(&scene, 487, None, "canceled", "call_ended");
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 1);
+}
+
+#[test]
+fn a_repeated_2xx_does_not_bring_back_a_call_that_is_being_ended() {
+    let mut scene = Scene::default();
+    // The platform misses the ACK and repeats its 200 while our BYEs are on their way.
+    scene.world.network.lose("referee", "platform", "ACK", 1);
+    scene.world.network.lose("referee", "platform", "BYE", 3);
+    scene.world.network.lose("referee", "carrier", "BYE", 3);
+    let call = scene.call();
+    scene.run(1_100);
+    let selector = CallSelector::SipCallId(call.clone().into_bytes());
+    scene.world.command(Command::Hangup { call: selector });
+    scene.run(1_000);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+    assert_ladder("hangup_and_repeated_200", &scene.world);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes(BYE), [200]);
 }
 
 // ---- refused verbs ----

@@ -7,7 +7,8 @@ use super::reader::{Document, Placed, Table, place};
 use super::value;
 use super::{
     Access, Address, Bind, ByeMeansSuccess, Config, Control, Hooks, InDialogSources, InboundRefer, Limits, Network,
-    OnReferTimeout, ReferRules, Route, RouteMatch, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
+    OnReferTimeout, ReferRules, Route, RouteMatch, SHARDS_MAX, Side, SipTimers, TransferTimers, Trunk, TrunkId,
+    UnknownSource,
 };
 use crate::spelling;
 use std::fmt;
@@ -70,7 +71,7 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     let mut config = Config::default();
 
     let mut shards = 0;
-    root.number("shards", 1..=SHARDS_MAX, &mut shards);
+    root.number("shards", 1..=SHARDS_MAX.into(), &mut shards);
     config.shards = (shards > 0).then_some(shards);
 
     let listeners = listeners(document, &root, &mut config.binds);
@@ -636,8 +637,6 @@ fn seconds(seconds: u64) -> Duration {
 pub(super) const BINDS_MAX: usize = 64;
 /// [`TrunkId`] is one byte.
 const TRUNKS_MAX: usize = 256;
-/// More than any machine has cores.
-pub(super) const SHARDS_MAX: u64 = 1_024;
 /// Entries of a table are found by an index of 32 bits; this leaves room for a mark.
 const TABLE_ENTRIES_MAX: u64 = 1 << 30;
 

@@ -101,7 +101,7 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// `off`, or where the control API listens.
-pub(super) fn control_listen(text: &str) -> Result<Option<SocketAddr>, String> {
+pub(crate) fn control_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }

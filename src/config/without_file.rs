@@ -1,8 +1,10 @@
 //! Configurations that need no file, and what the environment puts over any.
 
-use super::parse::{BINDS_MAX, SHARDS_MAX};
+use super::parse::BINDS_MAX;
 use super::value;
-use super::{Bind, Config, Destination, InboundRefer, Network, ReferRules, Route, RouteMatch, Side, Trunk, TrunkId};
+use super::{
+    Bind, Config, Destination, InboundRefer, Network, ReferRules, Route, RouteMatch, SHARDS_MAX, Side, Trunk, TrunkId,
+};
 use crate::transport::Transport;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -140,10 +142,7 @@ impl Config {
             Ok(())
         });
         apply("REFEREE_SHARDS", &mut |text| {
-            let shards = text
-                .parse()
-                .ok()
-                .filter(|shards| (1..=SHARDS_MAX).contains(&u64::from(*shards)));
+            let shards = text.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
             self.shards = Some(shards.ok_or_else(|| format!("`{text}` is no number from 1 to {SHARDS_MAX}"))?);
             Ok(())
         });

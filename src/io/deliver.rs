@@ -146,7 +146,7 @@ impl Dispatcher {
         select! {
             recv(self.hooks) -> hook => if let Ok(hook) = hook {
                 let now = self.now();
-                self.lanes.submit(hook, now);
+                self.lanes.submit(*hook, now);
             },
             recv(self.outcomes) -> outcome => if let Ok(outcome) = outcome {
                 self.on_outcome(outcome);
@@ -166,7 +166,7 @@ impl Dispatcher {
         for _ in 0..BATCH_MAX {
             let Ok(hook) = self.hooks.try_recv() else { break };
             let now = self.now();
-            self.lanes.submit(hook, now);
+            self.lanes.submit(*hook, now);
         }
     }
 

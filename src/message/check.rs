@@ -65,3 +65,91 @@ fn kind_of(error: FieldError) -> ParseErrorKind {
         FieldError::Malformed(header) => ParseErrorKind::Malformed(header),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Index, parse};
+    use super::*;
+
+    fn outcome(changes: &[(&str, &str)]) -> Result<(), ParseErrorKind> {
+        let mut text = "INVITE sip:b@b.example SIP/2.0\r\n\
+            Via: SIP/2.0/UDP a.example;branch=z9hG4bK1\r\n\
+            From: <sip:a@a.example>;tag=1\r\n\
+            To: <sip:b@b.example>\r\n\
+            Call-ID: x@a.example\r\n\
+            CSeq: 1 INVITE\r\n\
+            Max-Forwards: 70\r\n\
+            Contact: <sip:a@192.0.2.1>\r\n\r\n"
+            .to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        let mut index = Index::new();
+        parse(text.as_bytes(), &mut index).map_err(|error| error.kind)?;
+        check(Message::new(text.as_bytes(), &index))
+    }
+
+    #[test]
+    fn what_a_proxy_depends_on_is_checked() {
+        use ParseErrorKind::*;
+        let uri = "sip:b@b.example SIP";
+        let cases = [
+            (&[][..], Ok(())),
+            (&[(uri, "tel:+4930123456 SIP")], Ok(())),
+            (&[(uri, "unknown:anything SIP")], Ok(())),
+            (&[(uri, "sip:b@[2001:db8::1]:5060;lr SIP")], Ok(())),
+            (&[(uri, "<sip:b@b.example> SIP")], Err(RequestUri)),
+            (&[(uri, "sip:b@b.example?Route=x SIP")], Err(RequestUri)),
+            (&[(uri, "sip:b@2001:db8::1 SIP")], Err(RequestUri)),
+            (&[(uri, "sip:@b.example SIP")], Err(RequestUri)),
+            (&[(uri, "sip:b@b.example:70000 SIP")], Err(RequestUri)),
+            (&[(uri, "sip:b@b.example;lr;LR SIP")], Err(RequestUri)),
+            (&[(uri, "b@b.example SIP")], Err(RequestUri)),
+            (&[("SIP/2.0/UDP a", "SIP/2.0 a")], Err(Malformed(Header::Via))),
+            (&[("z9hG4bK1", "z9hG4bK")], Err(Branch)),
+            (&[("z9hG4bK1", "1")], Ok(())),
+            (&[(";tag=1", ";tag=1;tag=2")], Err(Malformed(Header::From))),
+            (&[(";tag=1", "")], Ok(())),
+            (
+                &[("<sip:b@b.example>", "<sip:b@b>, <sip:c@c>")],
+                Err(Malformed(Header::To)),
+            ),
+            (&[("x@a.example", "x @a.example")], Err(Malformed(Header::CallId))),
+            (&[("x@a.example", "")], Err(Malformed(Header::CallId))),
+            (&[("70", "256")], Err(Malformed(Header::MaxForwards))),
+            (&[("70", "-1")], Err(Malformed(Header::MaxForwards))),
+            (&[("Max-Forwards: 70\r\n", "")], Ok(())),
+            (&[("<sip:a@192.0.2.1>", "*")], Err(ContactStar)),
+            (
+                &[
+                    ("<sip:a@192.0.2.1>", "*"),
+                    ("INVITE", "REGISTER"),
+                    ("1 INVITE", "1 REGISTER"),
+                ],
+                Ok(()),
+            ),
+            (&[("Contact", "Route: <sip:p;lr>\r\nContact")], Ok(())),
+            (
+                &[("Contact", "Route: sip:p;lr\r\nContact")],
+                Err(Malformed(Header::Route)),
+            ),
+            (
+                &[("Contact", "Route: <sip:p;lr;lr>\r\nContact")],
+                Err(Malformed(Header::Route)),
+            ),
+            (&[("Contact", "Date: yesterday\r\nContact")], Ok(())),
+        ];
+        for (changes, expected) in cases {
+            assert_eq!(outcome(changes), expected, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_response_only_the_top_via_is_checked() {
+        let response = ("INVITE sip:b@b.example SIP/2.0", "SIP/2.0 200 OK");
+        assert_eq!(outcome(&[response, ("<sip:b@b.example>", "rubbish")]), Ok(()));
+        let broken = outcome(&[response, ("a.example;", "a.example;;")]);
+        assert_eq!(broken, Err(ParseErrorKind::Malformed(Header::Via)));
+    }
+}

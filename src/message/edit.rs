@@ -488,3 +488,350 @@ impl<'o> RequestWriter<'o> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::MessageBuf;
+    use super::*;
+
+    const REQUEST: &str = "OPTIONS sip:b@b.example SIP/2.0\r\n\
+        v: SIP/2.0/UDP a.example:5060;branch=z9hG4bK1;rport;x , SIP/2.0/TCP lower.example;branch=z9hG4bK0\r\n\
+        Via: SIP/2.0/UDP lowest.example\r\n  ;branch=z9hG4bK00\r\n\
+        From: <sip:a@a.example>;tag=1\r\n\
+        t: \"B, b\" <sip:b@b.example>\r\n\
+        Call-ID: x@a.example\r\n\
+        CSeq: 007  OPTIONS\r\n\
+        Max-Forwards: 70\r\n\
+        Timestamp: 54\r\n\
+        Record-Route: <sip:p1;lr>\r\n\
+        Route: <sip:r1;lr,x>, \"a, b\" <sip:r2;lr>\r\n\
+        Route: <sip:r3;lr>\r\n\
+        route: <sip:r4;lr> ,\r\n <sip:r5;lr>\r\n\
+        l: 4\r\n\r\nbodytail";
+
+    fn request() -> MessageBuf {
+        MessageBuf::parse(REQUEST).unwrap()
+    }
+
+    fn edited(change: impl FnOnce(Message<'_>, &mut Editor)) -> String {
+        let buf = request();
+        let mut editor = Editor::new();
+        change(buf.as_message(), &mut editor);
+        let mut out = b"before".to_vec();
+        editor.write(buf.as_message(), &mut out);
+        String::from_utf8(out)
+            .unwrap()
+            .strip_prefix("before")
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn without_splices_the_message_leaves_as_it_came_but_for_what_follows_it() {
+        assert_eq!(edited(|_, _| {}), REQUEST.strip_suffix("tail").unwrap());
+    }
+
+    #[test]
+    fn splices_apply_by_position_and_at_one_position_by_call() {
+        let text = edited(|message, editor| {
+            let end = message.headers_end();
+            editor.insert(end, &[b"Last: 1\r\n"]);
+            editor.replace(message.request_uri_span(), &[b"sip:", b"new"]);
+            editor.insert(message.headers_start(), &[b"First: 1\r\n"]);
+            editor.insert(end, &[b"Last: 2\r\n"]);
+            let max_forwards = message.lines_of(Header::MaxForwards).next().unwrap();
+            editor.replace(max_forwards.value_span, &[b"69"]);
+            let timestamp = message.lines_of(Header::Timestamp).next().unwrap().line_span;
+            editor.insert(timestamp.start, &[b"In-Place: 1\r\n"]);
+            editor.delete(timestamp.clone());
+            editor.insert(timestamp.end, &[b"Behind: 1\r\n"]);
+            editor.insert(message.headers_start(), &[b"Second: 1\r\n"]);
+        });
+        let expected = REQUEST
+            .replace(
+                "sip:b@b.example SIP/2.0\r\n",
+                "sip:new SIP/2.0\r\nFirst: 1\r\nSecond: 1\r\n",
+            )
+            .replace("Forwards: 70", "Forwards: 69")
+            .replace("Timestamp: 54\r\n", "In-Place: 1\r\nBehind: 1\r\n")
+            .replace("\r\n\r\nbodytail", "\r\nLast: 1\r\nLast: 2\r\n\r\nbody");
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_editor_is_empty_again_after_clear() {
+        let text = edited(|message, editor| {
+            editor.insert(0, &[b"x"]);
+            editor.remove_first_values(message, Header::Route, 2);
+            editor.clear();
+            editor.remove_first_values(message, Header::Route, 1);
+        });
+        assert!(text.starts_with("OPTIONS") && text.contains("r2"));
+    }
+
+    #[test]
+    #[should_panic(expected = "overlapping splices")]
+    #[cfg(debug_assertions)]
+    fn overlapping_splices_are_a_bug_of_the_caller() {
+        edited(|_, editor| {
+            editor.delete(3..9);
+            editor.insert(5, &[b"x"]);
+        });
+    }
+
+    #[test]
+    fn values_are_removed_from_the_front_of_a_list_over_its_lines() {
+        let routes = |counts: &[usize]| {
+            let text = edited(|message, editor| {
+                for &count in counts {
+                    editor.remove_first_values(message, Header::Route, count);
+                }
+            });
+            let lines: Vec<_> = text
+                .split("\r\n")
+                .skip_while(|line| !line.starts_with("Record-Route"))
+                .collect();
+            let end = lines.iter().position(|line| line.starts_with("l:")).unwrap();
+            lines[1..end].join("|")
+        };
+        let all = "Route: <sip:r1;lr,x>, \"a, b\" <sip:r2;lr>|Route: <sip:r3;lr>|route: <sip:r4;lr> ,| <sip:r5;lr>";
+        assert_eq!(routes(&[]), all);
+        assert_eq!(routes(&[0]), all);
+        let without_one = "Route: \"a, b\" <sip:r2;lr>|Route: <sip:r3;lr>|route: <sip:r4;lr> ,| <sip:r5;lr>";
+        assert_eq!(routes(&[1]), without_one);
+        let without_two = "Route: <sip:r3;lr>|route: <sip:r4;lr> ,| <sip:r5;lr>";
+        assert_eq!(routes(&[2]), without_two);
+        assert_eq!(routes(&[1, 1]), without_two);
+        assert_eq!(routes(&[1, 1, 1]), "route: <sip:r4;lr> ,| <sip:r5;lr>");
+        assert_eq!(routes(&[4]), "route: <sip:r5;lr>");
+        assert_eq!(routes(&[3, 1]), "route: <sip:r5;lr>");
+        assert_eq!(routes(&[5]), "");
+        assert_eq!(routes(&[2, 40]), "");
+    }
+
+    #[test]
+    fn a_top_via_is_removed_as_a_value() {
+        let text = edited(|message, editor| editor.remove_first_values(message, Header::Via, 1));
+        assert!(
+            text.contains("\r\nv: SIP/2.0/TCP lower.example;branch=z9hG4bK0\r\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 9, 10, 70, 5060, u32::MAX] {
+            assert_eq!(decimal(number).as_bytes(), number.to_string().as_bytes());
+        }
+    }
+
+    fn stamp(via: &str, source: &str) -> (ViaStamp, String) {
+        let text = REQUEST.replacen("a.example:5060;branch=z9hG4bK1;rport;x", via, 1);
+        let buf = MessageBuf::parse(text).unwrap();
+        let via = buf.as_message().top_via().unwrap();
+        let stamp = ViaStamp::of(&via, source.parse().unwrap());
+        let mut editor = Editor::new();
+        stamp.apply(&via, &mut editor);
+        let mut out = Vec::new();
+        editor.write(buf.as_message(), &mut out);
+        let out = String::from_utf8(out).unwrap();
+        let line = out.split("\r\n").nth(1).unwrap();
+        let value = line
+            .strip_prefix("v: SIP/2.0/UDP ")
+            .unwrap()
+            .split(" ,")
+            .next()
+            .unwrap();
+        (stamp, value.to_owned())
+    }
+
+    #[test]
+    fn the_source_is_written_into_the_top_via_where_the_rfcs_want_it() {
+        for (via, source, expected) in [
+            ("192.0.2.1;branch=b", "192.0.2.1:5060", "192.0.2.1;branch=b"),
+            ("192.0.2.1;branch=b", "192.0.2.1:9999", "192.0.2.1;branch=b"),
+            (
+                "192.0.2.1;branch=b",
+                "192.0.2.2:5060",
+                "192.0.2.1;branch=b;received=192.0.2.2",
+            ),
+            (
+                "a.example;branch=b",
+                "192.0.2.2:5060",
+                "a.example;branch=b;received=192.0.2.2",
+            ),
+            (
+                "192.0.2.1;rport;branch=b",
+                "192.0.2.1:9",
+                "192.0.2.1;rport=9;branch=b;received=192.0.2.1",
+            ),
+            (
+                "a;rport=1;received=10.0.0.1;x",
+                "192.0.2.2:9",
+                "a;rport=9;received=192.0.2.2;x",
+            ),
+            (
+                "192.0.2.1;received=10.0.0.1",
+                "192.0.2.1:9",
+                "192.0.2.1;received=192.0.2.1",
+            ),
+            (
+                "192.0.2.1;RPort = 5;x",
+                "[::ffff:192.0.2.1]:9",
+                "192.0.2.1;rport=9;x;received=192.0.2.1",
+            ),
+            ("192.0.2.1;x", "[::ffff:192.0.2.1]:9", "192.0.2.1;x"),
+            ("[2001:db8::1]", "[2001:db8::1]:9", "[2001:db8::1]"),
+            (
+                "[2001:db8:0::1];rport",
+                "[2001:db8::2]:9",
+                "[2001:db8:0::1];rport=9;received=2001:db8::2",
+            ),
+        ] {
+            assert_eq!(stamp(via, source).1, expected, "{via} from {source}");
+        }
+    }
+
+    const OK: Response<'_> = Response {
+        code: 200,
+        reason: "OK",
+        to_tag: Some(b"new"),
+        copy_record_route: false,
+        extra: &[],
+        content_type: None,
+        body: b"",
+    };
+
+    fn response(response: &Response<'_>) -> String {
+        let buf = request();
+        let stamp = ViaStamp::of(&buf.as_message().top_via().unwrap(), "192.0.2.7:4711".parse().unwrap());
+        let mut out = Vec::new();
+        write_response(buf.as_message(), stamp, response, &mut out);
+        let answer = MessageBuf::parse(out.clone()).unwrap();
+        assert_eq!(answer.as_message().status(), Some(response.code));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_response_copies_what_rfc_3261_8_2_6_wants_byte_for_byte() {
+        let copied = "Via: SIP/2.0/UDP a.example:5060;branch=z9hG4bK1;rport=4711;x;received=192.0.2.7 , \
+                      SIP/2.0/TCP lower.example;branch=z9hG4bK0\r\n\
+                      Via: SIP/2.0/UDP lowest.example\r\n  ;branch=z9hG4bK00\r\n\
+                      From: <sip:a@a.example>;tag=1\r\n";
+        assert_eq!(
+            response(&OK),
+            format!(
+                "SIP/2.0 200 OK\r\n{copied}To: \"B, b\" <sip:b@b.example>;tag=new\r\nCall-ID: x@a.example\r\n\
+                 CSeq: 007  OPTIONS\r\nContent-Length: 0\r\n\r\n"
+            )
+        );
+        assert_eq!(
+            response(&Response {
+                code: 100,
+                reason: "Trying",
+                to_tag: None,
+                ..OK
+            }),
+            format!(
+                "SIP/2.0 100 Trying\r\n{copied}To: \"B, b\" <sip:b@b.example>\r\nCall-ID: x@a.example\r\n\
+                 CSeq: 007  OPTIONS\r\nTimestamp: 54\r\nContent-Length: 0\r\n\r\n"
+            )
+        );
+        let full = Response {
+            copy_record_route: true,
+            extra: &[
+                ("Allow", b"ACK, BYE"),
+                ("Evil", b"x\r\nInjected: y"),
+                ("Supported", b""),
+            ],
+            content_type: Some("text/plain"),
+            body: b"hi\n",
+            reason: "OK\r\nInjected: z",
+            ..OK
+        };
+        assert_eq!(
+            response(&full),
+            format!(
+                "SIP/2.0 200 OK\r\n{copied}To: \"B, b\" <sip:b@b.example>;tag=new\r\nCall-ID: x@a.example\r\n\
+                 CSeq: 007  OPTIONS\r\nRecord-Route: <sip:p1;lr>\r\nAllow: ACK, BYE\r\nSupported: \r\n\
+                 Content-Type: text/plain\r\nContent-Length: 3\r\n\r\nhi\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_to_tag_that_is_there_is_left_alone() {
+        let text = REQUEST.replacen("<sip:b@b.example>\r\n", "<sip:b@b.example>;TAG=old;x\r\n", 1);
+        let buf = MessageBuf::parse(text).unwrap();
+        let mut out = Vec::new();
+        write_response(buf.as_message(), ViaStamp::default(), &OK, &mut out);
+        assert!(
+            String::from_utf8(out)
+                .unwrap()
+                .contains("To: \"B, b\" <sip:b@b.example>;TAG=old;x\r\n")
+        );
+    }
+
+    #[test]
+    fn a_request_of_our_own_is_written_and_read_back() {
+        let mut out = b"before".to_vec();
+        let mut writer = RequestWriter::new(&mut out, "REFER", b"sip:b@b.example;x=y");
+        writer.header("Via", &[b"SIP/2.0/UDP ", b"192.0.2.1", b";branch=z9hG4bK1"]);
+        writer
+            .header("From", &[b"<sip:a@a.example>;tag=1"])
+            .header("To", &[b"<sip:b@b.example>"]);
+        writer
+            .header("Call-ID", &[b"x"])
+            .header("CSeq", &[decimal(7).as_bytes(), b" REFER"]);
+        let span = writer.finish(Some("text/plain"), b"body").unwrap();
+        assert_eq!(span, 6..out.len());
+        let buf = MessageBuf::parse(out[span].to_vec()).unwrap();
+        assert_eq!(super::super::check(buf.as_message()), Ok(()));
+        assert_eq!(
+            (buf.as_message().body(), buf.as_message().cseq().unwrap().number),
+            (&b"body"[..], 7)
+        );
+        assert_eq!(buf.as_message().value(Header::ContentType), Some(&b"text/plain"[..]));
+    }
+
+    #[test]
+    fn nothing_is_written_of_a_request_with_an_injected_line() {
+        type Write = fn(&mut RequestWriter<'_>);
+        let cases: [(&str, &[u8], Write, usize); 6] = [
+            ("OPTIONS x", b"sip:a", |_| {}, 0),
+            ("OPTIONS", b"sip:a SIP/2.0\r\nX: y", |_| {}, 0),
+            ("OPTIONS", b"", |_| {}, 0),
+            (
+                "OPTIONS",
+                b"sip:a",
+                |writer| {
+                    writer.header("A", &[b"1"]).header("B", &[b"x", b"\r\nC: y"]);
+                },
+                2,
+            ),
+            (
+                "OPTIONS",
+                b"sip:a",
+                |writer| {
+                    writer.header("A", &[b"\0"]).header("B", &[b"\n"]);
+                },
+                1,
+            ),
+            (
+                "OPTIONS",
+                b"sip:a",
+                |writer| {
+                    writer.header("A: x\r\nB", &[b"y"]);
+                },
+                1,
+            ),
+        ];
+        for (method, uri, write, line) in cases {
+            let mut out = b"before".to_vec();
+            let mut writer = RequestWriter::new(&mut out, method, uri);
+            write(&mut writer);
+            assert_eq!(writer.finish(None, b"body"), Err(Injection { line }));
+            assert_eq!(out, b"before");
+        }
+    }
+}

@@ -329,3 +329,200 @@ pub(super) fn rack<'a>(message: &[u8], value: &'a [u8]) -> Option<RAck<'a>> {
         cseq_span: (span.start, span.end),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_via(value: &str) -> Option<Via<'_>> {
+        match via(value.as_bytes(), value.as_bytes()) {
+            Ok(([], via)) => Some(via),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn white_space_and_folds_in_a_via_are_gone_from_its_parts() {
+        let via =
+            read_via("SIP  /   2.0\r\n /\tUDP\r\n    192.0.2.2 : 5060 ;\r\n branch = z9hG4bK1 ; rport ;x= \"a;b,c\"")
+                .unwrap();
+        assert_eq!(
+            (via.transport, via.port, via.rport),
+            (&b"UDP"[..], Some(5060), Some(None))
+        );
+        assert_eq!(via.host, Host::Address("192.0.2.2".parse().unwrap()));
+        assert_eq!(via.branch, Some(&b"z9hG4bK1"[..]));
+        assert_eq!(via.sent_by, b"192.0.2.2 : 5060");
+    }
+
+    #[test]
+    fn via_parameters_are_read_in_any_case_and_order() {
+        let value =
+            "SIP/2.0/TLS [2001:db8::1]:5061;TTL=1;Received=[2001:db8::2];RPORT=4711;MADDR=[ff02::1];BRANCH=b;x;y=z";
+        let via = read_via(value).unwrap();
+        assert_eq!(via.host, Host::Address("2001:db8::1".parse().unwrap()));
+        assert_eq!(
+            (via.ttl, via.rport, via.branch),
+            (Some(1), Some(Some(4711)), Some(&b"b"[..]))
+        );
+        assert_eq!(via.maddr, Some(Host::Address("ff02::1".parse().unwrap())));
+        assert_eq!(via.received_address(), Some("2001:db8::2".parse().unwrap()));
+        assert_eq!(&value[via.rport_span.unwrap()], "RPORT=4711");
+        assert_eq!(&value[via.received_span.unwrap()], "Received=[2001:db8::2]");
+        assert_eq!(via.span, 0..value.len());
+    }
+
+    #[test]
+    fn what_is_no_via_is_refused() {
+        for value in [
+            "",
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP ",
+            "SIP/2.0 a.example",
+            "SIP/2.0/UDPa.example;x y",
+            "SIP/2.0/UDP a.example:",
+            "SIP/2.0/UDP a.example:0",
+            "SIP/2.0/UDP a.example:70000",
+            "SIP/2.0/UDP 2001:db8::1",
+            "SIP/2.0/UDP [2001:db8::1",
+            "SIP/2.0/UDP a.example;;branch=x",
+            "SIP/2.0/UDP a.example;branch=x;",
+            "SIP/2.0/UDP a.example;branch",
+            "SIP/2.0/UDP a.example;branch=",
+            "SIP/2.0/UDP a.example;branch=x;Branch=y",
+            "SIP/2.0/UDP a.example;rport;rport=1",
+            "SIP/2.0/UDP a.example;rport=x",
+            "SIP/2.0/UDP a.example;ttl=256",
+            "SIP/2.0/UDP a.example;received=a;received=b",
+            "SIP/2.0/UDP a.example;maddr=300.1.1.1",
+            "SIP/2.0/UDP a.example;x=\"open",
+        ] {
+            assert_eq!(read_via(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn name_addrs_are_read_with_and_without_brackets() {
+        // value, display, uri, tag
+        let cases: [(&str, &str, &str, Option<&str>); 12] = [
+            ("<sip:a@b>", "", "sip:a@b", None),
+            ("sip:a@b;tag=x", "", "sip:a@b", Some("x")),
+            ("sip:a@b ; Tag = x ", "", "sip:a@b", Some("x")),
+            ("<sip:a@b;tag=uri>;tag=x", "", "sip:a@b;tag=uri", Some("x")),
+            ("caller<sip:a@b>", "caller", "sip:a@b", None),
+            (
+                "A. G.\r\n Bell   <sip:a@b>\r\n ;tag=x",
+                "A. G.\r\n Bell",
+                "sip:a@b",
+                Some("x"),
+            ),
+            (
+                "\"a, b;tag=no <x> \\\" \\\\\" <sip:a@b>;tag=x",
+                "\"a, b;tag=no <x> \\\" \\\\\"",
+                "sip:a@b",
+                Some("x"),
+            ),
+            ("\"\"<sip:a@b?c=d,e>", "\"\"", "sip:a@b?c=d,e", None),
+            ("Jos\u{e9} <sip:a@b>", "Jos\u{e9}", "sip:a@b", None),
+            ("John (Sales) <sip:a@b>", "John (Sales)", "sip:a@b", None),
+            (
+                "<tel:+1-201-555-0123;phone-context=x>",
+                "",
+                "tel:+1-201-555-0123;phone-context=x",
+                None,
+            ),
+            ("<sip:a@b>;x=\"tag=y;z\";tag=1", "", "sip:a@b", Some("1")),
+        ];
+        for (value, display, uri, tag) in cases {
+            let read = NameAddr::parse(value.as_bytes()).unwrap_or_else(|error| panic!("{value}: {error:?}"));
+            assert_eq!(read.display, display.as_bytes(), "{value}");
+            assert_eq!(read.uri, uri.as_bytes(), "{value}");
+            assert_eq!(read.tag, tag.map(str::as_bytes), "{value}");
+            assert_eq!(&value.as_bytes()[read.uri_span.clone()], read.uri, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_addr_is_refused() {
+        for value in [
+            "",
+            "*",
+            "sip:",
+            "<>",
+            "<sip:a@b",
+            "sip:a@b>",
+            "< sip:a@b >",
+            "<a@b>",
+            "\"open <sip:a@b>",
+            "Bell, Alexander <sip:a@b>",
+            "<sip:a@b>;tag=1;tag=2",
+            "<sip:a@b>;tag",
+            "<sip:a@b>;tag=",
+            "<sip:a@b>;;",
+            "<sip:a@b>;",
+            "<sip:a@b> x",
+            "<sip:a@b>, <sip:c@d>",
+            "sip:a@b?Route=x",
+            "sip:a b",
+        ] {
+            assert_eq!(
+                NameAddr::parse(value.as_bytes()),
+                Err(FieldError::Malformed(Header::Other)),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn parameters_of_a_contact_keep_their_quotes() {
+        let value = b"<sip:a@b>;+sip.instance=\"<urn:uuid:0>\";q=0.5;isfocus;expires = 60";
+        let contact = NameAddr::parse(value).unwrap();
+        assert_eq!(contact.param("+SIP.instance"), Some(Some(&b"\"<urn:uuid:0>\""[..])));
+        assert_eq!(contact.param("isfocus"), Some(None));
+        assert_eq!(contact.param("expires"), Some(Some(&b"60"[..])));
+        assert_eq!(contact.param("exp"), None);
+    }
+
+    #[test]
+    fn lists_go_on_over_lines_and_after_a_broken_one() {
+        let bytes = "OPTIONS sip:b SIP/2.0\r\n\
+            Route: <sip:1;lr>,<sip:2;lr> ,\r\n <sip:3;lr>\r\n\
+            Via: SIP/2.0/UDP a\r\nFrom: <sip:a>\r\nTo: <sip:b>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\
+            Route: <sip:4;lr>, sip:bare;lr, <sip:never;lr>\r\n\
+            route: <sip:5;lr>,\r\n\
+            ROUTE: <sip:6;lr>\r\n\r\n";
+        let buf = super::super::MessageBuf::parse(bytes).unwrap();
+        let routes: Vec<_> = buf
+            .as_message()
+            .name_addrs(Header::Route)
+            .map(|route| route.map(|route| route.uri))
+            .collect();
+        let broken = Err(FieldError::Malformed(Header::Route));
+        assert_eq!(
+            routes,
+            [
+                Ok(&b"sip:1;lr"[..]),
+                Ok(b"sip:2;lr"),
+                Ok(b"sip:3;lr"),
+                Ok(b"sip:4;lr"),
+                broken,
+                Ok(b"sip:5;lr"),
+                broken,
+                Ok(b"sip:6;lr")
+            ]
+        );
+    }
+
+    #[test]
+    fn rack_has_two_numbers_and_a_method() {
+        let value = b"776656 1\r\n INVITE";
+        let read = rack(value, value).unwrap();
+        assert_eq!(
+            (read.rseq, read.cseq, read.token, read.cseq_span),
+            (776_656, 1, &b"INVITE"[..], (7, 8))
+        );
+        for value in ["1 INVITE", "1 2", "1 2 INVITE x", "4294967296 1 INVITE", ""] {
+            assert_eq!(rack(value.as_bytes(), value.as_bytes()), None, "{value}");
+        }
+    }
+}

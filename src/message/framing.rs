@@ -162,3 +162,95 @@ fn content_length(head: &[u8]) -> Result<usize, FramingError> {
     }
     found.map(|length| length as usize).ok_or(FramingError::NoContentLength)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: &str = "OPTIONS sip:b SIP/2.0\r\nVia: x\r\nl: 3\r\nX: y\r\n\r\nabc";
+    const RESPONSE: &str = "SIP/2.0 200 OK\r\nContent-Length  :\r\n 0\r\n\r\n";
+
+    /// Feeds a stream in pieces that end at `ends`, and collects what comes out.
+    fn run(stream: &[u8], ends: impl IntoIterator<Item = usize>) -> (Vec<Frame>, Option<FramingError>) {
+        let mut framer = Framer::new();
+        let (mut start, mut frames) = (0, Vec::new());
+        for end in ends {
+            loop {
+                match framer.next(&stream[start..end]) {
+                    Ok(Frame::Incomplete) => break,
+                    Ok(frame) => {
+                        let (Frame::Message(length) | Frame::Ping(length) | Frame::Skip(length)) = frame else {
+                            break;
+                        };
+                        start += length;
+                        frames.push(frame);
+                    }
+                    Err(error) => return (frames, Some(error)),
+                }
+            }
+        }
+        (frames, None)
+    }
+
+    #[test]
+    fn a_stream_gives_the_same_frames_however_it_is_cut() {
+        let stream = format!("\r\n{OPTIONS}\r\n\r\n{RESPONSE}\r\n\r\n\r\n{OPTIONS}{RESPONSE}").into_bytes();
+        let whole = run(&stream, [stream.len()]);
+        let (options, response) = (Frame::Message(OPTIONS.len()), Frame::Message(RESPONSE.len()));
+        let (ping, skip) = (Frame::Ping(4), Frame::Skip(2));
+        assert_eq!(
+            whole,
+            (vec![skip, options, ping, response, ping, skip, options, response], None)
+        );
+        assert_eq!(run(&stream, 0..=stream.len()), whole);
+        for cut in 0..stream.len() {
+            assert_eq!(run(&stream, [cut, stream.len()]), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_framed_ends_the_stream() {
+        let head = |line: &str| format!("OPTIONS sip:b SIP/2.0\r\nVia: x\r\n{line}\r\n\r\n");
+        for (stream, error) in [
+            (head("X: y"), FramingError::NoContentLength),
+            (head("l: -1"), FramingError::BadContentLength),
+            (head("l: five"), FramingError::BadContentLength),
+            (head("l:"), FramingError::BadContentLength),
+            (head("l: 1 1"), FramingError::BadContentLength),
+            (head("l: 5\r\nContent-Length: 6"), FramingError::ContentLengthsDiffer),
+            (head("l: 65535"), FramingError::MessageTooLarge),
+            (head("l: 18446744073709551621"), FramingError::MessageTooLarge),
+            (head(&format!("X: {}", "x".repeat(70_000))), FramingError::HeadTooLarge),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), FramingError::NotSip),
+            ("\u{16}\u{3}\u{1}".to_owned(), FramingError::NotSip),
+            ("\rX".to_owned(), FramingError::NotSip),
+            ("\r\n\u{0}".to_owned(), FramingError::NotSip),
+        ] {
+            let stream = stream.as_bytes();
+            assert_eq!(
+                run(stream, [stream.len()]).1,
+                Some(error),
+                "{}",
+                stream[..stream.len().min(80)].escape_ascii()
+            );
+            assert_eq!(run(stream, 0..=stream.len()).1, Some(error));
+        }
+        assert_eq!(run(head("l: 5\r\nl: 05").as_bytes(), [46]).1, None);
+    }
+
+    #[test]
+    fn a_content_length_in_a_fold_or_in_the_first_line_is_none() {
+        let stream = b"OPTIONS sip:b SIP/2.0\r\nX: y\r\n l: 5\r\nl: 2\r\n\r\nab";
+        assert_eq!(Framer::new().next(stream), Ok(Frame::Message(stream.len())));
+    }
+
+    #[test]
+    fn the_largest_message_is_taken() {
+        let head = "OPTIONS sip:b SIP/2.0\r\nl: 65495\r\n\r\n";
+        let mut stream = head.as_bytes().to_vec();
+        stream.resize(head.len() + 65_495, b'x');
+        assert!(stream.len() <= MESSAGE_BYTES_MAX);
+        assert_eq!(Framer::new().next(&stream), Ok(Frame::Message(stream.len())));
+        assert_eq!(Framer::new().next(&stream[..stream.len() - 1]), Ok(Frame::Incomplete));
+    }
+}

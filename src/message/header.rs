@@ -84,14 +84,19 @@ const _: () = assert!(KNOWN.len() < 64);
 
 impl Header {
     /// By long or compact name, without regard to case.
+    #[inline]
     pub fn from_name(name: &[u8]) -> Header {
         if let [letter] = name {
             return COMPACT[usize::from(*letter)];
         }
-        KNOWN
-            .iter()
-            .find(|known| known.1.as_bytes().eq_ignore_ascii_case(name))
-            .map_or(Header::Other, |known| known.0)
+        let key = Key::of(name);
+        let header = HASHED[key.hash(MULTIPLIER)];
+        // Its key says whether it is this name or only has the same hash.
+        if KEYS[header as usize] == key {
+            header
+        } else {
+            Header::Other
+        }
     }
 
     /// The RFC's spelling of the long name; empty for `Other`.
@@ -126,6 +131,127 @@ const fn compact() -> [Header; 256] {
             table[letter as usize] = KNOWN[i].0;
             table[letter.to_ascii_uppercase() as usize] = KNOWN[i].0;
         }
+        i += 1;
+    }
+    table
+}
+
+/// A name of 2 to 24 bytes in three words, letters in lower case: its first, middle and last eight bytes, which overlap
+/// in shorter names. No known name is longer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    first: u64,
+    middle: u64,
+    last: u64,
+    length: usize,
+}
+
+impl Key {
+    const NONE: Key = Key {
+        first: 0,
+        middle: 0,
+        last: 0,
+        length: 0,
+    };
+
+    #[inline]
+    const fn of(name: &[u8]) -> Key {
+        let length = name.len();
+        if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+            let middle = match name.split_at(8).1.first_chunk::<8>() {
+                Some(middle) if length > 16 => lower(u64::from_le_bytes(*middle)),
+                _ => 0,
+            };
+            Key {
+                first: lower(u64::from_le_bytes(*first)),
+                middle,
+                last: lower(u64::from_le_bytes(*last)),
+                length,
+            }
+        } else if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+            let (first, last) = (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64);
+            Key {
+                first: lower(first),
+                middle: 0,
+                last: lower(last),
+                length,
+            }
+        } else if let (Some(first), Some(last)) = (name.first_chunk::<2>(), name.last_chunk::<2>()) {
+            let (first, last) = (u16::from_le_bytes(*first) as u64, u16::from_le_bytes(*last) as u64);
+            Key {
+                first: lower(first),
+                middle: 0,
+                last: lower(last),
+                length,
+            }
+        } else {
+            Key::NONE
+        }
+    }
+
+    #[inline]
+    const fn hash(&self, multiplier: u64) -> usize {
+        let word = self
+            .first
+            .wrapping_add(self.last.rotate_left(23))
+            .wrapping_add(self.length as u64);
+        (word.wrapping_mul(multiplier) >> 56) as usize
+    }
+}
+
+/// Sets bit 5 of the bytes that have bit 6: letters become lower case, and no other byte becomes one or a `-`.
+#[inline]
+const fn lower(word: u64) -> u64 {
+    word | ((word & 0x4040_4040_4040_4040) >> 1)
+}
+
+/// Keys by header number.
+static KEYS: [Key; KNOWN.len() + 1] = keys();
+
+const fn keys() -> [Key; KNOWN.len() + 1] {
+    // `Other` has the key of no name.
+    let mut keys = [Key { first: 1, ..Key::NONE }; KNOWN.len() + 1];
+    let mut i = 0;
+    while i < KNOWN.len() {
+        assert!(KNOWN[i].1.len() >= 2 && KNOWN[i].1.len() <= 24, "a key holds 24 bytes");
+        keys[i + 1] = Key::of(KNOWN[i].1.as_bytes());
+        i += 1;
+    }
+    keys
+}
+
+/// The first factor tried that gives every known name a place of its own; found while compiling.
+const MULTIPLIER: u64 = multiplier();
+
+const fn multiplier() -> u64 {
+    let keys = keys();
+    let mut candidate = 0x9e37_79b9_7f4a_7c15_u64;
+    loop {
+        let mut taken = [false; 256];
+        let mut i = 1;
+        while i < keys.len() && !taken[keys[i].hash(candidate)] {
+            taken[keys[i].hash(candidate)] = true;
+            i += 1;
+        }
+        if i == keys.len() {
+            return candidate;
+        }
+        candidate = candidate
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f)
+            | 1;
+    }
+}
+
+/// Known headers by the hash of their key.
+static HASHED: [Header; 256] = hashed();
+
+const fn hashed() -> [Header; 256] {
+    let mut table = [Header::Other; 256];
+    let keys = keys();
+    let mut i = 0;
+    while i < KNOWN.len() {
+        table[keys[i + 1].hash(MULTIPLIER)] = KNOWN[i].0;
         i += 1;
     }
     table

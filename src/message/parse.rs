@@ -331,7 +331,7 @@ impl Pass<'_, '_> {
     #[inline]
     fn header_line(&mut self, start: usize, first_line_end: usize, end: usize) -> bool {
         let line = &self.bytes[start..first_line_end];
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        let Some(colon) = scan::find_colon(line) else {
             self.fail(ParseErrorKind::NoColon, start);
             return true;
         };
@@ -492,4 +492,276 @@ fn count_control_bytes(bytes: &[u8]) -> usize {
         total += chunks.remainder().iter().filter(|&&byte| is_control(byte)).count();
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Message, StartLine};
+    use super::*;
+
+    const LINES: [&str; 5] = [
+        "Via: SIP/2.0/UDP a.example;branch=z9hG4bK1",
+        "From: <sip:a@a.example>;tag=1",
+        "To: <sip:b@b.example>",
+        "Call-ID: x@a.example",
+        "CSeq: 1 OPTIONS",
+    ];
+
+    /// A message of the first line given, the mandatory ones, and the lines given.
+    fn message(first_line: &str, more: &str) -> Vec<u8> {
+        format!("{first_line}\r\n{}\r\n{more}\r\n", LINES.join("\r\n")).into_bytes()
+    }
+
+    fn request(more: &str) -> Vec<u8> {
+        message("OPTIONS sip:b@b.example SIP/2.0", more)
+    }
+
+    fn outcome(bytes: &[u8]) -> Result<(), ParseErrorKind> {
+        parse(bytes, &mut Index::new()).map_err(|error| error.kind)
+    }
+
+    #[test]
+    fn start_lines_are_told_apart_and_checked() {
+        use ParseErrorKind::*;
+        let cases = [
+            ("OPTIONS sip:b@b SIP/2.0", Ok(())),
+            ("OPTIONS sip:b@b sip/2.0", Ok(())),
+            ("OPTIONS tel:+1 SIP/2.0", Ok(())),
+            ("SIP/2.0 200 OK", Ok(())),
+            ("sip/2.0 200 OK", Ok(())),
+            ("SIP/2.0 200 ", Ok(())),
+            ("SIP/2.0 200", Ok(())),
+            ("SIP/2.0 699 \u{2603}", Ok(())),
+            ("OPTIONS  sip:b@b SIP/2.0", Err(RequestLine)),
+            ("OPTIONS sip:b@b  SIP/2.0", Err(RequestLine)),
+            ("OPTIONS sip:b@b SIP/2.0 ", Err(RequestLine)),
+            ("OPTIONS\tsip:b@b SIP/2.0", Err(RequestLine)),
+            ("OPTIONS sip:b @b SIP/2.0", Err(RequestLine)),
+            ("OPTIONS SIP/2.0", Err(RequestLine)),
+            ("OPTIONS  SIP/2.0", Err(RequestLine)),
+            (" SIP/2.0", Err(RequestLine)),
+            ("OPT:IONS sip:b@b SIP/2.0", Err(RequestLine)),
+            ("OPTIONS sip:b@b SIP/3.0", Err(Version)),
+            ("OPTIONS sip:b@b SIP/2.00", Err(Version)),
+            ("SIP/2.1 200 OK", Err(Version)),
+            ("SIP/2.0 099 OK", Err(StatusCode)),
+            ("SIP/2.0 700 OK", Err(StatusCode)),
+            ("SIP/2.0 20 OK", Err(StatusCode)),
+            ("SIP/2.0 2000", Err(StatusCode)),
+            ("SIP/2.0 2x0 OK", Err(StatusCode)),
+            ("SIP/2.0  200 OK", Err(StatusCode)),
+            ("OPTIONS sip:b@b", Err(NotSip)),
+            ("GET / HTTP/1.1", Err(NotSip)),
+            ("", Err(NotSip)),
+            ("x", Err(NotSip)),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(outcome(&message(line, "")), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn header_lines_are_checked() {
+        use ParseErrorKind::*;
+        let cases = [
+            ("X: y", Ok(())),
+            ("X \t:y", Ok(())),
+            ("X:", Ok(())),
+            ("X:\r\n  folded\r\n\ttwice", Ok(())),
+            ("X: a\r\n \r\n b", Ok(())),
+            ("X: \u{e9}\u{4e2d}", Ok(())),
+            ("X: tab\tinside", Ok(())),
+            ("X: \"\\\u{0}\\\u{7}\"", Ok(())),
+            ("User-Agent: x (\\\u{7})", Ok(())),
+            ("no colon", Err(NoColon)),
+            (":y", Err(HeaderName)),
+            (" :y", Ok(())), // continues CSeq, which then has rubbish behind it; see below
+            ("a b: y", Err(HeaderName)),
+            ("a;b: y", Err(HeaderName)),
+            ("\u{e9}: y", Err(HeaderName)),
+            ("To\u{1}: y", Err(HeaderName)),
+            ("X: a\rb", Err(BareCr)),
+            ("X: a\r", Err(BareCr)),
+            ("X: a\nY: b", Err(BareLf)),
+            ("X: a\n b", Err(BareLf)),
+            ("X: a\u{0}b", Err(ControlByte)),
+            ("X: \u{7f}", Err(ControlByte)),
+            ("X: \\\u{7}", Err(ControlByte)),
+            ("X: \"\u{7}\"", Err(ControlByte)),
+            ("X: \"a\\\r\n b\"", Ok(())),
+        ];
+        for (line, expected) in cases {
+            let expected = if line == " :y" { Err(CSeq) } else { expected };
+            assert_eq!(outcome(&request(&format!("{line}\r\n"))), expected, "{line:?}");
+        }
+        assert_eq!(
+            outcome(b"OPTIONS sip:b@b SIP/2.0\r\n Via: x\r\n\r\n"),
+            Err(FoldedStartLine)
+        );
+    }
+
+    #[test]
+    fn singletons_stand_once_and_mandatory_headers_are_there() {
+        use ParseErrorKind::*;
+        for (line, header) in [
+            ("f: <sip:z@z>;tag=2", Header::From),
+            ("TO: <sip:z@z>", Header::To),
+            ("i: z", Header::CallId),
+            ("cseq : 1 OPTIONS", Header::CSeq),
+            ("Max-Forwards: 1\r\nMax-Forwards: 1", Header::MaxForwards),
+        ] {
+            assert_eq!(
+                outcome(&request(&format!("{line}\r\n"))),
+                Err(Repeated(header)),
+                "{line}"
+            );
+        }
+        for (left_out, header) in [Header::Via, Header::From, Header::To, Header::CallId, Header::CSeq]
+            .into_iter()
+            .enumerate()
+        {
+            let mut lines = LINES.to_vec();
+            lines.remove(left_out);
+            let bytes = format!("OPTIONS sip:b@b SIP/2.0\r\n{}\r\n\r\n", lines.join("\r\n"));
+            let mut index = Index::new();
+            assert_eq!(parse(bytes.as_bytes(), &mut index).unwrap_err().kind, Missing(header));
+            assert!(!index.answerable());
+        }
+    }
+
+    #[test]
+    fn the_body_is_what_content_length_says() {
+        use ParseErrorKind::*;
+        let cases: [(&str, Result<&[u8], ParseErrorKind>); 14] = [
+            ("\r\nbody", Ok(b"body")),
+            ("l: 4\r\n\r\nbodytail", Ok(b"body")),
+            ("l: 0004\r\n\r\nbody", Ok(b"body")),
+            ("l: 4\r\nContent-Length:\r\n 4\r\n\r\nbody", Ok(b"body")),
+            ("l: 0\r\n\r\nbody", Ok(b"")),
+            ("l: 4\r\nl: 5\r\n\r\nbodyx", Err(ContentLengthsDiffer)),
+            ("l: 5\r\n\r\nbody", Err(BodyTooShort)),
+            ("l: -1\r\n\r\nbody", Err(ContentLength)),
+            ("l: +4\r\n\r\nbody", Err(ContentLength)),
+            ("l: 4 4\r\n\r\nbody", Err(ContentLength)),
+            ("l: five\r\n\r\nbody", Err(ContentLength)),
+            ("l:\r\n\r\nbody", Err(ContentLength)),
+            ("l: 4294967300\r\n\r\nbody", Err(ContentLength)),
+            ("l: 18446744073709551620\r\n\r\nbody", Err(ContentLength)),
+        ];
+        for (rest, expected) in cases {
+            let bytes = format!("OPTIONS sip:b@b SIP/2.0\r\n{}\r\n{rest}", LINES.join("\r\n"));
+            let mut index = Index::new();
+            let read = parse(bytes.as_bytes(), &mut index).map_err(|error| error.kind);
+            assert_eq!(
+                read.map(|()| Message::new(bytes.as_bytes(), &index).body()),
+                expected,
+                "{rest:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn cseq_is_a_small_number_and_the_method_of_the_request() {
+        use ParseErrorKind::*;
+        let cases = [
+            ("0009\r\n OPTIONS", Ok(())),
+            ("0 OPTIONS", Ok(())),
+            ("2147483647 OPTIONS", Ok(())),
+            ("2147483648 OPTIONS", Err(CSeqNumber)),
+            ("36893488147419103232 OPTIONS", Err(CSeqNumber)),
+            ("1 options", Err(CSeqMethod)),
+            ("1 INVITE", Err(CSeqMethod)),
+            ("1OPTIONS", Err(CSeq)),
+            ("1", Err(CSeq)),
+            ("1 OPTIONS x", Err(CSeq)),
+            ("-1 OPTIONS", Err(CSeq)),
+            ("", Err(CSeq)),
+        ];
+        for (value, expected) in cases {
+            let bytes = format!(
+                "OPTIONS sip:b@b SIP/2.0\r\n{}\r\nCSeq: {value}\r\n\r\n",
+                LINES[..4].join("\r\n")
+            );
+            assert_eq!(outcome(bytes.as_bytes()), expected, "{value:?}");
+        }
+        // In a response the method may be any.
+        assert_eq!(outcome(&message("SIP/2.0 200 OK", "")), Ok(()));
+    }
+
+    #[test]
+    fn every_cut_of_a_message_is_refused() {
+        let whole = request("l: 5\r\n\r\nbod");
+        for end in 0..whole.len() {
+            assert!(outcome(&whole[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn limits_fail_closed() {
+        let many = |count: usize| request(&"X: y\r\n".repeat(count));
+        assert_eq!(outcome(&many(HEADER_LINES_MAX - LINES.len())), Ok(()));
+        assert_eq!(
+            outcome(&many(HEADER_LINES_MAX - LINES.len() + 1)),
+            Err(ParseErrorKind::TooManyLines)
+        );
+
+        let mut largest = request("");
+        largest.resize(MESSAGE_BYTES_MAX, b'x');
+        let mut index = Index::new();
+        assert_eq!(parse(&largest, &mut index), Ok(()));
+        assert_eq!(Message::new(&largest, &index).total_len(), MESSAGE_BYTES_MAX);
+        largest.push(b'x');
+        let error = parse(&largest, &mut index).unwrap_err();
+        assert_eq!((error.kind, error.kind.status()), (ParseErrorKind::TooLarge, 513));
+        assert!(!index.answerable());
+
+        // A head as long as a message may be, with a name longer than the index counts.
+        let long_name = "X".repeat(300);
+        let bytes = request(&format!("{long_name}: {}\r\n", "v".repeat(60_000)));
+        parse(&bytes, &mut index).unwrap();
+        assert_eq!(
+            Message::new(&bytes, &index)
+                .lines_named(&long_name)
+                .next()
+                .unwrap()
+                .value
+                .len(),
+            60_000
+        );
+    }
+
+    #[test]
+    fn after_an_error_what_was_found_stays_for_the_answer() {
+        let bytes = message("OPTIONS sip:b@b SIP/7.0", "bad line\r\nMax-Forwards: 3\r\n");
+        let mut index = Index::new();
+        let error = parse(&bytes, &mut index).unwrap_err();
+        assert_eq!((error.kind, error.offset), (ParseErrorKind::Version, 0));
+        assert!(index.answerable());
+        let view = Message::new(&bytes, &index);
+        assert_eq!(view.max_forwards(), Ok(Some(3)));
+        assert_eq!(view.call_id(), Ok(&b"x@a.example"[..]));
+        assert!(matches!(
+            view.start_line(),
+            StartLine::Request {
+                method: Method::Options,
+                ..
+            }
+        ));
+        // The index is free of it afterwards.
+        parse(&request(""), &mut index).unwrap();
+        assert_eq!(index.len(), LINES.len());
+    }
+
+    #[test]
+    fn control_bytes_are_counted_at_every_place() {
+        let text = vec![b'a'; 32 * 255 * 2 + 17];
+        assert_eq!(count_control_bytes(&text), 0);
+        for at in [0, 31, 32, 8_159, 8_160, 8_161, text.len() - 1] {
+            let mut text = text.clone();
+            text[at] = 0x7f;
+            assert_eq!(count_control_bytes(&text), 1, "at {at}");
+        }
+        assert_eq!(count_control_bytes(&vec![b'\r'; 20_000]), 20_000);
+        assert_eq!(count_control_bytes(b"\t \x80\xff"), 0);
+    }
 }

@@ -127,3 +127,72 @@ impl<'a> Sipfrag<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_with_their_id() {
+        let event = Event::parse(b" Refer ; id = 93809824").unwrap();
+        assert!(event.is_refer());
+        assert_eq!((event.id_number(), event.id_span), (Some(93_809_824), Some(14..22)));
+        let event = Event::parse(b"presence.winfo;x=y").unwrap();
+        assert_eq!(
+            (event.package, event.is_refer(), event.id),
+            (&b"presence.winfo"[..], false, None)
+        );
+        for value in ["", "refer;id", "refer;id=1;id=2", "refer;;", "refer x"] {
+            assert_eq!(Event::parse(value.as_bytes()), None, "{value}");
+        }
+        assert_eq!(Event::parse(b"refer;id=99999999999").unwrap().id_number(), None);
+    }
+
+    #[test]
+    fn subscription_states_are_read() {
+        let state = SubscriptionState::parse(b"active;expires=60").unwrap();
+        assert_eq!((state.terminated, state.expires), (false, Some(60)));
+        let state = SubscriptionState::parse(b"Terminated ; reason=noresource;retry-after=99999999999").unwrap();
+        assert!(state.terminated);
+        assert_eq!(
+            (state.reason, state.retry_after),
+            (Some(&b"noresource"[..]), Some(u32::MAX))
+        );
+        assert!(SubscriptionState::parse(b"terminated").unwrap().terminated);
+        assert_eq!(SubscriptionState::parse(b"pending;expires=soon").unwrap().expires, None);
+        assert_eq!(SubscriptionState::parse(b""), None);
+        assert_eq!(SubscriptionState::parse(b"active x"), None);
+    }
+
+    #[test]
+    fn a_sipfrag_is_read_as_peers_write_it() {
+        let cases: [(&str, Option<(u16, &str)>); 15] = [
+            ("SIP/2.0 200 OK\r\n", Some((200, "OK"))),
+            ("SIP/2.0 100 Trying", Some((100, "Trying"))),
+            ("SIP/2.0 486 Busy Here\nWarning: x\n", Some((486, "Busy Here"))),
+            (
+                "SIP/2.0 503 Service Unavailable\r\nRetry-After: 5\r\n\r\nbody",
+                Some((503, "Service Unavailable")),
+            ),
+            ("\r\n \r\nSIP/2.0 180 Ringing\r\n", Some((180, "Ringing"))),
+            ("sip/2.0 200", Some((200, ""))),
+            ("SIP/2.0 200 \r\n", Some((200, ""))),
+            ("SIP/2.0  603  Declined ", Some((603, "Declined"))),
+            ("SIP/2.0 099 No", None),
+            ("SIP/2.0 700 No", None),
+            ("SIP/2.0 2000 No", None),
+            ("SIP/2.0", None),
+            ("200 OK", None),
+            ("INVITE sip:a SIP/2.0\r\n", None),
+            ("", None),
+        ];
+        for (body, expected) in cases {
+            let read = Sipfrag::parse(body.as_bytes());
+            let expected = expected.map(|(code, reason)| Sipfrag {
+                code,
+                reason: reason.as_bytes(),
+            });
+            assert_eq!(read, expected, "{body:?}");
+        }
+    }
+}

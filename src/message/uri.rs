@@ -338,3 +338,138 @@ pub(crate) fn has_repeated_param(uri: &Uri<'_>) -> bool {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Uri<'_> {
+        Uri::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+    }
+
+    #[test]
+    fn uris_are_taken_apart() {
+        let uri = parse("sips:alice:pw@Example.COM:5061;transport=tcp;lr?Subject=a&X=b%3D");
+        assert_eq!((uri.scheme, uri.user), (Scheme::Sips, Some(&b"alice:pw"[..])));
+        assert_eq!((uri.host, uri.port), (Host::Name(b"Example.COM"), Some(5061)));
+        assert_eq!(
+            (uri.params, uri.headers),
+            (&b";transport=tcp;lr"[..], &b"Subject=a&X=b%3D"[..])
+        );
+        assert_eq!(
+            (uri.param("Transport"), uri.param("LR"), uri.param("x")),
+            (Some(Some(&b"tcp"[..])), Some(None), None)
+        );
+        let headers: Vec<_> = uri.headers().collect();
+        assert_eq!(headers, [(&b"Subject"[..], Some(&b"a"[..])), (b"X", Some(b"b%3D"))]);
+
+        assert_eq!(parse("sip:example.com").user, None);
+        let uri = parse("sip:user;par=u%40h?x@[2001:db8::1];lr");
+        assert_eq!((uri.user, uri.params), (Some(&b"user;par=u%40h?x"[..]), &b";lr"[..]));
+        // Not escaped by its sender: all but the last is the user.
+        let uri = parse("sip:a@b@c.example;x=y?h=d@e");
+        assert_eq!((uri.user, uri.host), (Some(&b"a@b"[..]), Host::Name(b"c.example")));
+        let uri = parse("tel:+1-201-555-0123;phone-context=example.com");
+        assert_eq!((uri.scheme, uri.user), (Scheme::Tel, Some(&b"+1-201-555-0123"[..])));
+        assert_eq!(uri.param("phone-context"), Some(Some(&b"example.com"[..])));
+        let uri = parse("http://x/?y;z");
+        assert_eq!((uri.scheme, uri.user), (Scheme::Other(b"http"), Some(&b"//x/?y;z"[..])));
+    }
+
+    #[test]
+    fn what_is_no_uri_is_refused() {
+        for (text, error) in [
+            ("", UriError::Scheme),
+            ("alice", UriError::Scheme),
+            (":a", UriError::Scheme),
+            ("1sip:a", UriError::Scheme),
+            ("<sip:a>", UriError::Scheme),
+            ("sip:a b", UriError::Characters),
+            ("sip:a@b>", UriError::Characters),
+            ("sip:\"a\"@b", UriError::Characters),
+            ("sip:a\u{0}@b", UriError::Characters),
+            ("sip:@b", UriError::User),
+            ("sip::pw@b", UriError::User),
+            ("sip:", UriError::Host),
+            ("sip:a@", UriError::Host),
+            ("sip:a@;lr", UriError::Host),
+            ("sip:a@[::1", UriError::Host),
+            ("sip:a@[2001:db8:::1]", UriError::Host),
+            ("sip:a@1.2.3", UriError::Host),
+            ("sip:2001:db8::1", UriError::Host),
+            ("sip:a@b:", UriError::Port),
+            ("sip:a@b:0", UriError::Port),
+            ("sip:a@b:65536", UriError::Port),
+            ("sip:a@b/x", UriError::Characters),
+            ("sip:a@b:5060x", UriError::Characters),
+            ("tel:", UriError::Number),
+            ("tel:+", UriError::Number),
+            ("tel:alice", UriError::Number),
+        ] {
+            assert_eq!(Uri::parse(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn equality_is_that_of_rfc_3261_19_1_4() {
+        let equal = [
+            (
+                "sip:%61lice@atlanta.com;transport=TCP",
+                "sip:alice@AtlanTa.CoM;Transport=tcp",
+            ),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+            (
+                "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
+                "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
+            ),
+            (
+                "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+                "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+            ),
+            ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0::1]"),
+            ("tel:+1-201-555-0123", "tel:+12015550123"),
+            ("TEL:+12015550123;a=b;c=d", "tel:+12015550123;C=D;a=b"),
+            ("http://x", "HTTP://x"),
+        ];
+        let different = [
+            (
+                "SIP:ALICE@AtLanTa.CoM;Transport=udp",
+                "sip:alice@AtLanTa.CoM;Transport=UDP",
+            ),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+            ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
+            ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;newparam=6"),
+            ("sip:a@b", "sips:a@b"),
+            ("sip:a@b", "sip:b"),
+            ("sip:a@b;user=phone", "sip:a@b"),
+            ("sip:a@b;maddr=192.0.2.1", "sip:a@b"),
+            ("sip:a%2541@b", "sip:aA@b"),
+            ("tel:+12015550123", "tel:12015550123"),
+            ("tel:+12015550123;ext=1", "tel:+12015550123"),
+        ];
+        for (one, two) in equal {
+            assert!(
+                parse(one).equals(&parse(two)) && parse(two).equals(&parse(one)),
+                "{one} {two}"
+            );
+        }
+        for (one, two) in different {
+            assert!(
+                !parse(one).equals(&parse(two)) && !parse(two).equals(&parse(one)),
+                "{one} {two}"
+            );
+        }
+    }
+
+    #[test]
+    fn comparing_many_parameters_does_not_take_many_times_many_steps() {
+        let many = |last: &str| format!("sip:a@b{};{last}", ";p".repeat(10_000));
+        let (one, two) = (many("x=1"), many("x=2"));
+        assert!(parse(&one).equals(&parse(&one)));
+        assert!(!parse(&one).equals(&parse(&two)));
+    }
+}

@@ -3,7 +3,7 @@
 use super::request::Arrival;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting, is_live};
-use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
+use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
@@ -607,9 +607,6 @@ impl Shard {
                 );
                 return true;
             }
-            if subscription.is_some_and(|state| state.terminated) {
-                self.on_relayed_refer_over(key);
-            }
             return false;
         };
         self.counters.notifies_total += 1;
@@ -620,9 +617,7 @@ impl Shard {
         let notification = Notification {
             cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
             status: frag.map(|frag| (frag.code, frag.reason)),
-            subscription: subscription
-                .as_ref()
-                .map(|state| (state.value, state.terminated, state.reason, state.expires)),
+            subscription: subscription.clone(),
         };
         let Some(execution) = self.transfers.get_mut(transfer) else {
             return false;
@@ -641,13 +636,6 @@ impl Shard {
             }
         }
         true
-    }
-
-    /// A REFER of a party's own was refused, or its subscription ended: one of ours may follow.
-    pub(super) fn on_relayed_refer_over(&mut self, key: CallKey) {
-        if let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) {
-            extra.relayed_refer_until = None;
-        }
     }
 
     /// 200 without a Contact: ours is not the remote target of this dialog. With a store it waits until the event is recorded.
@@ -727,8 +715,8 @@ fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
     if old != new {
         let retarget = &mut call.extra_mut().retargets[party as usize];
         // What the other party knows stays the oldest.
-        let known = retarget.take().map_or(old, |(known, _)| known);
-        *retarget = Some((known, new));
+        let known = retarget.take().map_or(old, |retarget| retarget.known);
+        *retarget = Some(Retarget { known, now: new });
     }
 }
 

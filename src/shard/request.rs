@@ -1,20 +1,20 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
-use super::route::{NoFlow, OwnRoutes, retarget};
-use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting, is_live};
+use super::answer::SHED;
+use super::relay::{Changes, mapped_event_id};
+use super::route::{OwnRoutes, retarget};
+use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::{Call, CallKey, CallState, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
-use crate::identifiers::{CallId, hex16};
+use crate::identifiers::CallId;
 use crate::message::check::check;
-use crate::message::edit::{Response, ViaStamp, write_response};
-use crate::message::{Header, Index, Message, MessageBuf, Method, ParseError, Uri, Via};
-use crate::proxy::{self, Cancelled, Context, ContextKey, Refused, Relay};
+use crate::message::{Header, Message, MessageBuf, Method, Uri, Via};
+use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
-use crate::transaction::{Branch, ServerKey};
-use crate::transport::{Flow, Transport};
+use crate::transaction::ServerKey;
+use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
-use std::net::SocketAddr;
 
 /// A request on its way through, with what was found out so far.
 #[derive(Clone, Debug)]
@@ -255,29 +255,6 @@ impl Shard {
         key
     }
 
-    /// Our Record-Route values, the far side's first: one where both sides use the same socket, else two (RFC 5658).
-    fn record_routes(
-        &self,
-        traversal: &Traversal,
-        call_id: &[u8],
-        arrived: Flow,
-        leaves: Flow,
-    ) -> SmallVec<[Vec<u8>; 2]> {
-        let token = traversal.token(call_id, &self.setup.secret);
-        let mut values = SmallVec::new();
-        let binds = if arrived.bind == leaves.bind {
-            &[leaves][..]
-        } else {
-            &[leaves, arrived]
-        };
-        for flow in binds {
-            let mut value = Vec::with_capacity(96);
-            proxy::record_route(self.sent_by(flow.bind), flow.transport, &token, &mut value);
-            values.push(value);
-        }
-        values
-    }
-
     // ---- requests within a dialog ----
 
     fn on_in_dialog(&mut self, message: Message<'_>, arrival: Arrival<'_>, to_tag: &[u8], now: Instant) {
@@ -378,6 +355,10 @@ impl Shard {
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
             Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
+            Method::Notify if is_live(state) => {
+                self.note_relayed_notify(message, key, party);
+                false
+            }
             Method::Ack if !is_live(state) => true,
             Method::Bye if state == CallState::Ending => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
@@ -409,6 +390,23 @@ impl Shard {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A party's own transfer ends with the subscription of its REFER.
+    fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
+        let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
+        let is_over = message
+            .subscription_state()
+            .ok()
+            .flatten()
+            .is_some_and(|state| state.terminated);
+        if let Some(extra) = self.calls[key].extra_if_any()
+            && extra.relayed_refer == Some(party.other())
+            && is_refer
+            && is_over
+        {
+            extra.relayed_refer = None;
         }
     }
 
@@ -508,10 +506,10 @@ impl Shard {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
                 request_uri = Some(call.target(other).to_vec());
                 routes = call.get(other, crate::call::Trait::Routes).to_vec();
-            } else if let Some((old, new)) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
-                && message.request_uri() == &**old
+            } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
+                && message.request_uri() == &*moved.known
             {
-                request_uri = Some(new.to_vec());
+                request_uri = Some(moved.now.to_vec());
             }
             if !arrival.own.more && routes.is_empty() {
                 last = Some(call.flow(other));
@@ -593,341 +591,9 @@ impl Shard {
         }
         context.cancelled = Some(Cancelled::Sent);
         let owner = ClientOwner::Cancel;
-        self.transactions.cancel(
-            client,
-            owner,
-            reason,
-            &mut self.outbox,
-            &mut self.timers,
-            &mut self.scratch,
-            now,
-        );
+        self.transactions
+            .cancel(client, owner, reason, &mut self.outbox, &mut self.timers, now);
         let wait = 64 * self.config().timers.t1;
         self.arm(now, wait, TimerKey::CancelWait(key));
     }
-
-    /// The ACK for a 2xx goes end to end, without a transaction (RFC 3261 §16.2, §13.2.2.4).
-    fn relay_ack(&mut self, message: Message<'_>, arrival: &Arrival<'_>, target: Flow, changes: &Changes<'_>) {
-        let branch = Branch::without_transaction(&mut self.random);
-        let start = self.write_relayed(message, arrival, target, &branch, changes);
-        self.counters.relayed_requests_total += 1;
-        self.outbox.send(target, self.outbox.since(start), None);
-    }
-
-    // ---- sending on ----
-
-    fn relay(
-        &mut self,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        mut context: Context,
-        target: Flow,
-        changes: &Changes<'_>,
-        now: Instant,
-    ) {
-        let server = context.server;
-        let is_invite = context.method == Method::Invite;
-        let timer_c = self.config().timers.timer_c;
-        context.timer_c = is_invite.then(|| now + timer_c);
-        let key = self.contexts.insert(context);
-        let (client, branch) =
-            self.transactions
-                .open_client(arrival.method, target, ClientOwner::Relay(key), &mut self.random);
-        self.contexts[key].client = Some(client);
-        if let Some(server) = self.transactions.server_mut(server) {
-            server.owner = ServerOwner::Relay(key);
-        }
-        let start = self.write_relayed(message, arrival, target, &branch, changes);
-        let bytes = self.outbox.since(start);
-        self.transactions
-            .start(client, bytes, &mut self.outbox, &mut self.timers, now);
-        if is_invite {
-            self.arm(now, timer_c, TimerKey::TimerC(key));
-        }
-        self.counters.relayed_requests_total += 1;
-    }
-
-    fn write_relayed(
-        &mut self,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        target: Flow,
-        branch: &Branch,
-        changes: &Changes<'_>,
-    ) -> usize {
-        let start = self.outbox.bytes.len();
-        let relay = Relay {
-            transport: target.transport,
-            sent_by: &self.sent_by[usize::from(target.bind.0)],
-            branch,
-            stamp: ViaStamp::of(&arrival.via, arrival.flow.peer),
-            request_uri: changes.request_uri,
-            record_routes: changes.record_routes,
-            own_routes: changes.own_routes,
-            routes: changes.routes,
-            cseq: changes.cseq,
-            rack: changes.rack,
-            event_id: changes.event_id,
-        };
-        proxy::write_request(message, &arrival.via, &relay, &mut self.editor, &mut self.outbox.bytes);
-        start
-    }
-
-    /// Opens the server transaction, unless the request has it; an INVITE gets its 100 at once.
-    pub(super) fn open_server(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) -> ServerKey {
-        if let Some(server) = arrival.server {
-            return server;
-        }
-        let reply_to = reply_flow(arrival.flow, &arrival.via);
-        let server =
-            self.transactions
-                .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local);
-        if arrival.method == Method::Invite {
-            self.respond(server, message, arrival, Refused::new(100, "Trying"), &[], now);
-        }
-        server
-    }
-
-    /// Lets a request wait for a name, or refuses it.
-    fn wait_or_refuse(&mut self, message: Message<'_>, arrival: &Arrival<'_>, no_flow: NoFlow, now: Instant) {
-        let NoFlow::Name(name) = no_flow else {
-            self.counters.unroutable_total += 1;
-            // RFC 3261 §16.9 has this count as a 503, which is not passed on as such (§16.7 step 6).
-            return self.refuse(message, arrival, Refused::new(500, "Next Hop Unreachable"), &[], now);
-        };
-        let server = (arrival.method != Method::Ack).then(|| self.open_server(message, arrival, now));
-        let waiting = Waiting::Request {
-            flow: arrival.flow,
-            message: MessageBuf::copy_of(message),
-            server,
-        };
-        if let Err(Waiting::Request { .. }) = self.wait_for(&name, waiting) {
-            let arrival = Arrival {
-                server,
-                ..arrival.clone()
-            };
-            self.refuse(message, &arrival, SHED, &[("Retry-After", b"1")], now);
-        }
-    }
-
-    /// Lets something wait for a name; given back if too much waits already.
-    pub(super) fn wait_for(&mut self, name: &str, waiting: Waiting) -> Result<(), Waiting> {
-        if let Some(ticket) = self.names.wait(name, waiting)? {
-            self.effects.push_back(Output::Resolve {
-                ticket,
-                name: name.into(),
-            });
-        }
-        Ok(())
-    }
-
-    pub(super) fn resume(&mut self, waiting: Waiting, now: Instant) {
-        match waiting {
-            Waiting::Request { flow, message, server } => self.resume_request(flow, &message, server, now),
-            Waiting::Refer(key) => self.send_refer(key, now),
-            Waiting::Bye(call, party) => self.send_bye(call, party, now),
-        }
-    }
-
-    // ---- answers of our own ----
-
-    /// Answers a request through its transaction; an ACK is never answered.
-    pub(super) fn refuse(
-        &mut self,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        refused: Refused,
-        extra: &[(&str, &[u8])],
-        now: Instant,
-    ) {
-        if arrival.method == Method::Ack {
-            self.counters.stray_acks_total += 1;
-            return;
-        }
-        if refused.code >= 300 {
-            self.counters.refused_total += 1;
-        }
-        let server = match arrival.server {
-            Some(server) => server,
-            None => {
-                let reply_to = reply_flow(arrival.flow, &arrival.via);
-                self.transactions
-                    .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local)
-            }
-        };
-        self.respond(server, message, arrival, refused, extra, now);
-    }
-
-    fn respond(
-        &mut self,
-        server: ServerKey,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        status: Refused,
-        extra: &[(&str, &[u8])],
-        now: Instant,
-    ) {
-        let start = self.outbox.bytes.len();
-        let tag = hex16(self.random.next_u64());
-        let response = Response {
-            code: status.code,
-            reason: status.reason,
-            to_tag: (status.code > 100).then_some(&tag[..]),
-            copy_record_route: false,
-            extra,
-            content_type: None,
-            body: b"",
-        };
-        let stamp = ViaStamp::of(&arrival.via, arrival.flow.peer);
-        write_response(message, stamp, &response, &mut self.outbox.bytes);
-        let bytes = self.outbox.since(start);
-        self.transactions
-            .respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
-    }
-
-    /// Answers a request whose bytes only its transaction still has.
-    pub(super) fn answer_stored(&mut self, server: ServerKey, status: Refused, now: Instant) {
-        let mut index = std::mem::take(&mut self.scratch);
-        let start = self.outbox.bytes.len();
-        let tag = hex16(self.random.next_u64());
-        let source = self.transactions.server(server).map(|server| server.reply_to.peer);
-        if let (Some(source), Some(request)) = (source, self.transactions.request_of(server, &mut index)) {
-            let response = Response {
-                code: status.code,
-                reason: status.reason,
-                to_tag: Some(&tag),
-                copy_record_route: false,
-                extra: &[],
-                content_type: None,
-                body: b"",
-            };
-            let stamp = request
-                .top_via()
-                .map(|via| ViaStamp::of(&via, source))
-                .unwrap_or_default();
-            write_response(request, stamp, &response, &mut self.outbox.bytes);
-            let bytes = self.outbox.since(start);
-            self.transactions
-                .respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
-        }
-        self.scratch = index;
-    }
-
-    /// RFC 3261 §16.3: extensions that the request demands of proxies and we do not know.
-    fn refuse_proxy_require(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) -> bool {
-        if message.count(Header::ProxyRequire) == 0 || arrival.method == Method::Ack {
-            return false;
-        }
-        let lines: SmallVec<[(&str, &[u8]); 2]> = message
-            .lines_of(Header::ProxyRequire)
-            .map(|line| ("Unsupported", line.value))
-            .collect();
-        self.refuse(message, arrival, Refused::new(420, "Bad Extension"), &lines, now);
-        true
-    }
-
-    /// Answers without a transaction: to strangers, and when there is no room for one. The To tag is a MAC, so that the ACK is
-    /// known when it comes. The answer goes to where the request came from and nowhere else.
-    fn refuse_stateless(&mut self, flow: Flow, message: Message<'_>, refused: Refused, extra: &[(&str, &[u8])]) {
-        self.counters.refused_total += 1;
-        let Ok(via) = message.top_via() else { return };
-        let tag = hex16(self.stateless_tag(message, &via));
-        let start = self.outbox.bytes.len();
-        let response = Response {
-            code: refused.code,
-            reason: refused.reason,
-            to_tag: Some(&tag),
-            copy_record_route: false,
-            extra,
-            content_type: None,
-            body: b"",
-        };
-        write_response(
-            message,
-            ViaStamp::of(&via, flow.peer),
-            &response,
-            &mut self.outbox.bytes,
-        );
-        self.outbox.send(flow, self.outbox.since(start), None);
-    }
-
-    fn stateless_tag(&self, message: Message<'_>, via: &Via<'_>) -> u64 {
-        let call_id = message.call_id().unwrap_or_default();
-        self.setup
-            .secret
-            .mac(b's', &[via.branch.unwrap_or_default(), via.sent_by, call_id])
-    }
-
-    fn is_stateless_ack(&self, message: Message<'_>, via: &Via<'_>) -> bool {
-        let to_tag = message.to().ok().and_then(|to| to.tag);
-        to_tag.is_some_and(|tag| tag == hex16(self.stateless_tag(message, via)))
-    }
-
-    /// Bytes that are no message: an answer where they can be answered, else a count.
-    pub(super) fn on_malformed(&mut self, flow: Flow, bytes: &[u8], index: &Index, error: ParseError) {
-        self.counters.malformed_total += 1;
-        let message = Message::new(bytes, index);
-        if !index.answerable() || !index.is_request() || message.method() == Some(Method::Ack) {
-            self.counters.malformed_unanswered_total += 1;
-            return;
-        }
-        if self.trunk_of(flow).is_none() {
-            self.counters.refused_source_total += 1;
-            if self.config().access.unknown_source == UnknownSource::Reject {
-                self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);
-            }
-            return;
-        }
-        self.refuse_stateless(
-            flow,
-            message,
-            Refused::new(error.kind.status(), error.kind.reason()),
-            &[],
-        );
-    }
-}
-
-/// What changes in a request as it is relayed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Changes<'a> {
-    request_uri: Option<&'a [u8]>,
-    record_routes: &'a [&'a [u8]],
-    own_routes: usize,
-    routes: &'a [u8],
-    cseq: Option<u32>,
-    rack: Option<u32>,
-    event_id: Option<u32>,
-}
-
-const SHED: Refused = Refused::new(503, "Service Unavailable");
-
-/// Where responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4): on a stream the connection it came by, and if that is gone
-/// the sent-by port; over UDP the source port if rport was asked for, else the sent-by port.
-fn reply_flow(flow: Flow, via: &Via<'_>) -> Flow {
-    let port = match (flow.transport, via.rport) {
-        (Transport::Udp, Some(_)) => flow.peer.port(),
-        _ => via.port.unwrap_or(5060),
-    };
-    Flow {
-        peer: SocketAddr::new(flow.peer.ip(), port),
-        ..flow
-    }
-}
-
-/// The Event id of a relayed NOTIFY or SUBSCRIBE of a party's own REFER, as the other side knows it.
-fn mapped_event_id(call: &Call, party: Party, message: Message<'_>, method: Method) -> Option<u32> {
-    if !matches!(method, Method::Notify | Method::Subscribe) {
-        return None;
-    }
-    let id = message.event().ok()??.id_number()?;
-    let mapped = match method {
-        // The id is the CSeq of the listener's REFER as the notifier saw it.
-        Method::Notify => match call.sequence(party.other()).inward(id) {
-            crate::sequence::Origin::Party(number) => number,
-            crate::sequence::Origin::Inserted => return None,
-        },
-        // A refresh names the subscriber's own REFER.
-        _ => call.sequence(party).outward(id)?,
-    };
-    (mapped != id).then_some(mapped)
 }

@@ -160,7 +160,11 @@ impl Shard {
                 }
             }
             (false, Method::Bye) => self.end_call(call_key, now),
-            (false, Method::Refer) if code >= 300 => self.on_relayed_refer_over(call_key),
+            (false, Method::Refer) if code >= 300 => {
+                if let Some(extra) = call.extra_if_any() {
+                    extra.relayed_refer = None;
+                }
+            }
             (false, _) => {}
         }
     }

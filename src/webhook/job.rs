@@ -10,7 +10,7 @@ use std::time::Duration;
 /// What must be posted now.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Hand it back to [`Lanes::finished`], exactly once.
+    /// Hand it back to [`Lanes::finished`](super::Lanes::finished), exactly once.
     pub id: JobId,
     /// 1 for the first.
     pub attempt: u32,

@@ -205,7 +205,7 @@ impl Lanes {
     }
 
     /// Takes a hook. It may be dropped at once when there is no room; the report of an action then says so.
-    pub fn submit(&mut self, hook: Box<Hook>, now: Instant) {
+    pub fn submit(&mut self, hook: Hook, now: Instant) {
         let transfer = hook.transfer;
         let kind = hook.kind;
         *self.counters.submitted(kind) += 1;
@@ -233,7 +233,7 @@ impl Lanes {
         let report_by = now + self.limits.events_wait + self.limits.timeout;
         self.lanes[lane].waiting.push_back(Entry {
             sequence,
-            hook: Arc::new(*hook),
+            hook: Arc::new(hook),
             endpoint,
             attempts: 0,
             // The first attempt of an action is made even if no other shall follow.

@@ -7,8 +7,8 @@ fn transfer(number: u64) -> TransferId {
     TransferId { shard: 0, number }
 }
 
-fn hook(number: u64, kind: HookKind, url: &str, id: &str) -> Box<Hook> {
-    Box::new(Hook {
+fn hook(number: u64, kind: HookKind, url: &str, id: &str) -> Hook {
+    Hook {
         transfer: transfer(number),
         kind,
         url: url.to_owned(),
@@ -18,14 +18,14 @@ fn hook(number: u64, kind: HookKind, url: &str, id: &str) -> Box<Hook> {
         body: r#"{"a":1}"#.to_owned(),
         secret: None,
         jambonz_secret: None,
-    })
+    }
 }
 
-fn event(number: u64, id: &str) -> Box<Hook> {
+fn event(number: u64, id: &str) -> Hook {
     hook(number, HookKind::Event, "http://app/event", id)
 }
 
-fn action(number: u64, id: &str) -> Box<Hook> {
+fn action(number: u64, id: &str) -> Hook {
     hook(number, HookKind::Action, "http://app/action", id)
 }
 

@@ -1,0 +1,263 @@
+//! Per-worker counters and their text form.
+//!
+//! A worker counts in plain numbers and copies them into atomics now and then ([`Publisher`]); whoever scrapes reads those
+//! ([`Exporter`]). Nothing on the path of a message is shared between threads.
+
+use crate::shard::{self, CounterKind};
+use crate::timer::Instant;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+macro_rules! counters {
+    ($($kind:ident { $(#[doc = $help:literal] $field:ident: $name:literal,)* })*) => {
+        /// What one worker counts beside its shard.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $help] pub $field: u64,)*)*
+        }
+
+        impl Counters {
+            /// Calls `f` with name (without prefix), kind, help and value of each.
+            pub fn each(&self, mut f: impl FnMut(&'static str, CounterKind, &'static str, u64)) {
+                $($(f($name, CounterKind::$kind, $help.trim_ascii(), self.$field);)*)*
+            }
+        }
+    };
+}
+
+counters! {
+    Counter {
+        /// Datagrams received, keep-alives and malformed ones included
+        datagrams_received: "datagrams_received_total",
+        /// Datagrams given to the kernel
+        datagrams_sent: "datagrams_sent_total",
+        /// Datagrams not sent because the socket's send buffer was full
+        datagrams_unsent: "datagrams_send_buffer_full_total",
+        /// Datagrams the kernel refused to send, with an unreachable peer for example
+        datagrams_refused: "datagrams_send_errors_total",
+        /// Receive calls that failed with anything but an empty socket
+        receive_errors: "datagrams_receive_errors_total",
+        /// Datagrams the kernel dropped because the socket's receive buffer was full
+        kernel_drops: "datagrams_kernel_dropped_total",
+        /// Keep-alives received: datagrams of CR, LF or NUL only, CRLFCRLF on streams
+        keepalives: "keepalives_received_total",
+        /// Received bytes that do not parse as a SIP message
+        unparsable: "unparsable_total",
+        /// Messages passed to the worker that owns their call
+        handoff_passed: "handoff_passed_total",
+        /// Messages taken over from other workers
+        handoff_taken: "handoff_taken_total",
+        /// Messages and writes dropped because the ring to another worker was full
+        handoff_dropped: "handoff_dropped_total",
+        /// Times that a connection was not read on because the ring to another worker was full
+        handoff_parked: "handoff_parked_total",
+        /// Connections accepted
+        tcp_accepted: "tcp_accepted_total",
+        /// Connections opened by us
+        tcp_opened: "tcp_opened_total",
+        /// Connections that could not be opened
+        tcp_open_failures: "tcp_open_failures_total",
+        /// Connections closed or not opened because there were too many
+        tcp_over_limit: "tcp_over_limit_total",
+        /// Times that no connection could be accepted for want of descriptors or memory
+        tcp_accept_failures: "tcp_accept_failures_total",
+        /// Connections that broke or that the peer closed
+        tcp_broken: "tcp_broken_total",
+        /// Connections closed because the peer did not read what was queued for it
+        tcp_write_queue_closes: "tcp_write_queue_closes_total",
+        /// Connections closed because a message on them was not whole in time
+        tcp_partial_message_closes: "tcp_partial_message_closes_total",
+        /// Connections closed because nothing was sent or received for long
+        tcp_idle_closes: "tcp_idle_closes_total",
+        /// Connections closed because what came on them cannot be framed or parsed
+        tcp_malformed_closes: "tcp_malformed_closes_total",
+        /// Sends that failed and were reported to the shard
+        sends_failed: "sends_failed_total",
+        /// Commands taken from other threads
+        commands: "commands_total",
+        /// Name lookups asked for
+        lookups: "lookups_total",
+        /// Name lookups answered at once as failed because too many were under way
+        lookups_refused: "lookups_refused_total",
+        /// Event hooks dropped because delivery was behind
+        event_hooks_dropped: "event_hooks_dropped_total",
+        /// Action hooks given up because delivery was behind
+        action_hooks_dropped: "action_hooks_dropped_total",
+        /// Turns of the worker's loop
+        turns: "worker_turns_total",
+        /// Times the worker went to sleep
+        sleeps: "worker_sleeps_total",
+    }
+    Gauge {
+        /// Open connections, those being opened included
+        tcp_connections: "tcp_connections",
+    }
+}
+
+/// How stale published counters may be while a worker is busy; it also publishes before it sleeps.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+
+/// A worker's end: copies counters to where other threads can read them.
+#[derive(Debug)]
+pub struct Publisher {
+    values: Arc<[AtomicU64]>,
+    published_at: Instant,
+    fresh: bool,
+}
+
+impl Publisher {
+    /// Says that something was counted since the last time.
+    pub fn changed(&mut self) {
+        self.fresh = true;
+    }
+
+    /// Whether [`publish`](Publisher::publish) has something to do: `sleeping` at once, otherwise not too often.
+    pub fn is_due(&self, now: Instant, sleeping: bool) -> bool {
+        self.fresh && (sleeping || now.since(self.published_at) >= PUBLISH_EVERY)
+    }
+
+    /// Copies all counters.
+    pub fn publish(&mut self, now: Instant, shard: &shard::Counters, io: &Counters) {
+        self.published_at = now;
+        self.fresh = false;
+        let mut values = self.values.iter();
+        let mut put = |_, _, _, value| {
+            if let Some(place) = values.next() {
+                place.store(value, Ordering::Relaxed);
+            }
+        };
+        shard.each(&mut put);
+        io.each(&mut put);
+    }
+}
+
+/// The reading end: the published counters of all workers.
+#[derive(Debug)]
+pub struct Exporter {
+    families: Vec<Family>,
+    /// By shard; each as long as `families`.
+    shards: Vec<Arc<[AtomicU64]>>,
+}
+
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    kind: CounterKind,
+    help: &'static str,
+}
+
+/// What every name begins with.
+const PREFIX: &str = "referee_";
+
+impl Exporter {
+    /// The exporter, and one publisher for each of `shards` workers.
+    pub fn new(shards: u16) -> (Arc<Exporter>, Vec<Publisher>) {
+        let mut families = Vec::new();
+        let mut put = |name, kind, help, _| families.push(Family { name, kind, help });
+        shard::Counters::default().each(&mut put);
+        Counters::default().each(&mut put);
+        let shards: Vec<Arc<[AtomicU64]>> = (0..shards)
+            .map(|_| families.iter().map(|_| AtomicU64::new(0)).collect())
+            .collect();
+        let publishers = shards
+            .iter()
+            .map(|values| Publisher {
+                values: Arc::clone(values),
+                published_at: Instant::START,
+                fresh: true,
+            })
+            .collect();
+        (Arc::new(Exporter { families, shards }), publishers)
+    }
+
+    /// The sum over all shards of one counter, by its name without prefix; `None` if there is none of that name.
+    pub fn value(&self, name: &str) -> Option<u64> {
+        let at = self.families.iter().position(|family| family.name == name)?;
+        Some(
+            self.shards
+                .iter()
+                .map(|values| values[at].load(Ordering::Relaxed))
+                .sum(),
+        )
+    }
+
+    /// All counters in Prometheus' text format, version 0.0.4, with a label `shard`.
+    ///
+    /// Written by hand: the newer OpenMetrics format that prometheus-client writes takes `calls_total` and `calls` for the
+    /// same family, and ends in a line that keeps texts from being put together.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (at, family) in self.families.iter().enumerate() {
+            let Family { name, kind, help } = family;
+            let kind = match kind {
+                CounterKind::Counter => "counter",
+                CounterKind::Gauge => "gauge",
+            };
+            // Writing to a String does not fail. Names and help are our own and need no escapes.
+            let _ = write!(text, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n");
+            for (shard, values) in self.shards.iter().enumerate() {
+                let value = values[at].load(Ordering::Relaxed);
+                let _ = writeln!(text, "{PREFIX}{name}{{shard=\"{shard}\"}} {value}");
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_counters_appear_in_the_text_with_their_shard() {
+        let (exporter, mut publishers) = Exporter::new(2);
+        let io = Counters {
+            datagrams_received: 7,
+            tcp_connections: 3,
+            ..Counters::default()
+        };
+        publishers[1].publish(Instant::from_millis(1), &shard::Counters::default(), &io);
+        let text = exporter.text();
+        for line in [
+            "# TYPE referee_datagrams_received_total counter",
+            "referee_datagrams_received_total{shard=\"0\"} 0",
+            "referee_datagrams_received_total{shard=\"1\"} 7",
+            "# TYPE referee_tcp_connections gauge",
+            "referee_tcp_connections{shard=\"1\"} 3",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert_eq!(exporter.value("datagrams_received_total"), Some(7));
+        assert_eq!(exporter.value("no_such"), None);
+    }
+
+    #[test]
+    fn a_busy_worker_publishes_at_times_and_a_sleeping_one_at_once() {
+        let (_, mut publishers) = Exporter::new(1);
+        let publisher = &mut publishers[0];
+        let now = Instant::from_millis(10_000);
+        assert!(publisher.is_due(now, false));
+        publisher.publish(now, &shard::Counters::default(), &Counters::default());
+        assert!(!publisher.is_due(now + PUBLISH_EVERY, true), "nothing changed");
+        publisher.changed();
+        assert!(!publisher.is_due(now, false) && publisher.is_due(now, true));
+        assert!(publisher.is_due(now + PUBLISH_EVERY, false));
+    }
+
+    #[test]
+    fn names_are_distinct_and_counters_end_in_total() {
+        let mut names = std::collections::BTreeSet::new();
+        let mut check = |name: &'static str, kind, help: &str, _| {
+            assert!(names.insert(name), "{name} is there twice");
+            assert_eq!(kind == CounterKind::Counter, name.ends_with("_total"), "{name}");
+            assert!(
+                !help.is_empty() && !help.contains(['\n', '\\']),
+                "{name}: {help:?} would need escapes"
+            );
+        };
+        shard::Counters::default().each(&mut check);
+        Counters::default().each(&mut check);
+    }
+}

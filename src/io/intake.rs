@@ -1,0 +1,125 @@
+//! What was received: parsed, then fed to the shard that owns its call, ours or another worker's.
+
+use crate::identifiers::Secret;
+use crate::io::counters::Counters;
+use crate::io::handoff::{Handoff, Letter};
+use crate::message::{Message, ParseError, parse};
+use crate::shard::{Input, Shard, Ticket};
+use crate::timer::Instant;
+use crate::transport::Flow;
+
+/// A shard with everything between it and the sockets of its worker.
+#[derive(Debug)]
+pub struct Intake {
+    pub shard: Shard,
+    pub handoff: Handoff,
+    pub ledger: Ledger,
+    me: u16,
+    shards: u16,
+    secret: Secret,
+    /// Every message is parsed into this letter's index, so that a message that has to travel takes it along.
+    letter: Box<Letter>,
+}
+
+/// What a turn goes by and what it notes down.
+#[derive(Debug)]
+pub struct Ledger {
+    /// When the turn began: the one clock reading of the turn.
+    pub now: Instant,
+    pub counters: Counters,
+    /// Sends that did not happen, with the shard that asked for them; reported at the end of the turn.
+    pub failed: Vec<(u16, Ticket)>,
+}
+
+/// What became of received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Fed to our shard, or on the way to its owner.
+    Yes,
+    /// They do not parse; the shard was told.
+    Malformed,
+    /// The ring to the owner is full; nothing happened.
+    RingFull,
+}
+
+impl Intake {
+    /// `shard` is number `me` of `shards`, which share `secret`.
+    pub fn new(shard: Shard, mut handoff: Handoff, me: u16, shards: u16, secret: Secret) -> Intake {
+        assert!(me < shards);
+        let letter = handoff.letter();
+        Intake {
+            shard,
+            handoff,
+            ledger: Ledger {
+                now: Instant::START,
+                counters: Counters::default(),
+                failed: Vec::new(),
+            },
+            me,
+            shards,
+            secret,
+            letter,
+        }
+    }
+
+    /// Which worker this is.
+    pub fn me(&self) -> u16 {
+        self.me
+    }
+
+    /// How many workers there are.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Feeds one whole message.
+    pub fn message(&mut self, flow: Flow, bytes: &[u8]) -> Taken {
+        if let Err(error) = parse(bytes, &mut self.letter.index) {
+            self.feed_malformed(flow, bytes, error);
+            return Taken::Malformed;
+        }
+        let message = Message::new(bytes, &self.letter.index);
+        // A message without a Call-ID does not parse: whatever comes out here is for the local shard to refuse.
+        let owner = message
+            .call_id()
+            .map_or(self.me, |call_id| self.secret.owner(call_id, self.shards));
+        if owner == self.me {
+            self.shard.handle(Input::Received { flow, message }, self.ledger.now);
+            return Taken::Yes;
+        }
+        let blank = self.handoff.letter();
+        let mut letter = std::mem::replace(&mut self.letter, blank);
+        letter.fill(flow, None, bytes);
+        match self.handoff.pass(owner, letter) {
+            Ok(()) => {
+                self.ledger.counters.handoff_passed += 1;
+                Taken::Yes
+            }
+            Err(letter) => {
+                self.handoff.keep(letter);
+                Taken::RingFull
+            }
+        }
+    }
+
+    /// Feeds bytes that are no message, with whatever can be found in them; `error` if parsing finds nothing wrong.
+    pub fn malformed(&mut self, flow: Flow, bytes: &[u8], error: ParseError) {
+        let error = parse(bytes, &mut self.letter.index).err().unwrap_or(error);
+        self.feed_malformed(flow, bytes, error);
+    }
+
+    fn feed_malformed(&mut self, flow: Flow, bytes: &[u8], error: ParseError) {
+        self.ledger.counters.unparsable += 1;
+        tracing::debug!(peer = %flow.peer, transport = %flow.transport, ?error, "received bytes do not parse");
+        let index = &self.letter.index;
+        self.shard.handle(
+            Input::Malformed {
+                flow,
+                bytes,
+                index,
+                error,
+            },
+            self.ledger.now,
+        );
+    }
+}

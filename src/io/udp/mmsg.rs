@@ -1,0 +1,412 @@
+//! `recvmmsg` and `sendmmsg`: many datagrams per system call, nothing allocated per call.
+//!
+//! The kernel's send path is the largest cost of a SIP proxy. In one call it takes a batch straight out of a shard's
+//! out-buffer; on loopback with 550-byte datagrams the pair costs 3.0 µs per datagram against 3.5 µs one by one.
+
+#![expect(
+    unsafe_code,
+    reason = "libc's batch calls take raw pointers; no crate offers both without allocating"
+)]
+
+use std::fmt;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Datagrams per `recvmmsg`. Beyond 32 the cost per datagram no longer falls measurably.
+pub const RECEIVE_BATCH: usize = 32;
+
+/// Datagrams per `sendmmsg`.
+pub const SEND_BATCH: usize = 64;
+
+/// The largest UDP payload is 65,507 bytes over IPv4 and 65,527 over IPv6, so that nothing is ever cut short.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// Room for one batch of received datagrams. Only pages that were written to take memory.
+pub struct Receiver {
+    buffers: Box<[u8]>,
+    names: Box<[libc::sockaddr_storage; RECEIVE_BATCH]>,
+    /// Invariant: between calls every entry is reset by `receive` before the kernel sees it; no pointer in it is read by us.
+    headers: Box<[libc::mmsghdr; RECEIVE_BATCH]>,
+    vectors: Box<[libc::iovec; RECEIVE_BATCH]>,
+    received: usize,
+}
+
+// SAFETY: the raw pointers in `headers` and `vectors` are written and used within one call of `receive` that holds `&mut self`.
+unsafe impl Send for Receiver {}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Receiver {
+    fn default() -> Receiver {
+        Receiver::new()
+    }
+}
+
+impl Receiver {
+    pub fn new() -> Receiver {
+        Receiver {
+            buffers: vec![0; RECEIVE_BATCH * DATAGRAM_BYTES_MAX].into_boxed_slice(),
+            names: Box::new([zeroed_name(); RECEIVE_BATCH]),
+            headers: Box::new([zeroed_header(); RECEIVE_BATCH]),
+            vectors: Box::new([EMPTY_VECTOR; RECEIVE_BATCH]),
+            received: 0,
+        }
+    }
+
+    /// Receives up to [`RECEIVE_BATCH`] datagrams without waiting; they replace those of the last call. Fewer than that
+    /// were all there were.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; whatever else the kernel reports.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.received = 0;
+        let (buffers, names, vectors) = (
+            self.buffers.as_mut_ptr(),
+            self.names.as_mut_ptr(),
+            self.vectors.as_mut_ptr(),
+        );
+        for (i, entry) in self.headers.iter_mut().enumerate() {
+            // SAFETY: `buffers` has RECEIVE_BATCH times DATAGRAM_BYTES_MAX bytes, `names` and `vectors` RECEIVE_BATCH
+            // entries, and there are as many headers, so that every offset stays inside; `self` is borrowed uniquely.
+            unsafe {
+                vectors.add(i).write(libc::iovec {
+                    iov_base: buffers.add(i * DATAGRAM_BYTES_MAX).cast(),
+                    iov_len: DATAGRAM_BYTES_MAX,
+                });
+                entry.msg_hdr.msg_name = names.add(i).cast();
+                entry.msg_hdr.msg_iov = vectors.add(i);
+            }
+            entry.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            entry.msg_hdr.msg_iovlen = 1;
+            entry.msg_hdr.msg_flags = 0;
+        }
+        // SAFETY: every header points at a name and one vector of this struct, every vector at a part of `buffers` that
+        // no other vector names; all of them live and are not touched by anyone else during the call.
+        let received = retry(|| unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                RECEIVE_BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        })?;
+        assert!(received <= RECEIVE_BATCH);
+        self.received = received;
+        Ok(received)
+    }
+
+    /// The `i`-th datagram of the last batch and where it came from. `None`: its source is no IP address.
+    pub fn datagram(&self, i: usize) -> Option<(&[u8], SocketAddr)> {
+        assert!(i < self.received);
+        let len = (self.headers[i].msg_len as usize).min(DATAGRAM_BYTES_MAX);
+        let start = i * DATAGRAM_BYTES_MAX;
+        Some((&self.buffers[start..start + len], read_name(&self.names[i])?))
+    }
+}
+
+/// What one `sendmmsg` needs, kept from call to call.
+pub struct Sender {
+    names: Box<[libc::sockaddr_storage; SEND_BATCH]>,
+    headers: Box<[libc::mmsghdr; SEND_BATCH]>,
+    vectors: Box<[libc::iovec; SEND_BATCH]>,
+}
+
+// SAFETY: the raw pointers in `headers` and `vectors` are written and used within one call of `send` that holds `&mut self`.
+unsafe impl Send for Sender {}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl Default for Sender {
+    fn default() -> Sender {
+        Sender::new()
+    }
+}
+
+impl Sender {
+    pub fn new() -> Sender {
+        Sender {
+            names: Box::new([zeroed_name(); SEND_BATCH]),
+            headers: Box::new([zeroed_header(); SEND_BATCH]),
+            vectors: Box::new([EMPTY_VECTOR; SEND_BATCH]),
+        }
+    }
+
+    /// Sends the first [`SEND_BATCH`] datagrams of `datagrams` in order and without waiting; returns how many left.
+    /// Fewer than given: the next one failed, and calling again with it in front tells why.
+    ///
+    /// # Errors
+    /// What the first datagram failed with; none has left then.
+    pub fn send<'a>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        datagrams: impl Iterator<Item = (&'a [u8], SocketAddr)>,
+    ) -> io::Result<usize> {
+        let (names, vectors) = (self.names.as_mut_ptr(), self.vectors.as_mut_ptr());
+        let mut count = 0;
+        for ((bytes, peer), entry) in datagrams.zip(self.headers.iter_mut()) {
+            // SAFETY: `names` and `vectors` have SEND_BATCH entries, as many as there are headers, so that every offset
+            // stays inside; `self` is borrowed uniquely and nothing else refers to this entry.
+            unsafe {
+                entry.msg_hdr.msg_namelen = write_name(&mut *names.add(count), peer);
+                vectors.add(count).write(libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                });
+                entry.msg_hdr.msg_name = names.add(count).cast();
+                entry.msg_hdr.msg_iov = vectors.add(count);
+            }
+            entry.msg_hdr.msg_iovlen = 1;
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        // SAFETY: the first `count` headers point at names and vectors of this struct, the vectors at byte slices that
+        // live for `'a`, hence beyond the call; the kernel only reads names and bytes, and writes `msg_len`.
+        let sent = retry(|| unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
+        })?;
+        assert!(sent <= count);
+        Ok(sent)
+    }
+}
+
+/// Datagrams the kernel dropped on this socket since it was opened, because its receive buffer was full or the checksum
+/// was wrong; wraps at 2^32.
+///
+/// # Errors
+/// The kernel does not know `SO_MEMINFO` (before Linux 4.12).
+pub fn kernel_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // linux/sock_diag.h: the ninth of the SK_MEMINFO_VARS numbers is SK_MEMINFO_DROPS.
+    const DROPS: usize = 8;
+    let mut values = [0u32; 16];
+    let mut len = mem::size_of_val(&values) as libc::socklen_t;
+    // SAFETY: `values` has `len` bytes for the kernel to write, any bytes are valid numbers, and `len` is its own variable.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if (len as usize) <= DROPS * mem::size_of::<u32>() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(values[DROPS])
+}
+
+/// asm-generic/socket.h; libc names it for few targets only.
+const SO_MEMINFO: libc::c_int = 55;
+
+const EMPTY_VECTOR: libc::iovec = libc::iovec {
+    iov_base: ptr::null_mut(),
+    iov_len: 0,
+};
+
+fn zeroed_name() -> libc::sockaddr_storage {
+    // SAFETY: a struct of integers; all zeroes is AF_UNSPEC.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+fn zeroed_header() -> libc::mmsghdr {
+    // SAFETY: integers and raw pointers; zero is a valid number and a null pointer.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+/// Calls again when a signal came in between.
+fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
+    loop {
+        let count = call();
+        if count >= 0 {
+            return Ok(count as usize);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn write_name(name: &mut libc::sockaddr_storage, address: SocketAddr) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(address) => {
+            let v4 = ptr::from_mut(name).cast::<libc::sockaddr_in>();
+            // SAFETY: sockaddr_storage is at least as large and as aligned as any socket address, and `name` is ours alone.
+            unsafe {
+                v4.write(libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: address.port().to_be(),
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(address.ip().octets()),
+                    },
+                    sin_zero: [0; 8],
+                });
+            }
+            mem::size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(address) => {
+            let v6 = ptr::from_mut(name).cast::<libc::sockaddr_in6>();
+            // SAFETY: as above.
+            unsafe {
+                v6.write(libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: address.port().to_be(),
+                    sin6_flowinfo: address.flowinfo(),
+                    sin6_addr: libc::in6_addr {
+                        s6_addr: address.ip().octets(),
+                    },
+                    sin6_scope_id: address.scope_id(),
+                });
+            }
+            mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
+
+fn read_name(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which address is in the storage, which is large and aligned enough for each.
+            let v4 = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in>() };
+            Some(SocketAddr::V4(SocketAddrV4::new(
+                Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes()),
+                u16::from_be(v4.sin_port),
+            )))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in6>() };
+            Some(SocketAddr::V6(SocketAddrV6::new(
+                Ipv6Addr::from(v6.sin6_addr.s6_addr),
+                u16::from_be(v6.sin6_port),
+                v6.sin6_flowinfo,
+                v6.sin6_scope_id,
+            )))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn addresses_read_back_what_was_written() {
+        for text in [
+            "127.0.0.1:5060",
+            "0.0.0.0:0",
+            "255.254.253.252:65535",
+            "[::1]:5060",
+            "[2001:db8::5]:1",
+        ] {
+            let address: SocketAddr = text.parse().unwrap();
+            let mut name = zeroed_name();
+            let len = write_name(&mut name, address) as usize;
+            assert!(len <= mem::size_of::<libc::sockaddr_storage>());
+            assert_eq!(read_name(&name), Some(address), "{text}");
+        }
+        let scoped = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 5060, 0, 3));
+        let mut name = zeroed_name();
+        write_name(&mut name, scoped);
+        assert_eq!(read_name(&name), Some(scoped));
+        assert_eq!(read_name(&zeroed_name()), None);
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_batch_arrives_in_order_with_its_source_and_its_bytes() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let (Ok(from), Ok(to)) = (UdpSocket::bind(loopback), UdpSocket::bind(loopback)) else {
+                continue; // no IPv6 on this machine
+            };
+            let peer = to.local_addr().unwrap();
+            let datagrams: Vec<Vec<u8>> = (0..SEND_BATCH + 6).map(|i| vec![i as u8; i * 20]).collect();
+            let mut sender = Sender::new();
+            let mut sent = 0;
+            while sent < datagrams.len() {
+                let rest = datagrams[sent..].iter().map(|bytes| (bytes.as_slice(), peer));
+                sent += sender.send(from.as_fd(), rest).unwrap();
+            }
+            let mut receiver = Receiver::new();
+            let mut received = Vec::new();
+            while received.len() < datagrams.len() {
+                let count = receiver.receive(to.as_fd()).unwrap();
+                for i in 0..count {
+                    let (bytes, source) = receiver.datagram(i).unwrap();
+                    assert_eq!(source, from.local_addr().unwrap());
+                    received.push(bytes.to_vec());
+                }
+            }
+            assert_eq!(received, datagrams);
+            let error = receiver.receive(to.as_fd()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_datagram_that_cannot_leave_stops_the_batch_in_front_of_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = socket.local_addr().unwrap();
+        let too_large = vec![0; 65_508];
+        let mut sender = Sender::new();
+        let batch = [&b"one"[..], &too_large, b"three"];
+        let rest = |from: usize| batch[from..].iter().map(move |bytes| (*bytes, peer));
+        assert_eq!(sender.send(socket.as_fd(), rest(0)).unwrap(), 1);
+        let error = sender.send(socket.as_fd(), rest(1)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(sender.send(socket.as_fd(), rest(2)).unwrap(), 1);
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn the_kernel_says_how_many_datagrams_it_dropped() {
+        let to = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        to.set_recv_buffer_size(4096).unwrap();
+        to.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let to: UdpSocket = to.into();
+        let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..100 {
+            from.send_to(&[0; 1000], to.local_addr().unwrap()).unwrap();
+        }
+        let mut receiver = Receiver::new();
+        let mut received = 0;
+        while let Ok(count) = receiver.receive(to.as_fd()) {
+            received += count;
+        }
+        match kernel_drops(to.as_fd()) {
+            Ok(drops) => assert_eq!(drops as usize, 100 - received),
+            Err(error) => assert!(
+                matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+                    || error.raw_os_error() == Some(libc::ENOPROTOOPT)
+            ),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Answers of our own: through a transaction, from what a transaction still has, or without one.
+
+use super::request::Arrival;
+use super::{ServerOwner, Shard};
+use crate::config::UnknownSource;
+use crate::identifiers::hex16;
+use crate::message::edit::{Response, ViaStamp, write_response};
+use crate::message::{Header, Index, Message, Method, ParseError, Via};
+use crate::proxy::Refused;
+use crate::timer::Instant;
+use crate::transaction::ServerKey;
+use crate::transport::{Flow, Transport};
+use smallvec::SmallVec;
+use std::net::SocketAddr;
+
+impl Shard {
+    /// Opens the server transaction, unless the request has it; an INVITE gets its 100 at once.
+    pub(super) fn open_server(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) -> ServerKey {
+        if let Some(server) = arrival.server {
+            return server;
+        }
+        let reply_to = reply_flow(arrival.flow, &arrival.via);
+        let server =
+            self.transactions
+                .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local);
+        if arrival.method == Method::Invite {
+            self.respond(server, message, arrival, Refused::new(100, "Trying"), &[], now);
+        }
+        server
+    }
+
+    /// Answers a request through its transaction; an ACK is never answered.
+    pub(super) fn refuse(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        refused: Refused,
+        extra: &[(&str, &[u8])],
+        now: Instant,
+    ) {
+        if arrival.method == Method::Ack {
+            self.counters.stray_acks_total += 1;
+            return;
+        }
+        if refused.code >= 300 {
+            self.counters.refused_total += 1;
+        }
+        let server = match arrival.server {
+            Some(server) => server,
+            None => {
+                let reply_to = reply_flow(arrival.flow, &arrival.via);
+                self.transactions
+                    .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local)
+            }
+        };
+        self.respond(server, message, arrival, refused, extra, now);
+    }
+
+    pub(super) fn respond(
+        &mut self,
+        server: ServerKey,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        status: Refused,
+        extra: &[(&str, &[u8])],
+        now: Instant,
+    ) {
+        let start = self.outbox.bytes.len();
+        let tag = hex16(self.random.next_u64());
+        let response = Response {
+            code: status.code,
+            reason: status.reason,
+            to_tag: (status.code > 100).then_some(&tag[..]),
+            copy_record_route: false,
+            extra,
+            content_type: None,
+            body: b"",
+        };
+        let stamp = ViaStamp::of(&arrival.via, arrival.flow.peer);
+        write_response(message, stamp, &response, &mut self.outbox.bytes);
+        let bytes = self.outbox.since(start);
+        self.transactions
+            .respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
+    }
+
+    /// Answers a request whose bytes only its transaction still has.
+    pub(super) fn answer_stored(&mut self, server: ServerKey, status: Refused, now: Instant) {
+        let mut index = std::mem::take(&mut self.scratch);
+        let start = self.outbox.bytes.len();
+        let tag = hex16(self.random.next_u64());
+        let source = self.transactions.server(server).map(|server| server.reply_to.peer);
+        if let (Some(source), Some(request)) = (source, self.transactions.request_of(server, &mut index)) {
+            let response = Response {
+                code: status.code,
+                reason: status.reason,
+                to_tag: Some(&tag),
+                copy_record_route: false,
+                extra: &[],
+                content_type: None,
+                body: b"",
+            };
+            let stamp = request
+                .top_via()
+                .map(|via| ViaStamp::of(&via, source))
+                .unwrap_or_default();
+            write_response(request, stamp, &response, &mut self.outbox.bytes);
+            let bytes = self.outbox.since(start);
+            self.transactions
+                .respond(server, status.code, bytes, &mut self.outbox, &mut self.timers, now);
+        }
+        self.scratch = index;
+    }
+
+    /// RFC 3261 §16.3: extensions that the request demands of proxies and we do not know.
+    pub(super) fn refuse_proxy_require(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) -> bool {
+        if message.count(Header::ProxyRequire) == 0 || arrival.method == Method::Ack {
+            return false;
+        }
+        let lines: SmallVec<[(&str, &[u8]); 2]> = message
+            .lines_of(Header::ProxyRequire)
+            .map(|line| ("Unsupported", line.value))
+            .collect();
+        self.refuse(message, arrival, Refused::new(420, "Bad Extension"), &lines, now);
+        true
+    }
+
+    /// Answers without a transaction: to strangers, and when there is no room for one. The To tag is a MAC, so that the ACK is
+    /// known when it comes. The answer goes to where the request came from and nowhere else.
+    pub(super) fn refuse_stateless(
+        &mut self,
+        flow: Flow,
+        message: Message<'_>,
+        refused: Refused,
+        extra: &[(&str, &[u8])],
+    ) {
+        self.counters.refused_total += 1;
+        let Ok(via) = message.top_via() else { return };
+        let tag = hex16(self.stateless_tag(message, &via));
+        let start = self.outbox.bytes.len();
+        let response = Response {
+            code: refused.code,
+            reason: refused.reason,
+            to_tag: Some(&tag),
+            copy_record_route: false,
+            extra,
+            content_type: None,
+            body: b"",
+        };
+        write_response(
+            message,
+            ViaStamp::of(&via, flow.peer),
+            &response,
+            &mut self.outbox.bytes,
+        );
+        self.outbox.send(flow, self.outbox.since(start), None);
+    }
+
+    pub(super) fn stateless_tag(&self, message: Message<'_>, via: &Via<'_>) -> u64 {
+        let call_id = message.call_id().unwrap_or_default();
+        self.setup
+            .secret
+            .mac(b's', &[via.branch.unwrap_or_default(), via.sent_by, call_id])
+    }
+
+    pub(super) fn is_stateless_ack(&self, message: Message<'_>, via: &Via<'_>) -> bool {
+        let to_tag = message.to().ok().and_then(|to| to.tag);
+        to_tag.is_some_and(|tag| tag == hex16(self.stateless_tag(message, via)))
+    }
+
+    /// Bytes that are no message: an answer where they can be answered, else a count.
+    pub(super) fn on_malformed(&mut self, flow: Flow, bytes: &[u8], index: &Index, error: ParseError) {
+        self.counters.malformed_total += 1;
+        let message = Message::new(bytes, index);
+        if !index.answerable() || !index.is_request() || message.method() == Some(Method::Ack) {
+            self.counters.malformed_unanswered_total += 1;
+            return;
+        }
+        if self.trunk_of(flow).is_none() {
+            self.counters.refused_source_total += 1;
+            if self.config().access.unknown_source == UnknownSource::Reject {
+                self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);
+            }
+            return;
+        }
+        self.refuse_stateless(
+            flow,
+            message,
+            Refused::new(error.kind.status(), error.kind.reason()),
+            &[],
+        );
+    }
+}
+
+pub(super) const SHED: Refused = Refused::new(503, "Service Unavailable");
+
+/// Where responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4): on a stream the connection it came by, and if that is gone
+/// the sent-by port; over UDP the source port if rport was asked for, else the sent-by port.
+fn reply_flow(flow: Flow, via: &Via<'_>) -> Flow {
+    let port = match (flow.transport, via.rport) {
+        (Transport::Udp, Some(_)) => flow.peer.port(),
+        _ => via.port.unwrap_or(5060),
+    };
+    Flow {
+        peer: SocketAddr::new(flow.peer.ip(), port),
+        ..flow
+    }
+}

@@ -1,0 +1,188 @@
+//! Sending a request on: what changes in it, by which flow, and what waits when there is none yet.
+
+use super::answer::SHED;
+use super::request::Arrival;
+use super::route::NoFlow;
+use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
+use crate::call::{Call, Party};
+use crate::message::edit::ViaStamp;
+use crate::message::{Message, MessageBuf, Method};
+use crate::proxy::{self, Context, Refused, Relay};
+use crate::timer::Instant;
+use crate::transaction::Branch;
+use crate::transport::Flow;
+use crate::traversal::Traversal;
+use smallvec::SmallVec;
+
+/// What changes in a request as it is relayed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changes<'a> {
+    pub request_uri: Option<&'a [u8]>,
+    pub record_routes: &'a [&'a [u8]],
+    pub own_routes: usize,
+    pub routes: &'a [u8],
+    pub cseq: Option<u32>,
+    pub rack: Option<u32>,
+    pub event_id: Option<u32>,
+}
+
+impl Shard {
+    pub(super) fn relay(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        mut context: Context,
+        target: Flow,
+        changes: &Changes<'_>,
+        now: Instant,
+    ) {
+        let server = context.server;
+        let is_invite = context.method == Method::Invite;
+        let timer_c = self.config().timers.timer_c;
+        context.timer_c = is_invite.then(|| now + timer_c);
+        let key = self.contexts.insert(context);
+        let (client, branch) =
+            self.transactions
+                .open_client(arrival.method, target, ClientOwner::Relay(key), &mut self.random);
+        self.contexts[key].client = Some(client);
+        if let Some(server) = self.transactions.server_mut(server) {
+            server.owner = ServerOwner::Relay(key);
+        }
+        let start = self.write_relayed(message, arrival, target, &branch, changes);
+        let bytes = self.outbox.since(start);
+        self.transactions
+            .start(client, bytes, &mut self.outbox, &mut self.timers, now);
+        if is_invite {
+            self.arm(now, timer_c, TimerKey::TimerC(key));
+        }
+        self.counters.relayed_requests_total += 1;
+    }
+
+    pub(super) fn write_relayed(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        target: Flow,
+        branch: &Branch,
+        changes: &Changes<'_>,
+    ) -> usize {
+        let start = self.outbox.bytes.len();
+        let relay = Relay {
+            transport: target.transport,
+            sent_by: &self.sent_by[usize::from(target.bind.0)],
+            branch,
+            stamp: ViaStamp::of(&arrival.via, arrival.flow.peer),
+            request_uri: changes.request_uri,
+            record_routes: changes.record_routes,
+            own_routes: changes.own_routes,
+            routes: changes.routes,
+            cseq: changes.cseq,
+            rack: changes.rack,
+            event_id: changes.event_id,
+        };
+        proxy::write_request(message, &arrival.via, &relay, &mut self.editor, &mut self.outbox.bytes);
+        start
+    }
+
+    /// The ACK for a 2xx goes end to end, without a transaction (RFC 3261 §16.2, §13.2.2.4).
+    pub(super) fn relay_ack(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        target: Flow,
+        changes: &Changes<'_>,
+    ) {
+        let branch = Branch::without_transaction(&mut self.random);
+        let start = self.write_relayed(message, arrival, target, &branch, changes);
+        self.counters.relayed_requests_total += 1;
+        self.outbox.send(target, self.outbox.since(start), None);
+    }
+
+    /// Our Record-Route values, the far side's first: one where both sides use the same socket, else two (RFC 5658).
+    pub(super) fn record_routes(
+        &self,
+        traversal: &Traversal,
+        call_id: &[u8],
+        arrived: Flow,
+        leaves: Flow,
+    ) -> SmallVec<[Vec<u8>; 2]> {
+        let token = traversal.token(call_id, &self.setup.secret);
+        let mut values = SmallVec::new();
+        let binds = if arrived.bind == leaves.bind {
+            &[leaves][..]
+        } else {
+            &[leaves, arrived]
+        };
+        for flow in binds {
+            let mut value = Vec::with_capacity(96);
+            proxy::record_route(self.sent_by(flow.bind), flow.transport, &token, &mut value);
+            values.push(value);
+        }
+        values
+    }
+
+    /// Lets a request wait for a name, or refuses it.
+    pub(super) fn wait_or_refuse(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        no_flow: NoFlow,
+        now: Instant,
+    ) {
+        let NoFlow::Name(name) = no_flow else {
+            self.counters.unroutable_total += 1;
+            // RFC 3261 §16.9 has this count as a 503, which is not passed on as such (§16.7 step 6).
+            return self.refuse(message, arrival, Refused::new(500, "Next Hop Unreachable"), &[], now);
+        };
+        let server = (arrival.method != Method::Ack).then(|| self.open_server(message, arrival, now));
+        let waiting = Waiting::Request {
+            flow: arrival.flow,
+            message: MessageBuf::copy_of(message),
+            server,
+        };
+        if let Err(Waiting::Request { .. }) = self.wait_for(&name, waiting) {
+            let arrival = Arrival {
+                server,
+                ..arrival.clone()
+            };
+            self.refuse(message, &arrival, SHED, &[("Retry-After", b"1")], now);
+        }
+    }
+
+    /// Lets something wait for a name; given back if too much waits already.
+    pub(super) fn wait_for(&mut self, name: &str, waiting: Waiting) -> Result<(), Waiting> {
+        if let Some(ticket) = self.names.wait(name, waiting)? {
+            self.effects.push_back(Output::Resolve {
+                ticket,
+                name: name.into(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self, waiting: Waiting, now: Instant) {
+        match waiting {
+            Waiting::Request { flow, message, server } => self.resume_request(flow, &message, server, now),
+            Waiting::Refer(key) => self.send_refer(key, now),
+            Waiting::Bye(call, party) => self.send_bye(call, party, now),
+        }
+    }
+}
+
+/// The Event id of a relayed NOTIFY or SUBSCRIBE of a party's own REFER, as the other side knows it.
+pub(super) fn mapped_event_id(call: &Call, party: Party, message: Message<'_>, method: Method) -> Option<u32> {
+    if !matches!(method, Method::Notify | Method::Subscribe) {
+        return None;
+    }
+    let id = message.event().ok()??.id_number()?;
+    let mapped = match method {
+        // The id is the CSeq of the listener's REFER as the notifier saw it.
+        Method::Notify => match call.sequence(party.other()).inward(id) {
+            crate::sequence::Origin::Party(number) => number,
+            crate::sequence::Origin::Inserted => return None,
+        },
+        // A refresh names the subscriber's own REFER.
+        _ => call.sequence(party).outward(id)?,
+    };
+    (mapped != id).then_some(mapped)
+}

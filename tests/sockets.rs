@@ -1,0 +1,527 @@
+//! The whole process over real sockets on loopback. Nothing sleeps: every wait is for an event, with a bound.
+
+#![cfg(feature = "io")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the ban on sockets and clocks is meant for the core"
+)]
+
+use referee::config::{Bind, Config};
+use referee::io::{RunError, Running, start};
+use referee::transport::Transport;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine; only a failing test waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Answers OPTIONS from anywhere.
+fn config(shards: u16) -> Config {
+    let mut config = Config::relay_all(&[any_port()], "127.0.0.1:9").unwrap();
+    config.shards = Some(shards);
+    config.control.listen = None;
+    config
+}
+
+/// Relays everything to `to`, for example `tcp:127.0.0.1:5070`.
+fn relay(to: &str) -> Config {
+    let mut config = Config::relay_all(&[any_port()], to).unwrap();
+    config.shards = Some(1);
+    config.control.listen = None;
+    config
+}
+
+fn address(running: &Running, transport: Transport) -> SocketAddr {
+    let of_transport = |bind: &&Bind| bind.transport == transport;
+    running.addresses().iter().find(of_transport).unwrap().address
+}
+
+fn udp_client(running: &Running) -> UdpSocket {
+    let socket = UdpSocket::bind(any_port()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(address(running, Transport::Udp)).unwrap();
+    socket
+}
+
+fn tcp_client(running: &Running) -> TcpStream {
+    let stream = TcpStream::connect(address(running, Transport::Tcp)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Who sends requests, how, and to which address of referee.
+struct Ends {
+    transport: &'static str,
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
+impl Ends {
+    fn of_udp(socket: &UdpSocket) -> Ends {
+        Ends {
+            transport: "UDP",
+            from: socket.local_addr().unwrap(),
+            to: socket.peer_addr().unwrap(),
+        }
+    }
+
+    fn of_tcp(stream: &TcpStream) -> Ends {
+        Ends {
+            transport: "TCP",
+            from: stream.local_addr().unwrap(),
+            to: stream.peer_addr().unwrap(),
+        }
+    }
+
+    /// A request of its own call: OPTIONS to referee itself, anything else to someone behind it.
+    fn request(&self, method: &str, number: usize, padding: usize) -> Vec<u8> {
+        let Ends { transport, from, to } = self;
+        let user = if method == "OPTIONS" { "" } else { "service@" };
+        format!(
+            "{method} sip:{user}{to} SIP/2.0\r\n\
+             Via: SIP/2.0/{transport} {from};branch=z9hG4bK-{number};rport\r\n\
+             Max-Forwards: 70\r\n\
+             From: <sip:alice@127.0.0.1>;tag=a{number}\r\n\
+             To: <sip:service@127.0.0.1>\r\n\
+             Call-ID: call-{number}@127.0.0.1\r\n\
+             CSeq: 1 {method}\r\n\
+             Contact: <sip:alice@{from}>\r\n\
+             Subject: {}\r\n\
+             Content-Length: 0\r\n\r\n",
+            "x".repeat(padding)
+        )
+        .into_bytes()
+    }
+}
+
+/// Reads whole messages off a stream; these tests get none with a body.
+struct Messages<'a> {
+    stream: &'a TcpStream,
+    received: Vec<u8>,
+}
+
+impl Messages<'_> {
+    fn on(stream: &TcpStream) -> Messages<'_> {
+        Messages {
+            stream,
+            received: Vec::new(),
+        }
+    }
+
+    /// The next message; `None` at the end of the stream.
+    fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
+                let rest = self.received.split_off(end + 4);
+                return Some(String::from_utf8(std::mem::replace(&mut self.received, rest)).unwrap());
+            }
+            let mut bytes = [0; 4096];
+            match self
+                .stream
+                .read(&mut bytes)
+                .expect("a message or the end of the stream")
+            {
+                0 => return None,
+                count => self.received.extend_from_slice(&bytes[..count]),
+            }
+        }
+    }
+
+    /// The next final response.
+    fn next_final(&mut self) -> Option<String> {
+        loop {
+            let message = self.next()?;
+            if !message.starts_with("SIP/2.0 1") {
+                return Some(message);
+            }
+        }
+    }
+}
+
+fn call_number(message: &str) -> usize {
+    let line = message
+        .lines()
+        .find_map(|line| line.strip_prefix("Call-ID: call-"))
+        .unwrap();
+    line.split('@').next().unwrap().parse().unwrap()
+}
+
+/// Waits until a counter is at least `least`: counters are published a moment after the fact.
+fn wait_for(running: &Running, counter: &str, least: u64) -> u64 {
+    let begin = Instant::now();
+    loop {
+        let value = running.counters().value(counter).unwrap();
+        if value >= least {
+            return value;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{counter} stays at {value}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn datagrams_are_answered_by_whichever_shard_owns_the_call() {
+    const REQUESTS: usize = 300;
+    for shards in [1, 2, 3] {
+        let running = start(config(shards)).unwrap();
+        let client = udp_client(&running);
+        let ends = Ends::of_udp(&client);
+        let mut answered = vec![false; REQUESTS];
+        let mut bytes = [0; 4096];
+        for batch in 0..REQUESTS / 50 {
+            for number in batch * 50..(batch + 1) * 50 {
+                client.send(&ends.request("OPTIONS", number, 10)).unwrap();
+            }
+            for _ in 0..50 {
+                let count = client.recv(&mut bytes).unwrap();
+                let response = std::str::from_utf8(&bytes[..count]).unwrap();
+                assert!(response.starts_with("SIP/2.0 200 "), "{response}");
+                assert!(response.contains(&format!("rport={}", ends.from.port())), "{response}");
+                answered[call_number(response)] = true;
+            }
+        }
+        assert!(answered.iter().all(|answered| *answered));
+        wait_for(&running, "datagrams_sent_total", REQUESTS as u64);
+        assert_eq!(
+            wait_for(&running, "datagrams_received_total", REQUESTS as u64),
+            REQUESTS as u64
+        );
+        let least = if shards == 1 { 0 } else { REQUESTS as u64 / 4 };
+        let passed = wait_for(&running, "handoff_passed_total", least);
+        assert_eq!(wait_for(&running, "handoff_taken_total", passed), passed);
+        assert_eq!(
+            passed == 0,
+            shards == 1,
+            "one source reaches one socket, its calls all shards"
+        );
+        running.stop();
+    }
+}
+
+#[test]
+fn a_stream_cut_anywhere_yields_its_messages_in_order() {
+    let running = start(config(1)).unwrap();
+    let stream = tcp_client(&running);
+    let ends = Ends::of_tcp(&stream);
+    for byte in ends.request("OPTIONS", 0, 10) {
+        (&stream).write_all(&[byte]).unwrap();
+    }
+    let mut pipelined: Vec<u8> = b"\r\n".to_vec();
+    for number in 1..60 {
+        pipelined.extend(ends.request("OPTIONS", number, number * 20));
+    }
+    let mut messages = Messages::on(&stream);
+    for cut in pipelined.chunks(1_777) {
+        (&stream).write_all(cut).unwrap();
+    }
+    for number in 0..60 {
+        let response = messages.next().unwrap();
+        assert!(response.starts_with("SIP/2.0 200 "), "{response}");
+        assert_eq!(call_number(&response), number);
+    }
+    running.stop();
+}
+
+#[test]
+fn shards_answer_on_a_connection_that_another_worker_owns() {
+    const REQUESTS: usize = 400;
+    let running = start(config(3)).unwrap();
+    let stream = tcp_client(&running);
+    let ends = Ends::of_tcp(&stream);
+    let all: Vec<u8> = (0..REQUESTS)
+        .flat_map(|number| ends.request("OPTIONS", number, 10))
+        .collect();
+    (&stream).write_all(&all).unwrap();
+    let mut messages = Messages::on(&stream);
+    let mut answered = [false; REQUESTS];
+    for _ in 0..REQUESTS {
+        let response = messages.next().unwrap();
+        assert!(response.starts_with("SIP/2.0 200 "), "{response}");
+        answered[call_number(&response)] = true;
+    }
+    assert!(answered.iter().all(|answered| *answered));
+    assert!(wait_for(&running, "handoff_passed_total", 1) > REQUESTS as u64 / 4);
+    assert_eq!(running.counters().value("tcp_opened_total"), Some(0));
+    running.stop();
+}
+
+#[test]
+fn a_full_ring_drops_datagrams_and_counts_them_but_only_delays_streams() {
+    let mut config = config(2);
+    config.limits.handoff_max = 1;
+    let running = start(config).unwrap();
+    let client = udp_client(&running);
+    let ends = Ends::of_udp(&client);
+    let begin = Instant::now();
+    let mut number = 0;
+    while running.counters().value("handoff_dropped_total") == Some(0) {
+        assert!(begin.elapsed() < PATIENCE, "no drop in {number} datagrams");
+        client.send(&ends.request("OPTIONS", number, 10)).unwrap();
+        number += 1;
+    }
+
+    const REQUESTS: usize = 1_000;
+    let stream = tcp_client(&running);
+    let ends = Ends::of_tcp(&stream);
+    let all: Vec<u8> = (0..REQUESTS)
+        .flat_map(|n| ends.request("OPTIONS", 1_000_000 + n, 10))
+        .collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| (&stream).write_all(&all).unwrap());
+        let mut messages = Messages::on(&stream);
+        let mut answered = [false; REQUESTS];
+        for _ in 0..REQUESTS {
+            answered[call_number(&messages.next().unwrap()) - 1_000_000] = true;
+        }
+        assert!(answered.iter().all(|answered| *answered));
+    });
+    wait_for(&running, "handoff_parked_total", 1);
+    running.stop();
+}
+
+#[test]
+fn keepalives_are_swallowed_over_udp_and_answered_over_tcp() {
+    let running = start(config(1)).unwrap();
+    let client = udp_client(&running);
+    for keepalive in [&b""[..], b"\r\n\r\n", b"\0"] {
+        client.send(keepalive).unwrap();
+    }
+    client.send(&Ends::of_udp(&client).request("OPTIONS", 1, 0)).unwrap();
+    let mut bytes = [0; 4096];
+    let count = client.recv(&mut bytes).unwrap();
+    assert!(bytes[..count].starts_with(b"SIP/2.0 200 "));
+    assert_eq!(wait_for(&running, "keepalives_received_total", 3), 3);
+
+    let mut stream = tcp_client(&running);
+    for _ in 0..3 {
+        stream.write_all(b"\r\n\r\n").unwrap();
+        let mut pong = [0; 2];
+        stream.read_exact(&mut pong).unwrap();
+        assert_eq!(&pong, b"\r\n");
+    }
+    running.stop();
+}
+
+#[test]
+fn what_cannot_be_framed_or_parsed_is_answered_if_possible_and_ends_the_connection() {
+    let running = start(config(1)).unwrap();
+    let ends = Ends::of_tcp(&tcp_client(&running));
+    let good = String::from_utf8(ends.request("OPTIONS", 7, 0)).unwrap();
+    for (bytes, answer) in [
+        (good.replace("Content-Length: 0\r\n", ""), Some("400")),
+        (good.replace("Content-Length: 0", "Content-Length: -1"), Some("400")),
+        (good.replace("CSeq: 1 OPTIONS", "CSeq: 1 INVITE"), Some("400")),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), None),
+    ] {
+        let stream = tcp_client(&running);
+        let mut messages = Messages::on(&stream);
+        (&stream).write_all(bytes.as_bytes()).unwrap();
+        if let Some(code) = answer {
+            let response = messages.next().unwrap();
+            assert!(
+                response.starts_with(&format!("SIP/2.0 {code} ")),
+                "{response}\nto\n{bytes}"
+            );
+        }
+        assert_eq!(messages.next(), None, "{bytes}");
+    }
+    wait_for(&running, "tcp_malformed_closes_total", 4);
+    running.stop();
+}
+
+#[test]
+fn a_peer_that_closes_its_side_still_gets_its_answer() {
+    for shards in [1, 3] {
+        let running = start(config(shards)).unwrap();
+        for number in 0..5 {
+            let stream = tcp_client(&running);
+            let ends = Ends::of_tcp(&stream);
+            (&stream).write_all(&ends.request("OPTIONS", number, 0)).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut messages = Messages::on(&stream);
+            assert!(messages.next().unwrap().starts_with("SIP/2.0 200 "));
+            assert_eq!(messages.next(), None);
+        }
+        running.stop();
+    }
+}
+
+#[test]
+fn a_refused_connection_fails_the_call_at_once() {
+    // A port that was free a moment ago.
+    let closed = TcpListener::bind(any_port()).unwrap().local_addr().unwrap();
+    let running = start(relay(&format!("tcp:{closed}"))).unwrap();
+    let stream = tcp_client(&running);
+    let ends = Ends::of_tcp(&stream);
+    let begin = Instant::now();
+    (&stream).write_all(&ends.request("INVITE", 1, 0)).unwrap();
+    let response = Messages::on(&stream).next_final().unwrap();
+    assert!(response.starts_with("SIP/2.0 5"), "{response}");
+    // Timer B would take 32 s.
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    wait_for(&running, "tcp_open_failures_total", 1);
+    wait_for(&running, "sends_failed_total", 1);
+    running.stop();
+}
+
+#[test]
+fn a_connection_that_breaks_fails_the_calls_that_were_sent_on_it() {
+    let peer = TcpListener::bind(any_port()).unwrap();
+    let running = start(relay(&format!("tcp:{}", peer.local_addr().unwrap()))).unwrap();
+    let stream = tcp_client(&running);
+    let ends = Ends::of_tcp(&stream);
+    let begin = Instant::now();
+    (&stream).write_all(&ends.request("INVITE", 1, 0)).unwrap();
+    let (accepted, _) = peer.accept().unwrap();
+    accepted.set_read_timeout(Some(PATIENCE)).unwrap();
+    let invite = Messages::on(&accepted).next().unwrap();
+    assert!(invite.starts_with("INVITE "), "{invite}");
+    drop((accepted, peer));
+    let response = Messages::on(&stream).next_final().unwrap();
+    assert!(response.starts_with("SIP/2.0 5"), "{response}");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    running.stop();
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_cut_off_and_no_one_else() {
+    let mut config = config(1);
+    config.limits.write_queue_bytes_max = 16 * 1024;
+    let running = start(config).unwrap();
+    let slow = tcp_client(&running);
+    slow.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    let ends = Ends::of_tcp(&slow);
+    let requests: Vec<u8> = (0..100)
+        .flat_map(|number| ends.request("OPTIONS", number, 2_000))
+        .collect();
+    let begin = Instant::now();
+    loop {
+        assert!(begin.elapsed() < PATIENCE, "it is still served");
+        match (&slow).write_all(&requests) {
+            Ok(()) => {}
+            Err(error) => {
+                let cut = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+                assert!(cut.contains(&error.kind()), "{error}");
+                break;
+            }
+        }
+    }
+    wait_for(&running, "tcp_write_queue_closes_total", 1);
+    let other = tcp_client(&running);
+    let ends = Ends::of_tcp(&other);
+    (&other).write_all(&ends.request("OPTIONS", 1, 0)).unwrap();
+    assert!(Messages::on(&other).next().unwrap().starts_with("SIP/2.0 200 "));
+    running.stop();
+}
+
+#[test]
+fn slow_and_idle_connections_are_closed_in_their_time() {
+    let mut config = config(1);
+    config.limits.partial_message_timeout = Duration::from_millis(300);
+    config.limits.idle_timeout = Duration::from_millis(600);
+    let running = start(config).unwrap();
+    let mut idle = tcp_client(&running);
+    let mut slow = tcp_client(&running);
+    slow.write_all(b"OPTIONS sip:x@127.0.0.1 SI").unwrap();
+    for stream in [&mut slow, &mut idle] {
+        assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0);
+    }
+    wait_for(&running, "tcp_partial_message_closes_total", 1);
+    wait_for(&running, "tcp_idle_closes_total", 1);
+    assert_eq!(running.counters().value("tcp_connections"), Some(0));
+    running.stop();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_at_once() {
+    let mut config = config(1);
+    config.limits.connections_max = 2;
+    let running = start(config).unwrap();
+    let kept = [tcp_client(&running), tcp_client(&running)];
+    wait_for(&running, "tcp_accepted_total", 2);
+    let mut refused = tcp_client(&running);
+    assert!(matches!(refused.read(&mut [0; 16]), Ok(0) | Err(_)));
+    wait_for(&running, "tcp_over_limit_total", 1);
+    for stream in &kept {
+        let ends = Ends::of_tcp(stream);
+        let mut writer = stream;
+        writer.write_all(&ends.request("OPTIONS", 1, 0)).unwrap();
+        assert!(Messages::on(stream).next().unwrap().starts_with("SIP/2.0 200 "));
+    }
+    running.stop();
+}
+
+#[test]
+fn one_port_serves_both_transports_and_is_taken_once_only() {
+    for shards in [1, 2] {
+        let running = start(config(shards)).unwrap();
+        let udp = address(&running, Transport::Udp);
+        assert_eq!(udp, address(&running, Transport::Tcp));
+        assert_ne!(udp.port(), 0);
+        let mut again = config(shards);
+        for bind in &mut again.binds {
+            bind.address = udp;
+        }
+        match start(again) {
+            Err(RunError::Bind {
+                what: "udp",
+                address,
+                error,
+            }) => {
+                assert_eq!((address, error.kind()), (udp, ErrorKind::AddrInUse));
+            }
+            other => panic!("{other:?}"),
+        }
+        running.stop();
+        let mut again = config(shards);
+        for bind in &mut again.binds {
+            bind.address = udp;
+        }
+        start(again).unwrap().stop();
+    }
+}
+
+#[test]
+fn a_drained_process_says_so_and_leaves() {
+    let mut config = config(2);
+    // A transaction over UDP lives on for timer J, 64 T1.
+    config.timers.t1 = Duration::from_millis(5);
+    let running = start(config).unwrap();
+    let client = udp_client(&running);
+    let ends = Ends::of_udp(&client);
+    let mut bytes = [0; 4096];
+    client.send(&ends.request("OPTIONS", 1, 0)).unwrap();
+    let count = client.recv(&mut bytes).unwrap();
+    assert!(bytes[..count].starts_with(b"SIP/2.0 200 "));
+    running.drain();
+    wait_for(&running, "commands_total", 2);
+    client.send(&ends.request("OPTIONS", 2, 0)).unwrap();
+    let count = client.recv(&mut bytes).unwrap();
+    assert!(bytes[..count].starts_with(b"SIP/2.0 503 "));
+    let begin = Instant::now();
+    while !running.is_drained() {
+        assert!(begin.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    running.stop();
+}
+
+#[test]
+fn a_wildcard_bind_advertises_the_address_its_route_leaves_by() {
+    let mut config = relay("udp:127.0.0.1:5070");
+    for bind in &mut config.binds {
+        bind.address = "0.0.0.0:0".parse().unwrap();
+    }
+    let running = start(config).unwrap();
+    for bind in running.addresses() {
+        assert_eq!(bind.sent_by_host(), "127.0.0.1");
+    }
+    running.stop();
+}
