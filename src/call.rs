@@ -107,6 +107,8 @@ pub struct Extra {
     pub retargets: [Option<Retarget>; 2],
     /// A REFER of a party's own whose subscription may still be alive.
     pub relayed_refer: Option<Party>,
+    /// Until when that one keeps ours from running: its last NOTIFY may never come.
+    pub relayed_refer_until: Option<Instant>,
     pub customer_data: serde_json::Map<String, serde_json::Value>,
     /// Verbs that are still to run, in order.
     pub verbs: VecDeque<Verb>,

@@ -19,6 +19,8 @@ pub mod next_hop;
 pub mod proxy;
 pub mod sequence;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod spelling;
 pub mod timer;
 pub mod transaction;

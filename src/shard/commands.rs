@@ -122,7 +122,7 @@ impl Shard {
                         format!("[{i}].{field}")
                     }
                 };
-                let prepared = self.prepare(call, refer, first.is_some()).map_err(|mut refusal| {
+                let prepared = self.prepare(call, refer, first.is_some(), now).map_err(|mut refusal| {
                     refusal.field = refusal.field.map(|field| at(&field));
                     refusal
                 })?;
@@ -203,7 +203,7 @@ impl Shard {
                     return;
                 }
                 Verb::SipRefer(refer) => {
-                    let prepared = self.prepare(&self.calls[key], &refer, true);
+                    let prepared = self.prepare(&self.calls[key], &refer, true, now);
                     self.start_transfer(key, refer, prepared, now);
                 }
             }
@@ -259,12 +259,12 @@ impl Shard {
     }
 
     /// Whether a `sip:refer` can run on this call, and what its REFER says. `queued`: others of the same list run before it.
-    fn prepare(&self, call: &Call, refer: &SipRefer, queued: bool) -> Result<Prepared, Refusal> {
+    fn prepare(&self, call: &Call, refer: &SipRefer, queued: bool, now: Instant) -> Result<Prepared, Refusal> {
         if let Some(extra) = call.extra() {
             if !queued && (extra.transfer.is_some() || !extra.verbs.is_empty()) {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
             }
-            if extra.relayed_refer.is_some() {
+            if extra.relayed_refer.is_some() && extra.relayed_refer_until.is_some_and(|until| now < until) {
                 return Err(refusal(
                     409,
                     "busy",

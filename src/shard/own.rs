@@ -260,6 +260,10 @@ impl Shard {
     /// A BYE of a party is relayed: transfers hear of it at once.
     pub(super) fn on_relayed_bye(&mut self, key: CallKey, from: Party, reason: Option<&[u8]>, now: Instant) {
         self.mark_completed(key);
+        if let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) {
+            // What was still to run has no call to run on.
+            extra.verbs.clear();
+        }
         if let Some(transfer) = self.calls.get(key).and_then(|call| call.extra()?.transfer) {
             self.with_transfer(transfer, now, |transfer| transfer.on_bye(from, reason, now));
         }
@@ -648,6 +652,7 @@ impl Shard {
             None if relayed && candidates[0].is_none() => None,
             None => candidates.into_iter().flatten().find(is_candidate),
         };
+        let subscription = message.subscription_state().ok().flatten();
         let Some(transfer) = transfer else {
             let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
             if inserted || !relayed {
@@ -664,7 +669,6 @@ impl Shard {
             return false;
         };
         self.counters.notifies_total += 1;
-        let subscription = message.subscription_state().ok().flatten();
         let frag = Sipfrag::parse(message.body());
         if frag.is_none() {
             self.counters.notifies_unreadable_total += 1;

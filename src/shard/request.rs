@@ -356,10 +356,6 @@ impl Shard {
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
             Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
-            Method::Notify if is_live(state) => {
-                self.note_relayed_notify(message, key, party);
-                false
-            }
             Method::Ack if !is_live(state) => true,
             Method::Bye if ended_here => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
@@ -382,29 +378,15 @@ impl Shard {
                 } else if rule == InboundRefer::Reject {
                     self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now);
                 } else {
-                    self.calls[key].extra_mut().relayed_refer = Some(party);
+                    let wait = self.config().transfer.total_timeout_max;
+                    let extra = self.calls[key].extra_mut();
+                    extra.relayed_refer = Some(party);
+                    extra.relayed_refer_until = Some(now + wait);
                     return false;
                 }
                 true
             }
             _ => false,
-        }
-    }
-
-    /// A party's own transfer ends with the subscription of its REFER.
-    fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
-        let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
-        let is_over = message
-            .subscription_state()
-            .ok()
-            .flatten()
-            .is_some_and(|state| state.terminated);
-        if let Some(extra) = self.calls[key].extra_if_any()
-            && extra.relayed_refer == Some(party.other())
-            && is_refer
-            && is_over
-        {
-            extra.relayed_refer = None;
         }
     }
 

@@ -107,7 +107,8 @@ impl Shard {
                 return;
             };
             // A confirmed dialog is not moved by the 2xx of another fork; that one is relayed by its token.
-            if has_tag && code < 300 && call.state != CallState::Answered {
+            // A repeated 2xx does not bring back a call that is being ended.
+            if has_tag && code < 300 && matches!(call.state, CallState::Trying | CallState::Ringing) {
                 call.learn_callee(message, |uri| {
                     let token = Uri::parse(uri)
                         .ok()
@@ -162,11 +163,6 @@ impl Shard {
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
             }
-            (false, Method::Refer) if code >= 300 => {
-                if let Some(extra) = call.extra_if_any() {
-                    extra.relayed_refer = None;
-                }
-            }
             (false, _) => {}
         }
     }
@@ -178,6 +174,7 @@ impl Shard {
         };
         context.client_gone = true;
         let (server, method, cancelled) = (context.server, context.method, context.cancelled.is_some());
+        let call = context.call;
         match (method, failure) {
             (Method::Invite, _) if cancelled => {
                 self.answer_stored(server, Refused::new(487, "Request Terminated"), now)
@@ -195,7 +192,6 @@ impl Shard {
                 self.answer_stored(server, Refused::new(500, "Next Hop Unreachable"), now);
             }
         }
-        let call = self.contexts.get(key).and_then(|context| context.call);
         if self.contexts.get(key).is_some() {
             self.on_final(key, 500, now);
         } else if let (Some(call), Method::Bye) = (call, method) {
