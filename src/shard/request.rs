@@ -356,6 +356,10 @@ impl Shard {
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
             Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
+            Method::Notify if is_live(state) => {
+                self.note_relayed_notify(message, key, party);
+                false
+            }
             Method::Ack if !is_live(state) => true,
             Method::Bye if ended_here => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
@@ -387,6 +391,19 @@ impl Shard {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A party's own transfer is over with the subscription of its REFER.
+    fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
+        let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
+        let state = message.subscription_state().ok().flatten();
+        if let Some(extra) = self.calls[key].extra_if_any()
+            && extra.relayed_refer == Some(party.other())
+            && is_refer
+            && state.is_some_and(|state| state.terminated)
+        {
+            extra.relayed_refer = None;
         }
     }
 

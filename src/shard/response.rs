@@ -163,6 +163,11 @@ impl Shard {
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
             }
+            (false, Method::Refer) if code >= 300 => {
+                if let Some(extra) = call.extra_if_any() {
+                    extra.relayed_refer = None;
+                }
+            }
             (false, _) => {}
         }
     }
