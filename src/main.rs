@@ -40,6 +40,9 @@ enum Command {
         /// One of the scenarios; an unknown name lists them.
         #[arg(long, value_name = "NAME", default_value = referee::demo::SCENARIOS[0].name)]
         scenario: String,
+        /// Print the scenarios' names and nothing else.
+        #[arg(long)]
+        list: bool,
     },
 }
 
@@ -67,7 +70,13 @@ fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run(arguments),
         Command::Check { file } => check(&file),
-        Command::Demo { scenario } => referee::demo::run(&scenario),
+        Command::Demo { list: true, .. } => {
+            for scenario in referee::demo::SCENARIOS {
+                println!("{}", scenario.name);
+            }
+            ExitCode::from(EXIT_FINE)
+        }
+        Command::Demo { scenario, .. } => referee::demo::run(&scenario),
     }
 }
 

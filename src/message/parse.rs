@@ -3,7 +3,7 @@
 //! The pass goes from control byte to control byte, which are line ends but for rare ones, and stops at the empty line;
 //! the body is never looked at. Whatever a wrong
 //! guess would turn into two readings of one message (framing, singletons, control bytes) is decided here; the
-//! grammar of other values is read when somebody asks ([`super::field`]), or by [`super::check`] for all that a proxy
+//! grammar of other values is read when somebody asks ([`super::field`]), or by [`super::check()`] for all that a proxy
 //! depends on.
 
 use std::fmt;
@@ -34,7 +34,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// What is wrong with a message. Those down to `CSeqMethod` come from [`parse`], the others from [`super::check`].
+/// What is wrong with a message. Those down to `CSeqMethod` come from [`parse()`], the others from [`super::check()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseErrorKind {
     /// The first line is neither a Request-Line nor a Status-Line.

@@ -214,7 +214,7 @@ pub(crate) fn decimal_value(digits: &[u8], max: u32) -> Option<u32> {
     Some(number as u32)
 }
 
-/// As [`decimal_value`], but a number too large is `u32::MAX`: for durations, where more than a century is all the same.
+/// As [`decimal_value`], but a number too large is `u32::MAX`: for durations, where a century and more are all the same.
 pub(crate) fn decimal_clamped(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -333,8 +333,8 @@ fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
     }
 }
 
-/// A parameter name of up to eight bytes as one number, in lower case, for matching it against constants; 0 for a longer
-/// one.
+/// A parameter name of up to eight bytes as one number, in lower case, for matching it against constants; 0 for a
+/// longer one.
 #[inline]
 pub(crate) const fn short_name(name: &[u8]) -> u64 {
     // Two loads that overlap cover every length: where both have a byte it is the same one.
@@ -495,7 +495,8 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        let cases: [(&[u8], Option<(Host<'_>, usize)>); 14] = [
+        type Case = (&'static [u8], Option<(Host<'static>, usize)>);
+        let cases: [Case; 14] = [
             (b"example.com;x", Some((Host::Name(b"example.com"), 2))),
             (
                 b"192.0.2.1:5060",
