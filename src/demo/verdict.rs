@@ -246,7 +246,7 @@ impl<'a> Seen<'a> {
                     let cseq = response.cseq().unwrap_or_default();
                     if !asked.contains(&cseq) {
                         problems.push(format!(
-                            "the {} got {} to {} #{}, which it never sent",
+                            "{} got {} to {} #{}, which it never sent",
                             asker.name(),
                             response.status_text(),
                             cseq.1,
@@ -255,7 +255,7 @@ impl<'a> Seen<'a> {
                     }
                     if status >= 300 && cseq.1 != "REFER" {
                         problems.push(format!(
-                            "the {} answered {} #{} with {}",
+                            "{} answered {} #{} with {}",
                             answerer.name(),
                             cseq.1,
                             cseq.0,
