@@ -44,7 +44,10 @@ impl Shard {
         let own = self.own_routes(message);
         let access = &self.config().access;
         let (unknown, in_dialog) = (access.unknown_source, access.in_dialog_sources);
-        let is_known = self.trunk_of(flow).is_some() || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
+        let has_trunks = !self.config().trunks.is_empty();
+        let is_known = !has_trunks
+            || self.trunk_of(flow).is_some()
+            || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
         if !is_known {
             self.counters.refused_source_total += 1;
             if method != Method::Ack && unknown == UnknownSource::Reject {
@@ -58,6 +61,9 @@ impl Shard {
                 self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[]);
             }
             return;
+        }
+        if !has_trunks {
+            return self.answer_without_trunks(flow, message, method);
         }
         let Ok(via) = message.top_via() else { return };
         let Ok(identity) = self.transactions.identity(message, &via, method) else {
@@ -85,6 +91,19 @@ impl Shard {
             Method::Ack if self.is_stateless_ack(message, &arrival.via) => {}
             _ => self.go_on(message, arrival, now),
         }
+    }
+
+    /// Nothing is configured: referee is there, and relays for nobody.
+    fn answer_without_trunks(&mut self, flow: Flow, message: Message<'_>, method: Method) {
+        let is_within_dialog = message.to().is_ok_and(|to| to.tag.is_some());
+        let answer = match method {
+            Method::Ack => return,
+            _ if is_within_dialog => Refused::new(481, "Call/Transaction Does Not Exist"),
+            Method::Options if self.draining => SHED,
+            Method::Options => Refused::new(200, "OK"),
+            _ => Refused::new(404, "Not Found"),
+        };
+        self.refuse_stateless(flow, message, answer, &[]);
     }
 
     /// Takes up a request that waited.
