@@ -159,7 +159,8 @@ impl Shard {
                     self.counters.calls_answered_total += 1;
                 }
             }
-            (false, Method::Bye) => self.end_call(call_key, now),
+            // A challenged BYE comes again with credentials.
+            (false, Method::Bye) if !matches!(code, 401 | 407) => self.end_call(call_key, now),
             (false, Method::Refer) if code >= 300 => {
                 if let Some(extra) = call.extra_if_any() {
                     extra.relayed_refer = None;
