@@ -623,6 +623,31 @@ fn while_the_call_is_being_ended_a_bye_gets_200_and_others_481() {
 }
 
 #[test]
+fn a_bye_that_is_challenged_may_come_again() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(1_000);
+    // The platform challenges the carrier's BYE; the numbers of the call are shifted, so its state must last.
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on(BYE, steps([(10, respond(407))]));
+    scene.carrier_does(&call, request(BYE));
+    scene.run(1_000);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes(BYE), [407]);
+    scene.carrier_does(
+        &call,
+        Act::Again {
+            method: BYE.into(),
+            headers: vec![("Proxy-Authorization".into(), "Digest x".into())],
+        },
+    );
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.carrier).outcomes(BYE), [407, 200]);
+}
+
+#[test]
 fn nothing_of_a_list_runs_once_a_party_hangs_up() {
     let mut scene = Scene::default();
     scene
