@@ -114,6 +114,12 @@ pub struct Extra {
     pub verbs: VecDeque<Verb>,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
+    /// A party that answered a request of ours with 481: one more, and the call is over.
+    pub suspect: Option<Party>,
+    /// The call was to end before its answer, and the answer won: our BYEs follow the ACK.
+    pub end_after_ack: bool,
+    /// Our BYEs have left.
+    pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.
     pub byes_open: u8,
     pub bye_headers: Vec<(String, String)>,

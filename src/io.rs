@@ -230,7 +230,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             clock,
             doorbell,
             intake: Intake::new(Shard::new(setup), rings, shard, shards, secret),
-            udp: Udp::new(udp, poll.registry())?,
+            udp: Udp::new(udp, poll.registry(), seed)?,
             tcp: Tcp::new(
                 shard,
                 config.limits,

@@ -8,6 +8,8 @@ pub mod call;
 pub mod command;
 pub mod command_line;
 pub mod config;
+#[cfg(feature = "io")]
+pub mod demo;
 pub mod destination;
 pub mod identifiers;
 #[cfg(feature = "io")]

@@ -37,8 +37,8 @@ counters! {
         datagrams_unsent: "datagrams_send_buffer_full_total",
         /// Datagrams the kernel refused to send, with an unreachable peer for example
         datagrams_refused: "datagrams_send_errors_total",
-        /// Receive calls that failed with anything but an empty socket
-        receive_errors: "datagrams_receive_errors_total",
+        /// ICMP errors received about datagrams we sent
+        datagrams_bounced: "datagrams_bounced_total",
         /// Datagrams the kernel dropped because the socket's receive buffer was full
         kernel_drops: "datagrams_kernel_dropped_total",
         /// Keep-alives received: datagrams of CR, LF or NUL only, CRLFCRLF on streams

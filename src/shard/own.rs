@@ -14,6 +14,7 @@ use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transfer::{Answer, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
+use crate::verb::Verb;
 use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -214,6 +215,7 @@ impl Shard {
         }
         call.state = CallState::Ending;
         let extra = call.extra_mut();
+        extra.ended_here = true;
         extra.byes_open = 2;
         extra.bye_headers = headers.to_vec();
         for party in [Party::Caller, Party::Callee] {
@@ -338,7 +340,7 @@ impl Shard {
 
     // ---- transfers ----
 
-    /// Begins an execution that was found valid, and sends its REFER.
+    /// Enters an execution into the tables and arms its timers.
     pub(super) fn begin_transfer(
         &mut self,
         key: CallKey,
@@ -356,7 +358,6 @@ impl Shard {
             extra.transfers += 1;
         }
         self.carry_out(transfer, steps, now);
-        self.send_refer(transfer, now);
         transfer
     }
 
@@ -403,9 +404,23 @@ impl Shard {
                     };
                     self.end_both(call, &[], now);
                 }
-                // The verdict says no_dialog; the call itself ends when a request of its parties is refused too.
-                Step::Suspect => {}
+                Step::Suspect => {
+                    if let Some(transfer) = self.transfers.get(key) {
+                        let (call, party) = (transfer.call, transfer.party);
+                        self.suspect(call, party, now);
+                    }
+                }
             }
+        }
+    }
+
+    /// A party says that it knows no such dialog. Dropping one REFER is common and must not cost the call; twice is the truth.
+    pub(super) fn suspect(&mut self, key: CallKey, party: Party, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let extra = call.extra_mut();
+        match extra.suspect.replace(party) {
+            Some(again) if again == party => self.end_both(key, &[], now),
+            _ => {}
         }
     }
 
@@ -425,14 +440,13 @@ impl Shard {
         let (target, call) = (transfer.verb.action_hook.clone(), transfer.call);
         let is_default = target.is_none();
         let (url, auth) = target.map_or((DEFAULT_HOOK.into(), None), |target| (target.url, target.basic_auth));
-        self.post(key, HookKind::Action, &url, auth, is_default, id, body);
+        let is_posted = self.post(key, HookKind::Action, &url, auth, is_default, id, body);
         if let Some(extra) = self.calls.get_mut(call).and_then(|call| call.extra_if_any()) {
             extra.transfer = None;
             extra.last_transfer = Some(key);
         }
-        let failed = self.transfers.get(key).is_some_and(|transfer| !transfer.is_lingering());
-        if failed {
-            // After a success the call only ends; after anything else what is left of the list runs.
+        if !is_posted {
+            // Nobody will answer: what is left of the list runs.
             self.run_verbs(call, now);
         }
         self.remembered.push_back(key);
@@ -454,15 +468,15 @@ impl Shard {
         default_word: bool,
         webhook_id: String,
         body: String,
-    ) {
+    ) -> bool {
         let Some(transfer) = self.transfers.get(key) else {
-            return;
+            return false;
         };
         let id = transfer.id;
         let hooks = self.hooks_of(transfer.trunk);
         // Relative targets without a base were refused with the verb; the default word then just has nowhere to go.
         let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else {
-            return;
+            return false;
         };
         let hook = Hook {
             transfer: id,
@@ -479,14 +493,59 @@ impl Shard {
             self.counters.actions_total += 1;
         }
         self.effects.push_back(Output::Hook(Box::new(hook)));
+        true
     }
 
+    /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
+    /// only `hangup` and `tag` count, since the call is being ended.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
-        // A reply array is not acted on: after a success only the end of the call is left, after a failure the call goes on.
-        let (ActionOutcome::Delivered { .. } | ActionOutcome::Failed) = outcome;
-        if let Some(key) = self.transfer_by_number.get(&id.number).copied() {
-            self.with_transfer(key, now, |transfer| transfer.on_action_outcome());
+        let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
+            return;
+        };
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
+        let call = transfer.call;
+        let is_success = transfer
+            .verdict()
+            .is_some_and(|verdict| verdict.result == Outcome::Success);
+        let reply = match outcome {
+            ActionOutcome::Delivered { reply: Some(reply) }
+                if reply.as_array().is_some_and(|list| !list.is_empty()) =>
+            {
+                reply
+            }
+            ActionOutcome::Delivered { .. } | ActionOutcome::Failed => serde_json::Value::Null,
+        };
+        let verbs = match crate::verb::parse(&reply) {
+            Ok(verbs) => verbs,
+            Err(_) => {
+                if !reply.is_null() {
+                    self.counters.replies_refused_total += 1;
+                }
+                Vec::new()
+            }
+        };
+        let mut headers = Vec::new();
+        if let Some(call) = self.calls.get_mut(call) {
+            let extra = call.extra_mut();
+            if !verbs.is_empty() {
+                extra.verbs.clear();
+            }
+            for verb in verbs {
+                match verb {
+                    Verb::Hangup { headers: of_bye, .. } if is_success => headers = of_bye,
+                    Verb::Tag { data, .. } if is_success => extra.customer_data.extend(data),
+                    Verb::SipRefer(_) | Verb::Pause { .. } if is_success => {}
+                    verb => extra.verbs.push_back(verb),
+                }
+            }
         }
+        if self.transfers.get(key).is_some_and(Transfer::is_lingering) && !headers.is_empty() {
+            self.end_both(call, &headers, now);
+        }
+        self.with_transfer(key, now, |transfer| transfer.on_action_outcome());
+        self.run_verbs(call, now);
     }
 
     pub(super) fn on_refer_answered(&mut self, key: TransferKey, message: Message<'_>, code: u16, now: Instant) {

@@ -4,7 +4,7 @@ use super::answer::SHED;
 use super::relay::{Changes, mapped_event_id};
 use super::route::{OwnRoutes, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
-use crate::call::{Call, CallKey, CallState, Held, Party};
+use crate::call::{Call, CallKey, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::check;
@@ -352,6 +352,7 @@ impl Shard {
     ) -> bool {
         let call = &self.calls[key];
         let state = call.state;
+        let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
             Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
@@ -360,7 +361,7 @@ impl Shard {
                 false
             }
             Method::Ack if !is_live(state) => true,
-            Method::Bye if state == CallState::Ending => {
+            Method::Bye if ended_here => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
                 true
             }
@@ -393,18 +394,14 @@ impl Shard {
         }
     }
 
-    /// A party's own transfer ends with the subscription of its REFER.
+    /// A party's own transfer is over with the subscription of its REFER.
     fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
         let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
-        let is_over = message
-            .subscription_state()
-            .ok()
-            .flatten()
-            .is_some_and(|state| state.terminated);
+        let state = message.subscription_state().ok().flatten();
         if let Some(extra) = self.calls[key].extra_if_any()
             && extra.relayed_refer == Some(party.other())
             && is_refer
-            && is_over
+            && state.is_some_and(|state| state.terminated)
         {
             extra.relayed_refer = None;
         }
@@ -523,7 +520,13 @@ impl Shard {
             Err(no_flow) => return self.wait_or_refuse(message, arrival, no_flow, now),
         };
         if arrival.method == Method::Ack {
-            return self.relay_ack(message, arrival, target, &changes);
+            self.relay_ack(message, arrival, target, &changes);
+            if let Some(key) = context.call
+                && self.calls[key].extra().is_some_and(|extra| extra.end_after_ack)
+            {
+                self.end_both(key, &[], now);
+            }
+            return;
         }
         if arrival.method == Method::Bye
             && let Some(key) = context.call

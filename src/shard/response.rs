@@ -143,7 +143,7 @@ impl Shard {
     fn on_final(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
         let Some(call_key) = context.call else { return };
-        let (is_initial, method) = (context.is_initial, context.method);
+        let (is_initial, method, other) = (context.is_initial, context.method, context.from.other());
         let Some(call) = self.calls.get_mut(call_key) else {
             return;
         };
@@ -161,6 +161,9 @@ impl Shard {
             }
             // A challenged BYE comes again with credentials.
             (false, Method::Bye) if !matches!(code, 401 | 407) => self.end_call(call_key, now),
+            (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
+                self.suspect(call_key, other, now);
+            }
             (false, Method::Refer) if code >= 300 => {
                 if let Some(extra) = call.extra_if_any() {
                     extra.relayed_refer = None;

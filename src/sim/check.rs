@@ -56,7 +56,7 @@ impl Check {
             return;
         }
         let is_further_2xx = code < 300 && finals.codes.iter().all(|code| *code < 300);
-        if !finals.codes.is_empty() && !(is_further_2xx && method == "INVITE") {
+        if !(finals.codes.is_empty() || is_further_2xx && method == "INVITE") {
             self.violations
                 .push(format!("`{label}` to {peer} is final after {:?}", finals.codes));
         }
