@@ -623,6 +623,31 @@ fn while_the_call_is_being_ended_a_bye_gets_200_and_others_481() {
 }
 
 #[test]
+fn a_bye_that_is_challenged_may_come_again() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(1_000);
+    // The platform challenges the carrier's BYE; the numbers of the call are shifted, so its state must last.
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on(BYE, steps([(10, respond(407))]));
+    scene.carrier_does(&call, request(BYE));
+    scene.run(1_000);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes(BYE), [407]);
+    scene.carrier_does(
+        &call,
+        Act::Again {
+            method: BYE.into(),
+            headers: vec![("Proxy-Authorization".into(), "Digest x".into())],
+        },
+    );
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.carrier).outcomes(BYE), [407, 200]);
+}
+
+#[test]
 fn nothing_of_a_list_runs_once_a_party_hangs_up() {
     let mut scene = Scene::default();
     scene
@@ -837,6 +862,158 @@ fn verbs_run_one_after_another() {
         scene.world.peer(scene.carrier).heard_at("REFER")[0],
         Instant::from_millis(3_501)
     );
+}
+
+/// Answers the next action with these verbs.
+fn reply(scene: &mut Scene, verbs: Value) {
+    scene.world.application.answer_action(Answer {
+        reply: Some(verbs),
+        ..Answer::default()
+    });
+}
+
+#[test]
+fn the_application_may_name_a_second_target() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(5, respond(603))]));
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    let second =
+        json!([{"verb": "sip:refer", "id": "t2", "referTo": "sip:queue@backup.example", "actionHook": "/ref2"}]);
+    reply(&mut scene, second);
+    let call = scene.answered();
+    // What was left of the list gives way to the reply.
+    scene.verbs(&call, json!([refer(), {"verb": "hangup"}]));
+    scene.world.finish();
+    assert_ladder("transfer_second_target", &scene.world);
+    let results: Vec<_> = actions(&scene)
+        .iter()
+        .map(|action| (action.body["id"].clone(), action.body["refer_result"].clone()))
+        .collect();
+    assert_eq!(
+        results,
+        [(json!("t1"), json!("failed")), (json!("t2"), json!("success"))]
+    );
+    let refers = scene.world.peer(scene.carrier).heard("REFER");
+    assert_eq!(refers[1].header("Refer-To"), Some("<sip:queue@backup.example>"));
+}
+
+#[test]
+fn a_target_in_a_reply_that_is_not_allowed_is_an_execution_that_fails_here() {
+    let only_49 = TWO_SIDES.replacen("destinations = [\"*\"]", "destinations = [\"+49*\"]", 1);
+    let mut scene = Scene::with(&only_49, carrier(), platform());
+    reply(
+        &mut scene,
+        json!([{"verb": "sip:refer", "referTo": "sip:x@evil.example", "actionHook": "/ref2"}]),
+    );
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(5_000);
+    let actions = actions(&scene);
+    assert_eq!(actions.len(), 2);
+    let body = &actions[1].body;
+    assert_eq!(
+        (&body["refer_status"], &body["refer_cause"]),
+        (&json!(400), &json!("invalid_target"))
+    );
+    assert_eq!(body["refer_status_source"], "local");
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 1);
+    goes_on(&mut scene, &call);
+}
+
+#[test]
+fn a_reply_that_cannot_be_read_or_used_lets_the_list_go_on() {
+    for answer in [
+        Answer {
+            reply: Some(json!([{"verb": "say", "text": "sorry"}])),
+            ..Answer::default()
+        },
+        Answer {
+            reply: Some(json!([])),
+            ..Answer::default()
+        },
+        Answer {
+            reply: Some(json!({"verb": "hangup"})),
+            ..Answer::default()
+        },
+        Answer {
+            status: 500,
+            ..Answer::default()
+        },
+    ] {
+        let mut scene = Scene::default();
+        scene.world.application.answer_action(answer);
+        let call = scene.answered();
+        scene.verbs(
+            &call,
+            json!([refer(), {"verb": "sip:refer", "referTo": "+4930222", "actionHook": "/b"}]),
+        );
+        scene.run(5_000);
+        assert_eq!(actions(&scene).len(), 2);
+        goes_on(&mut scene, &call);
+    }
+}
+
+#[test]
+fn after_a_success_a_reply_may_only_dress_the_bye() {
+    let mut scene = Scene::default();
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    let verbs = json!([
+        {"verb": "sip:refer", "referTo": "+4930222"},
+        {"verb": "hangup", "headers": {"X-Done": "yes"}}
+    ]);
+    reply(&mut scene, verbs);
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.world.finish();
+    is(&scene, 202, Some(200), "success", "notify_final");
+    for peer in [scene.carrier, scene.platform] {
+        let bye = scene.world.peer(peer).heard(BYE)[0].clone();
+        assert_eq!(bye.header("X-Done"), Some("yes"));
+    }
+}
+
+#[test]
+fn a_dialog_that_is_unknown_twice_is_over() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(5, respond(481))]));
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("INFO", steps([(5, respond(481))]));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(1_000);
+    is(&scene, 481, None, "failed", "no_dialog");
+    assert!(scene.world.peer(scene.platform).is_up(&call));
+    scene.platform_does(&call, request("INFO"));
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [481]);
+    assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+}
+
+#[test]
+fn a_hangup_that_the_answer_crosses_ends_the_call_after_its_ack() {
+    let mut scene = Scene::default();
+    let call = scene.call();
+    // The 200 leaves the platform before the CANCEL arrives there.
+    scene
+        .world
+        .network
+        .delay("referee", "platform", "CANCEL", Duration::from_millis(50));
+    scene.run(1_000);
+    let selector = CallSelector::SipCallId(call.into_bytes());
+    scene.world.command(Command::Hangup { call: selector });
+    scene.world.finish();
+    assert_ladder("hangup_crosses_200", &scene.world);
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1);
+    }
 }
 
 // ---- numbers ----

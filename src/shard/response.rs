@@ -159,7 +159,8 @@ impl Shard {
                     self.counters.calls_answered_total += 1;
                 }
             }
-            (false, Method::Bye) => self.end_call(call_key, now),
+            // A challenged BYE comes again with credentials.
+            (false, Method::Bye) if !matches!(code, 401 | 407) => self.end_call(call_key, now),
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
             }

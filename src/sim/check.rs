@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Watches all that passes referee.
 #[derive(Debug, Default)]
 pub struct Check {
-    /// Requests that came, by peer, branch and method; with the final responses they got.
+    /// Requests that came, by peer, branch and method as CSeq has it; with the final responses they got.
     requests: BTreeMap<(String, String, String), Finals>,
     /// Executions that were accepted.
     accepted: BTreeSet<String>,
@@ -149,5 +149,5 @@ impl Check {
 }
 
 fn key(peer: &str, text: &Text) -> (String, String, String) {
-    (peer.to_owned(), text.branch(), text.method().to_owned())
+    (peer.to_owned(), text.branch(), text.cseq().1.to_owned())
 }

@@ -385,6 +385,7 @@ impl Peer {
                 }
                 self.send_request(call_id, "NOTIFY", &headers, &body, now);
             }
+            Act::Again { method, headers } => self.send_request(call_id, &method, &headers, "", now),
             Act::Cancel => self.cancel(call_id, now),
             Act::Move { contact } => {
                 if let Some(dialog) = self.dialogs.get_mut(call_id) {
@@ -814,6 +815,11 @@ impl Peer {
             self.send_response(key, 481, &[], now);
             return false;
         };
+        if !dialog.has_remote_tag() {
+            // It has overtaken the response that makes the dialog, or that one is lost.
+            self.send_response(key, 481, &[], now);
+            return false;
+        }
         let mut faults = Vec::new();
         if text.tag("To").as_deref() != Some(dialog.local_tag.as_str()) {
             faults.push("has another To tag than its own".to_owned());
@@ -830,7 +836,7 @@ impl Peer {
         }
         let is_ended = dialog.state == DialogState::Ended;
         let taken = dialog.remote_numbers.insert(number, key.0.clone());
-        if taken.is_some() {
+        if taken.is_some() && !is_ended {
             faults.push(format!("has the CSeq number {number} of an earlier one"));
         }
         let is_old = dialog.remote_number.is_some_and(|last| number < last);
@@ -840,12 +846,13 @@ impl Peer {
         dialog.remote_number = dialog.remote_number.max(Some(number));
         let code = match text.method() {
             _ if is_ended => Some(481),
+            // A BYE that was overtaken still ends the dialog.
+            "BYE" => None,
             _ if is_old => Some(500),
             _ => None,
         };
         if code.is_none() {
             match text.method() {
-                "BYE" => dialog.state = DialogState::Ended,
                 "REFER" => {
                     dialog.refers += 1;
                     dialog.refer_number = number;
@@ -947,6 +954,9 @@ impl Peer {
             let makes_dialog = matches!(key.1.as_str(), "INVITE" | "REFER" | "UPDATE") && code > 100 && code < 300;
             if makes_dialog && !says("Contact") {
                 lines.push(("Contact".into(), dialog.contact.clone()));
+            }
+            if key.1 == "BYE" && (200..300).contains(&code) {
+                dialog.state = DialogState::Ended;
             }
             if is_invite && code >= 200 && dialog.state == DialogState::Early {
                 dialog.state = if code < 300 {

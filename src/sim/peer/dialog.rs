@@ -117,6 +117,11 @@ impl Dialog {
         self.remote_value.clone()
     }
 
+    /// Whether the other's tag is known: before that a request of its is of no dialog.
+    pub fn has_remote_tag(&self) -> bool {
+        self.remote_has_tag
+    }
+
     /// Shows another Contact from now on.
     pub fn show(&mut self, contact: String) {
         self.shown.push(contact.clone());

@@ -18,6 +18,11 @@ pub enum Act {
     /// Sends a NOTIFY of the last REFER: the first line of the sipfrag without its version (`180 Ringing`; empty: no body),
     /// and the Subscription-State.
     Notify { status: String, state: String },
+    /// Sends a request in a dialog whatever its state: a challenged BYE again.
+    Again {
+        method: String,
+        headers: Vec<(String, String)>,
+    },
     /// Gives up its own INVITE.
     Cancel,
     /// Shows this Contact from now on.
