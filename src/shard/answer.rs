@@ -175,7 +175,7 @@ impl Shard {
             self.counters.malformed_unanswered_total += 1;
             return;
         }
-        if self.trunk_of(flow).is_none() {
+        if self.topology.trunk_of(flow).is_none() {
             self.counters.refused_source_total += 1;
             if self.config().access.unknown_source == UnknownSource::Reject {
                 self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);

@@ -132,7 +132,7 @@ impl Shard {
             return Err(Unsent::Never);
         };
         let (client, branch) = self.transactions.open_client(method, flow, owner, &mut self.random);
-        let sent_by = &self.sent_by[usize::from(flow.bind.0)];
+        let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
             method,
             number,
@@ -162,7 +162,7 @@ impl Shard {
         let call = self.calls.get(key)?;
         let number = call.sequence(party.other()).clone().insert()?;
         let flow = call.flow(party);
-        let sent_by = &self.sent_by[usize::from(flow.bind.0)];
+        let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
             method: Method::Refer,
             number,

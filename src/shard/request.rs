@@ -1,7 +1,7 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
 use super::answer::SHED;
-use super::relay::{Changes, mapped_event_id};
+use super::relay::{Changes, Text, mapped_event_id, next_uri};
 use super::route::{OwnRoutes, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::{Call, CallKey, Held, Party};
@@ -46,7 +46,7 @@ impl Shard {
         let (unknown, in_dialog) = (access.unknown_source, access.in_dialog_sources);
         let has_trunks = !self.config().trunks.is_empty();
         let is_known = !has_trunks
-            || self.trunk_of(flow).is_some()
+            || self.topology.trunk_of(flow).is_some()
             || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
         if !is_known {
             self.counters.refused_source_total += 1;
@@ -147,13 +147,13 @@ impl Shard {
     // ---- requests outside a dialog ----
 
     fn on_new(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
-        let Some(from) = self.trunk_of(arrival.flow) else {
+        let Some(from) = self.topology.trunk_of(arrival.flow) else {
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         };
         let Ok(uri) = Uri::parse(message.request_uri()) else {
             return;
         };
-        let is_to_us = matches!(uri.scheme, crate::message::uri::Scheme::Sip) && self.names_us(&uri);
+        let is_to_us = matches!(uri.scheme, crate::message::uri::Scheme::Sip) && self.topology.names_us(&uri);
         match arrival.method {
             // An ACK without a To tag acknowledges nothing we know; an ACK is never answered.
             Method::Ack => {
@@ -208,14 +208,14 @@ impl Shard {
         let request_uri = is_to_us.then(|| retarget(&uri, target, &address.host));
         let call = (arrival.method == Method::Invite)
             .then(|| self.open_call(message, &arrival, server, target, [from, to], now));
-        let mut record_routes = SmallVec::<[Vec<u8>; 2]>::new();
+        let mut record_routes = SmallVec::<[Text; 2]>::new();
         if proxy::opens_dialog(arrival.method) {
             let key = call.unwrap_or_default();
             let from_tag = message.from().ok().and_then(|from| from.tag).unwrap_or_default();
             let traversal = Traversal::new(key, from, to, from_tag, &self.setup.secret);
             record_routes = self.record_routes(&traversal, message.call_id().unwrap_or_default(), arrival.flow, target);
         }
-        let values: SmallVec<[&[u8]; 2]> = record_routes.iter().map(Vec::as_slice).collect();
+        let values: SmallVec<[&[u8]; 2]> = record_routes.iter().map(SmallVec::as_slice).collect();
         let changes = Changes {
             request_uri: request_uri.as_deref(),
             record_routes: &values,
@@ -307,7 +307,7 @@ impl Shard {
         }
         let any_source =
             self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
-        if !any_source && !self.may_speak_as(arrival.flow, speaker) {
+        if !any_source && !self.topology.may_speak_as(arrival.flow, speaker) {
             self.counters.refused_source_total += 1;
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         }
@@ -479,8 +479,8 @@ impl Shard {
             own_routes: arrival.own.count,
             ..Changes::default()
         };
-        let mut request_uri: Option<Vec<u8>> = None;
-        let mut routes: Vec<u8> = Vec::new();
+        let mut request_uri: Option<Text> = None;
+        let mut routes = Text::new();
         let mut last = None;
         let mut context = Context {
             server: ServerKey::default(),
@@ -520,12 +520,12 @@ impl Shard {
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
-                request_uri = Some(call.target(other).to_vec());
-                routes = call.get(other, crate::call::Trait::Routes).to_vec();
+                request_uri = Some(call.target(other).into());
+                routes = call.get(other, crate::call::Trait::Routes).into();
             } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
                 && message.request_uri() == &*moved.known
             {
-                request_uri = Some(moved.now.to_vec());
+                request_uri = Some((&*moved.now).into());
             }
             if !arrival.own.more && routes.is_empty() {
                 last = Some(call.flow(other));
@@ -533,8 +533,8 @@ impl Shard {
         }
         changes.request_uri = request_uri.as_deref();
         changes.routes = &routes;
-        let next = self.next_uri(message, arrival, &changes);
-        let target = match self.flow_to_uri(&next, listener, last, now) {
+        let next = next_uri(message, arrival.own.count, &changes);
+        let target = match self.flow_to_uri(next, listener, last, now) {
             Ok(target) => target,
             Err(no_flow) => return self.wait_or_refuse(message, arrival, no_flow, now),
         };
@@ -554,19 +554,6 @@ impl Shard {
         }
         context.server = self.open_server(message, arrival, now);
         self.relay(message, arrival, context, target, &changes, now);
-    }
-
-    /// What names the next hop: the first Route that is left, else the Request-URI (RFC 3261 §16.6 step 6, 7).
-    fn next_uri(&self, message: Message<'_>, arrival: &Arrival<'_>, changes: &Changes<'_>) -> Vec<u8> {
-        let put_in = crate::message::NameAddr::parse(changes.routes)
-            .ok()
-            .map(|route| route.uri.to_vec());
-        let left = || {
-            let mut values = message.name_addrs(Header::Route).skip(arrival.own.count);
-            values.next().and_then(Result::ok).map(|route| route.uri.to_vec())
-        };
-        let uri = || changes.request_uri.unwrap_or(message.request_uri()).to_vec();
-        put_in.filter(|uri| !uri.is_empty()).or_else(left).unwrap_or_else(uri)
     }
 
     // ---- CANCEL and ACK ----
