@@ -512,10 +512,6 @@ fn a_final_notify_and_a_bye_in_one_burst_are_one_success_in_either_order() {
             (bye_at, request(BYE)),
         ];
         course.sort_by_key(|(at, _)| *at);
-        if notify_at > bye_at {
-            // The peer here sends no NOTIFY after its own BYE unless it is told to keep the dialog.
-            course = course.into_iter().map(|(at, act)| (at, act)).collect();
-        }
         let (mut scene, _) = after(steps(course));
         scene.world.finish();
         is(&scene, 202, Some(200), "success", "notify_final");
@@ -995,6 +991,29 @@ fn a_dialog_that_is_unknown_twice_is_over() {
     scene.world.finish();
     assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [481]);
     assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+}
+
+#[test]
+fn a_carrier_that_knows_no_refer_but_the_dialog_keeps_its_call() {
+    let mut scene = Scene::default();
+    for _ in 0..3 {
+        scene
+            .world
+            .peer_mut(scene.carrier)
+            .on("REFER", steps([(5, respond(481))]));
+    }
+    let call = scene.answered();
+    for _ in 0..3 {
+        accepted(scene.verbs(&call, refer()));
+        scene.run(1_000);
+        // An answer to something else says that the dialog is there.
+        scene.platform_does(&call, request("INFO"));
+        scene.run(1_000);
+    }
+    assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [200, 200, 200]);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+    assert!(scene.world.peer(scene.carrier).heard(BYE).is_empty());
 }
 
 #[test]

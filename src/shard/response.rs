@@ -147,6 +147,13 @@ impl Shard {
         let Some(call) = self.calls.get_mut(call_key) else {
             return;
         };
+        if (200..=299).contains(&code)
+            && let Some(extra) = call.extra_if_any()
+            && extra.suspect == Some(other)
+        {
+            // It knows the dialog after all.
+            extra.suspect = None;
+        }
         match (is_initial, method) {
             (true, _) if code >= 300 => {
                 if call.state != CallState::Answered {
