@@ -112,6 +112,8 @@ pub struct Extra {
     pub customer_data: serde_json::Map<String, serde_json::Value>,
     /// Verbs that are still to run, in order.
     pub verbs: VecDeque<Verb>,
+    /// The application is being told how a transfer ended: its reply decides what runs next.
+    pub awaits_reply: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
     /// A party that answered a request of ours with 481: one more, and the call is over.

@@ -187,7 +187,7 @@ impl Shard {
                 return;
             }
             let Some(extra) = call.extra_if_any() else { return };
-            if extra.transfer.is_some() {
+            if extra.transfer.is_some() || extra.awaits_reply {
                 return;
             }
             let Some(verb) = extra.verbs.pop_front() else { return };

@@ -445,7 +445,11 @@ impl Shard {
             extra.transfer = None;
             extra.last_transfer = Some(key);
         }
-        if !is_posted {
+        if is_posted {
+            if let Some(extra) = self.calls.get_mut(call).and_then(Call::extra_if_any) {
+                extra.awaits_reply = true;
+            }
+        } else {
             // Nobody will answer: what is left of the list runs.
             self.run_verbs(call, now);
         }
@@ -529,6 +533,7 @@ impl Shard {
         let mut headers = Vec::new();
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
+            extra.awaits_reply = false;
             if !verbs.is_empty() {
                 extra.verbs.clear();
             }

@@ -4,7 +4,7 @@ use super::answer::SHED;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
 use super::route::{OwnRoutes, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
-use crate::call::{Call, CallKey, Held, Party};
+use crate::call::{Call, CallKey, CallState, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::check;
@@ -379,7 +379,9 @@ impl Shard {
                 self.note_relayed_notify(message, key, party);
                 false
             }
-            Method::Ack if !is_live(state) => true,
+            // While our BYEs are on their way a callee may still wait for its ACK.
+            Method::Ack if state == CallState::Ending => false,
+            Method::Ack if state == CallState::Ended => true,
             Method::Bye if ended_here => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
                 true
