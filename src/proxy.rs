@@ -51,6 +51,9 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// There is no room, or referee is on its way out.
+    pub const SHED: Refused = Refused::new(503, "Service Unavailable");
+
     pub const fn new(code: u16, reason: &'static str) -> Refused {
         Refused { code, reason }
     }

@@ -10,6 +10,7 @@
 //! ```
 
 mod answer;
+mod arrival;
 mod commands;
 pub mod counters;
 mod names;

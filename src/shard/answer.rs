@@ -1,6 +1,6 @@
 //! Answers of our own: through a transaction, from what a transaction still has, or without one.
 
-use super::request::Arrival;
+use super::arrival::Arrival;
 use super::{ServerOwner, Shard};
 use crate::config::UnknownSource;
 use crate::identifiers::hex16;
@@ -190,8 +190,6 @@ impl Shard {
         );
     }
 }
-
-pub(super) const SHED: Refused = Refused::new(503, "Service Unavailable");
 
 /// Where responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4): on a stream the connection it came by, and if that is gone
 /// the sent-by port; over UDP the source port if rport was asked for, else the sent-by port.

@@ -1,6 +1,6 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
-use super::request::Arrival;
+use super::arrival::Arrival;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting, is_live};
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};

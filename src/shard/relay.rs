@@ -1,7 +1,6 @@
 //! Sending a request on: what changes in it, by which flow, and what waits when there is none yet.
 
-use super::answer::SHED;
-use super::request::Arrival;
+use super::arrival::Arrival;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
 use crate::call::{Call, Party};
@@ -148,7 +147,7 @@ impl Shard {
                 server,
                 ..arrival.clone()
             };
-            self.refuse(message, &arrival, SHED, &[("Retry-After", b"1")], now);
+            self.refuse(message, &arrival, Refused::SHED, &[("Retry-After", b"1")], now);
         }
     }
 

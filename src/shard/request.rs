@@ -1,32 +1,20 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
-use super::answer::SHED;
+use super::arrival::Arrival;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
-use super::route::{OwnRoutes, retarget};
+use super::route::retarget;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::{Call, CallKey, CallState, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::check;
-use crate::message::{Header, Message, MessageBuf, Method, Uri, Via};
+use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
-
-/// A request on its way through, with what was found out so far.
-#[derive(Clone, Debug)]
-pub(super) struct Arrival<'a> {
-    pub flow: Flow,
-    pub method: Method,
-    pub via: Via<'a>,
-    pub identity: u128,
-    pub own: OwnRoutes,
-    /// Its transaction, once it has one.
-    pub server: Option<ServerKey>,
-}
 
 /// A party of a dialog as a request tells it.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +87,7 @@ impl Shard {
         let answer = match method {
             Method::Ack => return,
             _ if is_within_dialog => Refused::new(481, "Call/Transaction Does Not Exist"),
-            Method::Options if self.draining => SHED,
+            Method::Options if self.draining => Refused::SHED,
             Method::Options => Refused::new(200, "OK"),
             _ => Refused::new(404, "Not Found"),
         };
@@ -186,7 +174,7 @@ impl Shard {
             || (arrival.method == Method::Invite && self.calls.len() >= limits.calls_max);
         if arrival.server.is_none() && (is_full || (self.draining && arrival.method == Method::Invite)) {
             self.counters.shed_total += 1;
-            return self.refuse_stateless(arrival.flow, message, SHED, &[("Retry-After", b"10")]);
+            return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
         }
         let Some(to) = self.route_of(from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
@@ -239,7 +227,7 @@ impl Shard {
 
     fn answer_options(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         if self.draining {
-            return self.refuse(message, arrival, SHED, &[("Retry-After", b"10")], now);
+            return self.refuse(message, arrival, Refused::SHED, &[("Retry-After", b"10")], now);
         }
         // RFC 3261 §11.2: a proxy that answers itself lists no Allow of its own making up; Accept and Supported are empty too.
         let server = self.open_server(message, arrival, now);
@@ -454,7 +442,7 @@ impl Shard {
             return false;
         }
         if extra.held.len() >= held_max {
-            self.refuse(message, arrival, SHED, &[("Retry-After", b"1")], now);
+            self.refuse(message, arrival, Refused::SHED, &[("Retry-After", b"1")], now);
             return true;
         }
         let server = self.open_server(message, arrival, now);
