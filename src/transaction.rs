@@ -575,13 +575,22 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
     }
 
-    /// A send with this ticket failed. A transaction that has any response lives on: the answer may come another way
-    /// (RFC 3261 §18.2.2).
+    /// A send with this ticket failed (RFC 3261 §18.4). Over UDP the first failure is let pass, since the request is sent again
+    /// at T1 anyway and a peer that restarts is back by then. A transaction that has any response lives on: the answer may
+    /// come another way (§18.2.2).
     pub fn on_send_failed(&mut self, ticket: Ticket) -> Option<Ended<S, C>> {
         let key = ClientKey::from(KeyData::from_ffi(ticket.0));
-        match self.clients.get(key)?.state {
-            ClientState::Calling | ClientState::Trying => self.remove_client(key).map(Ended::ClientTransportFailed),
-            ClientState::Proceeding | ClientState::Completed | ClientState::Accepted => None,
+        let client = self.clients.get(key)?;
+        let is_first = !client.flow.transport.is_reliable() && client.interval == self.t1;
+        match client.state {
+            ClientState::Calling | ClientState::Trying if !is_first => {
+                self.remove_client(key).map(Ended::ClientTransportFailed)
+            }
+            ClientState::Calling
+            | ClientState::Trying
+            | ClientState::Proceeding
+            | ClientState::Completed
+            | ClientState::Accepted => None,
         }
     }
 
