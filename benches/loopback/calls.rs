@@ -12,7 +12,8 @@
 //! ```
 
 use crate::received::{Method, Received, Start, read, tag};
-use crate::write::{Answer, Party, Request, Writer};
+use crate::write::{Answer, COOKIE, Party, Request, Writer};
+use memchr::memmem;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -447,8 +448,9 @@ impl Calls {
         let call = &mut self.calls[place];
         let side = &mut call.sides[party as usize];
         // RFC 3261 §17.1.3: the branch and the method; here all else must be right as well.
-        let branch = received.top_via.strip_prefix(self.writer.via(party)).ok_or("Via")?;
-        let (branch, rest) = branch
+        let parameters = received.top_via.strip_prefix(self.writer.via(party)).ok_or("Via")?;
+        let branch = memmem::find(parameters, COOKIE).ok_or("no branch")? + COOKIE.len();
+        let (branch, rest) = parameters[branch..]
             .split_at_checked(crate::write::BRANCH_LEN)
             .ok_or("short branch")?;
         if branch != self.writer.branch(number, party, received.cseq) || !(rest.is_empty() || rest[0] == b';') {
@@ -554,7 +556,7 @@ fn route_lines<'a>(
         if !host.starts_with(proxy) || !host.get(proxy.len()).is_some_and(|byte| matches!(byte, b';' | b'>')) {
             return Err("Record-Route of someone else");
         }
-        if memchr::memmem::find(host, b";lr").is_none() {
+        if memmem::find(host, b";lr").is_none() {
             return Err("Record-Route without lr");
         }
         out.extend_from_slice(b"Route: ");

@@ -40,7 +40,7 @@ pub struct Writer {
 
 #[derive(Debug)]
 struct Texts {
-    /// `SIP/2.0/UDP host:port;branch=z9hG4bK`
+    /// `SIP/2.0/UDP host:port`
     via: Vec<u8>,
     /// The value of its From or To without the tag.
     identity: &'static [u8],
@@ -57,6 +57,9 @@ const CALLEE: &[u8] = b"<sip:+4930901820123@voice.example;user=phone>";
 /// Letters of a tag: the party's own and a number in hexadecimal digits.
 pub const TAG_LEN: usize = 17;
 
+/// What a branch begins with (RFC 3261 §8.1.1.7).
+pub const COOKIE: &[u8] = b";branch=z9hG4bK";
+
 /// Letters of a branch after the cookie: the run, the call, the party, the CSeq number.
 pub const BRANCH_LEN: usize = 8 + 16 + 1 + 4;
 
@@ -66,7 +69,7 @@ pub const CALL_DIGITS: usize = 16;
 impl Writer {
     pub fn new(caller: SocketAddr, callee: SocketAddr, run: u32) -> Writer {
         let texts = |address: SocketAddr, user: &str, identity| Texts {
-            via: format!("SIP/2.0/UDP {address};branch=z9hG4bK").into_bytes(),
+            via: format!("SIP/2.0/UDP {address}").into_bytes(),
             identity,
             contact: format!("<sip:{user}@{address}>").into_bytes(),
             contact_uri: format!("sip:{user}@{address}").into_bytes(),
@@ -101,7 +104,7 @@ impl Writer {
         &self.texts[party as usize].contact_uri
     }
 
-    /// What the party's Via begins with, up to the branch.
+    /// The party's Via, up to its parameters.
     pub fn via(&self, party: Party) -> &[u8] {
         &self.texts[party as usize].via
     }
@@ -146,13 +149,10 @@ impl Writer {
         let mut put = |text: &[u8]| out.extend_from_slice(text);
         put(method.name().as_bytes());
         put(b" ");
-        put(if outside {
-            SERVICE.as_bytes()
-        } else {
-            &you.contact_uri
-        });
+        put(if outside { SERVICE.as_bytes() } else { &you.contact_uri });
         put(b" SIP/2.0\r\nVia: ");
         put(&me.via);
+        put(COOKIE);
         put(&self.branch(call, party, request.branch));
         put(b";rport\r\nMax-Forwards: 70\r\n");
         put(request.routes);
