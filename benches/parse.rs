@@ -23,7 +23,7 @@ fn parsing(criterion: &mut Criterion) {
         group.bench_function("proxy view", |bencher| {
             bencher.iter(|| {
                 parse(black_box(bytes), &mut index).expect("a good message");
-                black_box(view::proxy_view(Message::new(bytes, &index)).expect("a good message"));
+                view::proxy_view(Message::new(bytes, &index)).expect("a good message");
             });
         });
         group.bench_function("index and check", |bencher| {

@@ -107,11 +107,21 @@ pub struct Extra {
     pub retargets: [Option<Retarget>; 2],
     /// A REFER of a party's own whose subscription may still be alive.
     pub relayed_refer: Option<Party>,
+    /// Until when that one keeps ours from running: its last NOTIFY may never come.
+    pub relayed_refer_until: Option<Instant>,
     pub customer_data: serde_json::Map<String, serde_json::Value>,
     /// Verbs that are still to run, in order.
     pub verbs: VecDeque<Verb>,
+    /// The application is being told how a transfer ended: its reply decides what runs next.
+    pub awaits_reply: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
+    /// A party that answered a request of ours with 481: one more, and the call is over.
+    pub suspect: Option<Party>,
+    /// The call was to end before its answer, and the answer won: our BYEs follow the ACK.
+    pub end_after_ack: bool,
+    /// Our BYEs have left.
+    pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.
     pub byes_open: u8,
     pub bye_headers: Vec<(String, String)>,

@@ -230,7 +230,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             clock,
             doorbell,
             intake: Intake::new(Shard::new(setup), rings, shard, shards, secret),
-            udp: Udp::new(udp, poll.registry())?,
+            udp: Udp::new(udp, poll.registry(), seed)?,
             tcp: Tcp::new(
                 shard,
                 config.limits,
@@ -420,12 +420,12 @@ fn start_control(config: &Config, running: &Running, replies: &Replies) -> Resul
     };
     let counters = Arc::clone(&running.counters);
     let shards: Arc<dyn control::Shards> = Arc::<Workers>::clone(&running.workers);
-    let started = Control::start(
-        &config.control,
-        shards,
-        replies.clone(),
-        Arc::new(move || counters.text()),
-    );
+    let hooks = running.deliverer.as_ref().map(Deliverer::counters_reader);
+    let metrics = move || {
+        let hooks = hooks.as_ref().map(|read| counters::hooks_text(&read()));
+        counters.text() + &hooks.unwrap_or_default()
+    };
+    let started = Control::start(&config.control, shards, replies.clone(), Arc::new(metrics));
     match started {
         Ok(control) => Ok(Some(control)),
         Err(error) => Err(RunError::Bind {

@@ -8,6 +8,8 @@ pub mod call;
 pub mod command;
 pub mod command_line;
 pub mod config;
+#[cfg(feature = "io")]
+pub mod demo;
 pub mod destination;
 pub mod identifiers;
 #[cfg(feature = "io")]
@@ -17,6 +19,8 @@ pub mod next_hop;
 pub mod proxy;
 pub mod sequence;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod spelling;
 pub mod timer;
 pub mod transaction;

@@ -37,8 +37,12 @@ enum Command {
     Check { file: PathBuf },
     /// Run a carrier, an application and a call inside this process, and show the transfer as a ladder.
     Demo {
-        #[arg(long, value_name = "NAME", default_value = "example")]
+        /// One of the scenarios; an unknown name lists them.
+        #[arg(long, value_name = "NAME", default_value = referee::demo::SCENARIOS[0].name)]
         scenario: String,
+        /// Print the scenarios' names and nothing else.
+        #[arg(long)]
+        list: bool,
     },
 }
 
@@ -66,7 +70,13 @@ fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run(arguments),
         Command::Check { file } => check(&file),
-        Command::Demo { scenario } => demo(&scenario),
+        Command::Demo { list: true, .. } => {
+            for scenario in referee::demo::SCENARIOS {
+                println!("{}", scenario.name);
+            }
+            ExitCode::from(EXIT_FINE)
+        }
+        Command::Demo { scenario, .. } => referee::demo::run(&scenario),
     }
 }
 
@@ -122,11 +132,6 @@ fn serve(config: Config) -> ExitCode {
         RunError::Config(_) => EXIT_USAGE,
         RunError::Other(_) => EXIT_FAILED,
     })
-}
-
-fn demo(scenario: &str) -> ExitCode {
-    eprintln!("referee: there is no scenario `{scenario}` in this build");
-    ExitCode::from(EXIT_USAGE)
 }
 
 /// A file's name and what is in it.

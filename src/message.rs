@@ -1,6 +1,6 @@
 //! A SIP message as it was received: its bytes, an index over its header lines, and typed fields read when asked for.
 //!
-//! Nothing is copied and nothing is allocated to look at a message. [`parse`] makes one pass over the bytes and
+//! Nothing is copied and nothing is allocated to look at a message. [`parse()`] makes one pass over the bytes and
 //! fills an [`Index`]; [`Message`] is a view over both; [`MessageBuf`] owns both, for the few messages that must wait.
 //! What leaves is written by [`edit`]: splices over the received bytes, or messages of our own.
 
@@ -51,7 +51,7 @@ pub enum StartLine<'a> {
     },
     /// A response.
     Response {
-        /// 100 to 699; 0 only where the start line could not be read and [`parse`] said so.
+        /// 100 to 699; 0 only where the start line could not be read and [`parse()`] said so.
         code: u16,
         /// The reason phrase, which may be empty.
         reason: &'a [u8],
@@ -78,7 +78,7 @@ pub struct HeaderLine<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Puts a view together from bytes and the index [`parse`] filled from these very bytes. After an error the view
+    /// Puts a view together from bytes and the index [`parse()`] filled from these very bytes. After an error the view
     /// shows what was found before it.
     pub fn new(bytes: &'a [u8], index: &'a Index) -> Message<'a> {
         debug_assert!(index.body().end <= bytes.len(), "the index is of other bytes");
@@ -252,7 +252,7 @@ impl<'a> Message<'a> {
         Ok(value)
     }
 
-    /// CSeq, which [`parse`] has read already.
+    /// CSeq, which [`parse()`] has read already.
     pub fn cseq(&self) -> Result<CSeq<'a>, FieldError> {
         match self.index.cseq {
             Some(cseq) => Ok(CSeq {

@@ -51,6 +51,9 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// There is no room, or referee is on its way out.
+    pub const SHED: Refused = Refused::new(503, "Service Unavailable");
+
     pub const fn new(code: u16, reason: &'static str) -> Refused {
         Refused { code, reason }
     }
@@ -203,7 +206,12 @@ fn replace_cseq(message: Message<'_>, number: u32, editor: &mut Editor) {
 }
 
 /// The value of our Record-Route on one socket: `<sip:host:port;lr;r=token>`.
-pub fn record_route(sent_by: &[u8], transport: Transport, token: &[u8], out: &mut Vec<u8>) {
+pub fn record_route<A: smallvec::Array<Item = u8>>(
+    sent_by: &[u8],
+    transport: Transport,
+    token: &[u8],
+    out: &mut smallvec::SmallVec<A>,
+) {
     out.extend_from_slice(b"<sip:");
     out.extend_from_slice(sent_by);
     if transport != Transport::Udp {

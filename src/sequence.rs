@@ -24,6 +24,9 @@ pub struct Sequence {
     next: u32,
     /// For each inserted request in order: `next` at that time. Non-decreasing.
     inserted: SmallVec<[u32; 4]>,
+    /// 1 if requests were inserted before the party's first, which had number 0: shifted by the count alone it would meet our
+    /// last one. Else 0.
+    extra: u32,
 }
 
 /// Whose request a number on the far side belongs to.
@@ -39,23 +42,22 @@ impl Sequence {
     /// The party has sent a request with this number.
     pub fn observe(&mut self, number: u32) {
         if self.next == 0 && number == 0 && !self.inserted.is_empty() {
-            // Its first request must come after ours, and 0 shifted by our count would meet our last one.
-            self.inserted.push(0);
+            self.extra = 1;
         }
         self.next = self.next.max(number.saturating_add(1));
     }
 
     /// The number the other party sees for `number`; `None` beyond [`NUMBER_MAX`].
     pub fn outward(&self, number: u32) -> Option<u32> {
-        let shift = self.inserted.partition_point(|next| *next <= number) as u32;
+        let shift = self.inserted.partition_point(|next| *next <= number) as u32 + self.extra;
         number.checked_add(shift).filter(|outward| *outward <= NUMBER_MAX)
     }
 
     /// Whose request the other party knows by `number`.
     pub fn inward(&self, number: u32) -> Origin {
-        let mut shift = 0;
+        let mut shift = self.extra;
         for (i, next) in self.inserted.iter().enumerate() {
-            let ours = Self::number_of(i, *next);
+            let ours = self.number_of(i, *next);
             if number == ours {
                 return Origin::Inserted;
             }
@@ -64,7 +66,8 @@ impl Sequence {
             }
             shift += 1;
         }
-        Origin::Party(number - shift)
+        // Below what the party can have sent only if a peer makes numbers up.
+        Origin::Party(number.saturating_sub(shift))
     }
 
     /// Takes the next number for a request of our own; `None` when it would pass [`NUMBER_MAX`] or there are too many.
@@ -72,7 +75,7 @@ impl Sequence {
         if self.inserted.len() >= INSERTED_MAX {
             return None;
         }
-        let number = Self::number_of(self.inserted.len(), self.next);
+        let number = self.number_of(self.inserted.len(), self.next);
         if number > NUMBER_MAX {
             return None;
         }
@@ -90,8 +93,12 @@ impl Sequence {
         !self.inserted.is_empty()
     }
 
-    fn number_of(earlier: usize, next: u32) -> u32 {
-        next.saturating_sub(1) + earlier as u32 + 1
+    /// The number of a request that we inserted after `earlier` others, when the party's next was `next`.
+    fn number_of(&self, earlier: usize, next: u32) -> u32 {
+        match next {
+            0 => earlier as u32 + 1,
+            _ => next + earlier as u32 + self.extra,
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! ```
 
 mod answer;
+mod arrival;
 mod commands;
 pub mod counters;
 mod names;
@@ -18,6 +19,7 @@ mod relay;
 mod request;
 mod response;
 mod route;
+mod topology;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
@@ -42,6 +44,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use topology::Topology;
 
 /// What a driver feeds.
 #[derive(Debug)]
@@ -127,8 +130,7 @@ pub struct Setup {
 pub struct Shard {
     setup: Setup,
     random: Random,
-    /// `host:port` of each bind, as Via and Record-Route say it.
-    sent_by: Vec<Vec<u8>>,
+    topology: Topology,
     outbox: Outbox,
     effects: VecDeque<Output>,
     editor: Editor,
@@ -229,14 +231,10 @@ impl Shard {
         let config = &setup.config;
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
-        let sent_by = config
-            .binds
-            .iter()
-            .map(|bind| format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes())
-            .collect();
+        let topology = Topology::new(config);
         Shard {
             random,
-            sent_by,
+            topology,
             outbox: Outbox::default(),
             effects: VecDeque::new(),
             editor: Editor::new(),

@@ -60,7 +60,7 @@ mod tests {
             ("Name", Some("name")),
             ("advertize", Some("advertise")),
             ("adverts", Some("advertise")),
-            ("adventure", None),
+            ("adventurer", None),
             ("port", None),
             ("", None),
         ] {

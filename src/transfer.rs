@@ -161,6 +161,10 @@ causes! {
     Hangup = "hangup",
     /// The CSeq numbers of the dialog are used up, or the REFER cannot be built.
     Unsendable = "unsendable",
+    /// The verb asks for what is not allowed: nothing was sent.
+    InvalidTarget = "invalid_target",
+    /// Another transfer of the call is under way: nothing was sent.
+    Busy = "busy",
 }
 
 /// A transfer's own timers.
@@ -408,6 +412,11 @@ impl Transfer {
     /// The REFER could not be built.
     pub fn on_unsendable(&mut self, now: Instant) -> Steps {
         self.on_unsent(500, "Server Internal Error", Cause::Unsendable, now)
+    }
+
+    /// The execution is refused here; nothing is sent.
+    pub fn on_refused(&mut self, code: u16, reason: &str, cause: Cause, now: Instant) -> Steps {
+        self.on_unsent(code, reason, cause, now)
     }
 
     fn on_unsent(&mut self, code: u16, reason: &str, cause: Cause, now: Instant) -> Steps {

@@ -340,7 +340,7 @@ fn what_cannot_be_framed_or_parsed_is_answered_if_possible_and_ends_the_connecti
 fn a_peer_that_closes_its_side_still_gets_its_answer() {
     for shards in [1, 3] {
         let running = start(config(shards)).unwrap();
-        for number in 0..5 {
+        for number in 0..2 {
             let stream = tcp_client(&running);
             let ends = Ends::of_tcp(&stream);
             (&stream).write_all(&ends.request("OPTIONS", number, 0)).unwrap();
@@ -351,6 +351,28 @@ fn a_peer_that_closes_its_side_still_gets_its_answer() {
         }
         running.stop();
     }
+}
+
+#[test]
+fn a_peer_whose_port_is_closed_fails_the_call_at_once() {
+    let closed = UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
+    let running = start(relay(&format!("udp:{closed}"))).unwrap();
+    let client = udp_client(&running);
+    let begin = Instant::now();
+    client.send(&Ends::of_udp(&client).request("INVITE", 1, 0)).unwrap();
+    let mut bytes = [0; 4096];
+    loop {
+        let count = client.recv(&mut bytes).unwrap();
+        let response = std::str::from_utf8(&bytes[..count]).unwrap();
+        if !response.starts_with("SIP/2.0 100 ") {
+            assert!(response.starts_with("SIP/2.0 5"), "{response}");
+            break;
+        }
+    }
+    // Timer B would take 32 s.
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    wait_for(&running, "datagrams_bounced_total", 1);
+    running.stop();
 }
 
 #[test]
@@ -510,6 +532,37 @@ fn a_drained_process_says_so_and_leaves() {
         assert!(begin.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
+    running.stop();
+}
+
+#[test]
+fn the_control_api_shows_what_was_counted() {
+    let mut config = config(2);
+    config.control.listen = Some(any_port());
+    let running = start(config).unwrap();
+    let client = udp_client(&running);
+    client.send(&Ends::of_udp(&client).request("OPTIONS", 1, 0)).unwrap();
+    client.recv(&mut [0; 4096]).unwrap();
+    wait_for(&running, "datagrams_sent_total", 1);
+    let address = running.control_address().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    for line in [
+        "# TYPE referee_datagrams_received_total counter",
+        "# TYPE referee_calls gauge",
+        "referee_hooks_held 0",
+    ] {
+        assert!(answer.lines().any(|l| l == line), "{line} is not in\n{answer}");
+    }
+    let received = |shard| format!("referee_datagrams_received_total{{shard=\"{shard}\"}} 1");
+    assert!((0..2).any(|shard| answer.contains(&received(shard))), "{answer}");
     running.stop();
 }
 

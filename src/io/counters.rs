@@ -5,6 +5,7 @@
 
 use crate::shard::{self, CounterKind};
 use crate::timer::Instant;
+use crate::webhook;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,8 +38,8 @@ counters! {
         datagrams_unsent: "datagrams_send_buffer_full_total",
         /// Datagrams the kernel refused to send, with an unreachable peer for example
         datagrams_refused: "datagrams_send_errors_total",
-        /// Receive calls that failed with anything but an empty socket
-        receive_errors: "datagrams_receive_errors_total",
+        /// ICMP errors received about datagrams we sent
+        datagrams_bounced: "datagrams_bounced_total",
         /// Datagrams the kernel dropped because the socket's receive buffer was full
         kernel_drops: "datagrams_kernel_dropped_total",
         /// Keep-alives received: datagrams of CR, LF or NUL only, CRLFCRLF on streams
@@ -191,12 +192,7 @@ impl Exporter {
         let mut text = String::new();
         for (at, family) in self.families.iter().enumerate() {
             let Family { name, kind, help } = family;
-            let kind = match kind {
-                CounterKind::Counter => "counter",
-                CounterKind::Gauge => "gauge",
-            };
-            // Writing to a String does not fail. Names and help are our own and need no escapes.
-            let _ = write!(text, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n");
+            describe(&mut text, name, *kind, help);
             for (shard, values) in self.shards.iter().enumerate() {
                 let value = values[at].load(Ordering::Relaxed);
                 let _ = writeln!(text, "{PREFIX}{name}{{shard=\"{shard}\"}} {value}");
@@ -204,6 +200,109 @@ impl Exporter {
         }
         text
     }
+}
+
+/// What delivery has counted, in the same form; there is one delivery for all shards.
+pub fn hooks_text(counters: &webhook::Counters) -> String {
+    use CounterKind::{Counter, Gauge};
+    let c = counters;
+    let mut text = String::new();
+    for (name, kind, help, value) in [
+        (
+            "hooks_events_submitted_total",
+            Counter,
+            "Event hooks taken over by delivery",
+            c.events_submitted,
+        ),
+        (
+            "hooks_actions_submitted_total",
+            Counter,
+            "Action hooks taken over by delivery",
+            c.actions_submitted,
+        ),
+        (
+            "hooks_events_delivered_total",
+            Counter,
+            "Event hooks answered with 2xx",
+            c.events_delivered,
+        ),
+        (
+            "hooks_actions_delivered_total",
+            Counter,
+            "Action hooks answered with 2xx",
+            c.actions_delivered,
+        ),
+        (
+            "hooks_events_given_up_total",
+            Counter,
+            "Event hooks refused or not delivered in time",
+            c.events_given_up,
+        ),
+        (
+            "hooks_actions_given_up_total",
+            Counter,
+            "Action hooks refused or not delivered in time",
+            c.actions_given_up,
+        ),
+        (
+            "hooks_events_dropped_total",
+            Counter,
+            "Event hooks for which there was no room",
+            c.events_dropped,
+        ),
+        (
+            "hooks_actions_dropped_total",
+            Counter,
+            "Action hooks for which there was no room",
+            c.actions_dropped,
+        ),
+        (
+            "hooks_defaults_unanswered_total",
+            Counter,
+            "Hooks to the default word that nobody answers to",
+            c.defaults_unanswered,
+        ),
+        (
+            "hooks_attempts_total",
+            Counter,
+            "Attempts to deliver a hook",
+            c.attempts,
+        ),
+        (
+            "hooks_attempts_failed_total",
+            Counter,
+            "Attempts without an answer, or with 408, 429 or 5xx",
+            c.attempts_failed,
+        ),
+        ("hooks_held", Gauge, "Hooks waiting or under way", c.held),
+        ("hooks_under_way", Gauge, "Attempts under way", c.under_way),
+        (
+            "hooks_endpoints",
+            Gauge,
+            "Endpoints that have hooks or have failed lately",
+            c.endpoints,
+        ),
+        (
+            "hooks_endpoints_suspended",
+            Gauge,
+            "Endpoints that get one probe at a time",
+            c.endpoints_suspended,
+        ),
+    ] {
+        describe(&mut text, name, kind, help);
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{PREFIX}{name} {value}");
+    }
+    text
+}
+
+/// Names and help are our own and need no escapes.
+fn describe(text: &mut String, name: &str, kind: CounterKind, help: &str) {
+    let kind = match kind {
+        CounterKind::Counter => "counter",
+        CounterKind::Gauge => "gauge",
+    };
+    let _ = write!(text, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n");
 }
 
 #[cfg(test)]
@@ -229,6 +328,14 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
+        let hooks = hooks_text(&webhook::Counters {
+            held: 5,
+            ..webhook::Counters::default()
+        });
+        assert!(
+            hooks.contains("# TYPE referee_hooks_held gauge\nreferee_hooks_held 5\n"),
+            "{hooks}"
+        );
         assert_eq!(exporter.value("datagrams_received_total"), Some(7));
         assert_eq!(exporter.value("no_such"), None);
     }

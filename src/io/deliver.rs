@@ -83,7 +83,13 @@ impl Deliverer {
 
     /// As of the dispatcher's last turn.
     pub fn counters(&self) -> Counters {
-        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counters_reader()()
+    }
+
+    /// Reads the counters for whoever outlives this handle.
+    pub fn counters_reader(&self) -> impl Fn() -> Counters + Send + Sync + use<> {
+        let counters = Arc::clone(&self.counters);
+        move || *counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on for at most `flush_for` to deliver what is held, then breaks off what is under way. Returns how many hooks

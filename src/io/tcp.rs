@@ -10,6 +10,10 @@
 //! with a FIN; `Lingering` reads on and throws away, for a close with unread bytes would reset the connection, and the peer
 //! would never see the last response.
 
+mod socket;
+
+pub use socket::open;
+
 use crate::config::Limits;
 use crate::io::counters::Counters;
 use crate::io::intake::{Intake, Ledger, Taken};
@@ -25,34 +29,11 @@ use hashbrown::HashMap;
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
 use slab::Slab;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket::{prepare, start_connecting};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
-
-/// Opens a listening socket. `shared`: other workers bind the same address, and the kernel spreads connections over them.
-///
-/// # Errors
-/// The address cannot be bound.
-pub fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Connections of a process that just left, in TIME_WAIT, must not keep its successor from starting.
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Connections the kernel completes before we accept them; it caps the wish at `net.core.somaxconn`.
-const LISTEN_BACKLOG: i32 = 1_024;
 
 /// Bytes per read. Some thirty messages: more would make one busy connection keep others and the timers waiting.
 const READ_BYTES: usize = 16 * 1024;
@@ -90,9 +71,6 @@ const SCAN_PARTS: usize = 10;
 
 /// A worker out of file descriptors or memory tries to accept again after this long, for the kernel does not say when.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
-
-/// Without traffic for this long, a kept-alive connection is probed by the kernel.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(120);
 
 /// Buffers larger than this are given up when empty, and every one when its connection rests.
 const BUFFER_BYTES_KEPT: usize = 64 * 1024;
@@ -874,30 +852,4 @@ fn as_parse_error(error: FramingError) -> ParseError {
         FramingError::NotSip => ParseErrorKind::NotSip,
     };
     ParseError { kind, offset: 0 }
-}
-
-/// Options of every connection. None of them failing is worth losing it.
-fn prepare(stream: &impl std::os::fd::AsFd) {
-    let socket = SockRef::from(stream);
-    // A message is written in one piece: to wait for more to send with it would only make it late.
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_TIME));
-    // Otherwise a peer that vanished is noticed after a quarter of an hour of retransmissions.
-    let _ = socket.set_tcp_user_timeout(Some(TRANSACTION_LIFE));
-}
-
-/// Begins to open a connection to `peer` from the address `local`, unless that is a wildcard, and any port.
-fn start_connecting(local: IpAddr, peer: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    prepare(&socket);
-    if !local.is_unspecified() {
-        socket.bind(&SocketAddr::new(local, 0).into())?;
-    }
-    match socket.connect(&peer.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
 }

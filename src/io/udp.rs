@@ -1,4 +1,4 @@
-//! UDP: one socket per bind and worker, batched receive and send.
+//! UDP: one socket per bind and worker, batched receive and send, and the ICMP errors that sends come to.
 
 pub mod mmsg;
 
@@ -7,8 +7,10 @@ use crate::io::intake::{Intake, Ledger, Taken};
 use crate::io::token;
 use crate::shard::{OutRange, Shard, Ticket};
 use crate::transport::{BindId, Flow, Transport};
+use foldhash::fast::FixedState;
 use mmsg::{RECEIVE_BATCH, Receiver, Sender};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -20,6 +22,18 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Batches received from one socket in a turn. 128 messages take about half a millisecond to handle, the longest that
 /// a timer or another socket should wait, and their responses fill two send batches.
 const RECEIVE_BATCHES_PER_TURN: usize = 4;
+
+/// Sends remembered per socket in case they bounce. An ICMP error comes after a round trip: at 10,000 requests a second to
+/// peers 100 ms away all of them are still here.
+const SENT_MAX: usize = 1_024;
+
+/// By how many of its first bytes a datagram that bounced is known again. The topmost Via with its unpredictable branch lies
+/// within them, so that whoever forges an ICMP error must have seen the request (RFC 5927 §4); and RFC 1812 §4.3.2.3 has
+/// errors quote as much as fits into 576 bytes, which leaves 520.
+const QUOTED_BYTES: usize = 384;
+
+/// ICMP errors taken from one socket in a turn; each is a system call.
+const BOUNCED_PER_TURN: usize = 64;
 
 /// Opens a UDP socket. `shared`: other workers bind the same address, and the kernel spreads the sources over all of them.
 ///
@@ -42,6 +56,9 @@ pub fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket
             tracing::warn!(%address, %error, "cannot set the size of a socket buffer");
         }
     }
+    if let Err(error) = mmsg::queue_bounced(socket.as_fd(), address.is_ipv6()) {
+        tracing::warn!(%address, %error, "unreachable peers will be noticed by timers only");
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
@@ -54,15 +71,26 @@ pub struct Udp {
     sockets: Vec<Option<UdpSocket>>,
     receiver: Receiver,
     sender: Sender,
+    digest: FixedState,
 }
 
 #[derive(Debug)]
 struct UdpSocket {
     socket: mio::net::UdpSocket,
+    /// ICMP errors may be queued.
+    may_have_bounced: bool,
+    sent: Sent,
     /// Readiness comes once per change: it holds until a batch comes up short.
     may_read: bool,
     unsent: Vec<Unsent>,
     kernel_drops: u32,
+}
+
+/// The last sends whose failure someone wants to know, the oldest overwritten first.
+#[derive(Debug, Default)]
+struct Sent {
+    sends: Vec<(SocketAddr, u64, Ticket)>,
+    next: usize,
 }
 
 #[derive(Debug)]
@@ -77,7 +105,7 @@ impl Udp {
     ///
     /// # Errors
     /// The poll does not take a socket.
-    pub fn new(sockets: Vec<Option<std::net::UdpSocket>>, registry: &mio::Registry) -> io::Result<Udp> {
+    pub fn new(sockets: Vec<Option<std::net::UdpSocket>>, registry: &mio::Registry, seed: u64) -> io::Result<Udp> {
         let mut taken = Vec::with_capacity(sockets.len());
         for (bind, socket) in sockets.into_iter().enumerate() {
             taken.push(match socket {
@@ -86,6 +114,8 @@ impl Udp {
                     registry.register(&mut socket, token::udp(bind), mio::Interest::READABLE)?;
                     Some(UdpSocket {
                         socket,
+                        may_have_bounced: false,
+                        sent: Sent::default(),
                         may_read: true,
                         unsent: Vec::new(),
                         kernel_drops: 0,
@@ -98,19 +128,60 @@ impl Udp {
             sockets: taken,
             receiver: Receiver::new(),
             sender: Sender::new(),
+            digest: FixedState::with_seed(seed),
         })
     }
 
-    /// The socket of this bind may have something to read.
-    pub fn on_readable(&mut self, bind: usize) {
+    /// The socket of this bind may have something to read, or errors.
+    pub fn on_event(&mut self, bind: usize, event: &mio::event::Event) {
         if let Some(Some(socket)) = self.sockets.get_mut(bind) {
             socket.may_read = true;
+            socket.may_have_bounced |= event.is_error();
         }
     }
 
-    /// Whether a turn left datagrams unread.
+    /// Whether a turn left datagrams or errors unread.
     pub fn may_read(&self) -> bool {
-        self.sockets.iter().flatten().any(|socket| socket.may_read)
+        let mut sockets = self.sockets.iter().flatten();
+        sockets.any(|socket| socket.may_read || socket.may_have_bounced)
+    }
+
+    /// Takes the ICMP errors that have come, and reports the sends they are about.
+    ///
+    /// RFC 3261 §18.4: host, network, port or protocol unreachable and parameter problem are failures to send; source
+    /// quench and TTL exceeded are not. The kernel gives no errno to the first and EHOSTUNREACH to the latter, which also
+    /// means that this route does not lead there.
+    pub fn take_bounced(&mut self, me: u16, ledger: &mut Ledger) -> bool {
+        let mut work = false;
+        for socket in self.sockets.iter_mut().flatten() {
+            for _ in 0..BOUNCED_PER_TURN {
+                if !socket.may_have_bounced {
+                    break;
+                }
+                let mut quote = [0; QUOTED_BYTES];
+                let bounced = match mmsg::next_bounced(socket.socket.as_fd(), &mut quote) {
+                    Ok(Some(bounced)) => bounced,
+                    Ok(None) => continue,
+                    // Empty; a queue that cannot be read is looked at again with the next event.
+                    Err(_) => {
+                        socket.may_have_bounced = false;
+                        break;
+                    }
+                };
+                work = true;
+                ledger.counters.datagrams_bounced += 1;
+                // The datagram was too large for a link on the way: the kernel cuts the next one to the path's measure.
+                if bounced.errno == libc::EMSGSIZE {
+                    continue;
+                }
+                let digest = self.digest.hash_one(&quote[..bounced.quoted]);
+                if let Some(ticket) = socket.sent.find(bounced.peer, digest) {
+                    tracing::debug!(peer = %bounced.peer, errno = bounced.errno, "a datagram bounced");
+                    ledger.failed.push((me, ticket));
+                }
+            }
+        }
+        work
     }
 
     /// Receives from every socket that may have something, and feeds it. Returns the number of datagrams.
@@ -135,8 +206,8 @@ impl Udp {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.may_read = false,
                     Err(error) => {
-                        // Errors of earlier sends come out here; each is reported once, so that reading on is safe.
-                        intake.ledger.counters.receive_errors += 1;
+                        // The ICMP error of an earlier send; it is reported once, so that reading on is safe.
+                        socket.may_have_bounced = true;
                         tracing::debug!(%error, "receiving failed");
                     }
                 }
@@ -164,7 +235,9 @@ impl Udp {
         let Intake { shard, ledger, .. } = intake;
         let Ledger { counters, failed, .. } = ledger;
         for socket in self.sockets.iter_mut().flatten() {
-            socket.flush(&mut self.sender, shard, counters, |ticket| failed.push((me, ticket)));
+            socket.flush(&mut self.sender, &self.digest, shard, counters, |ticket| {
+                failed.push((me, ticket))
+            });
         }
     }
 
@@ -185,8 +258,16 @@ impl Udp {
 }
 
 impl UdpSocket {
-    fn flush(&mut self, sender: &mut Sender, shard: &Shard, counters: &mut Counters, mut failed: impl FnMut(Ticket)) {
+    fn flush(
+        &mut self,
+        sender: &mut Sender,
+        digest: &FixedState,
+        shard: &Shard,
+        counters: &mut Counters,
+        mut failed: impl FnMut(Ticket),
+    ) {
         let mut done = 0;
+        let mut tried_again = None;
         while let Some(first) = self.unsent.get(done) {
             let rest = self.unsent[done..]
                 .iter()
@@ -194,6 +275,13 @@ impl UdpSocket {
             match sender.send(self.socket.as_fd(), rest) {
                 Ok(sent) => {
                     counters.datagrams_sent += sent as u64;
+                    for unsent in &self.unsent[done..done + sent] {
+                        if let Some(ticket) = unsent.ticket {
+                            let bytes = shard.out_bytes(&unsent.bytes);
+                            let start = &bytes[..bytes.len().min(QUOTED_BYTES)];
+                            self.sent.add(unsent.peer, digest.hash_one(start), ticket);
+                        }
+                    }
                     done += sent;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -201,6 +289,11 @@ impl UdpSocket {
                     // would only make it late. The next one is tried all the same: the device may have made room.
                     counters.datagrams_unsent += 1;
                     done += 1;
+                }
+                // It may be the ICMP error of an earlier one, which is reported once: this one is tried again.
+                Err(_) if tried_again != Some(done) => {
+                    self.may_have_bounced = true;
+                    tried_again = Some(done);
                 }
                 Err(error) => {
                     counters.datagrams_refused += 1;
@@ -213,6 +306,23 @@ impl UdpSocket {
             }
         }
         self.unsent.clear();
+    }
+}
+
+impl Sent {
+    fn add(&mut self, peer: SocketAddr, digest: u64, ticket: Ticket) {
+        if self.sends.len() < SENT_MAX {
+            self.sends.push((peer, digest, ticket));
+        } else {
+            self.sends[self.next] = (peer, digest, ticket);
+            self.next = (self.next + 1) % SENT_MAX;
+        }
+    }
+
+    /// The ticket of this send. A retransmission has the same: one of them is enough.
+    fn find(&self, peer: SocketAddr, digest: u64) -> Option<Ticket> {
+        let found = self.sends.iter().find(|sent| sent.0 == peer && sent.1 == digest)?;
+        Some(found.2)
     }
 }
 
@@ -244,6 +354,22 @@ fn is_keepalive(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_sends_are_found_again_and_older_ones_not() {
+        let peer = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let mut sent = Sent::default();
+        for i in 0..SENT_MAX as u64 + 10 {
+            sent.add(peer(1), i, Ticket(i));
+        }
+        assert_eq!(sent.find(peer(1), 9), None);
+        assert_eq!(sent.find(peer(1), 10), Some(Ticket(10)));
+        assert_eq!(
+            sent.find(peer(1), SENT_MAX as u64 + 9),
+            Some(Ticket(SENT_MAX as u64 + 9))
+        );
+        assert_eq!(sent.find(peer(2), 10), None);
+    }
 
     #[test]
     fn keepalives_are_told_from_messages() {

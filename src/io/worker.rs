@@ -305,7 +305,7 @@ impl Worker {
         for event in &self.events {
             match token::polled(event.token()) {
                 Polled::Bell => {}
-                Polled::Udp(bind) => udp.on_readable(bind),
+                Polled::Udp(bind) => udp.on_event(bind, event),
                 Polled::Listener(bind) => tcp.on_acceptable(bind),
                 Polled::Connection(slot) => tcp.on_event(slot, event),
             }
@@ -324,6 +324,7 @@ impl Worker {
             intake.shard.handle_timeout(now);
             work = true;
         }
+        work |= udp.take_bounced(intake.me(), &mut intake.ledger);
         work |= udp.receive(intake) > 0;
         work |= tcp.accept(now, &mut intake.ledger.counters);
         work |= tcp.read(intake);

@@ -1,4 +1,4 @@
-//! What [`super::parse`] leaves to the reader of a field, checked at once: all the grammar a proxy depends on.
+//! What [`super::parse()`] leaves to the reader of a field, checked at once: all the grammar a proxy depends on.
 
 use super::field::FieldError;
 use super::header::{Header, Method};

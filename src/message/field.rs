@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use nom::Parser;
+use nom::branch::alt;
+use nom::bytes::tag;
 use nom::sequence::{preceded, terminated};
 
 use super::Message;
 use super::header::{Header, Method};
-use super::scan::{self, Parsed, end_of_value, lws, next_param, separator, span_in, sws, taken, token};
+use super::scan::{self, Parsed, end_of_value, lws, next_param, separator, short_name, span_in, sws, taken, token};
 use super::uri::Host;
 
 /// Why a field gives no value.
@@ -161,7 +163,7 @@ impl<'a, T> Iterator for Values<'a, T> {
         };
         // A grammar stops at the end or at a comma; white space may follow the comma, and a value must.
         match rest.split_first() {
-            Some((_, after)) => self.rest = Some(&after[scan::run(after, scan::LWS)..]),
+            Some((_, after)) => self.rest = Some(scan::skip_lws(after)),
             None => {
                 self.rest = None;
                 self.place = message.index().next(self.header, place);
@@ -178,7 +180,12 @@ impl<'a, T> Iterator for Values<'a, T> {
 /// ```
 pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>> {
     let slash = || separator(b'/');
-    let (rest, transport) = terminated(preceded((token, slash(), token, slash()), token), lws).parse(input)?;
+    // Nearly always these very bytes; the grammar also has white space round the slashes, and other names.
+    let protocol = alt((
+        tag(&b"SIP/2.0/"[..]).map(|_| ()),
+        (token, slash(), token, slash()).map(|_| ()),
+    ));
+    let (rest, transport) = terminated(preceded(protocol, preceded(sws, token)), lws).parse(input)?;
     let (mut rest, (sent_by, (host, port))) = nom::combinator::consumed(scan::host_and_port).parse(rest)?;
 
     let mut via = Via {
@@ -212,9 +219,14 @@ impl<'a> Via<'a> {
         fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
             place.replace(value).is_none().then_some(())
         }
-        match name.len() {
-            6 if name.eq_ignore_ascii_case(b"branch") => once(&mut self.branch, value?),
-            5 if name.eq_ignore_ascii_case(b"rport") => {
+        const BRANCH: u64 = short_name(b"branch");
+        const RPORT: u64 = short_name(b"rport");
+        const RECEIVED: u64 = short_name(b"received");
+        const MADDR: u64 = short_name(b"maddr");
+        const TTL: u64 = short_name(b"ttl");
+        match short_name(name) {
+            BRANCH => once(&mut self.branch, value?),
+            RPORT => {
                 self.rport_span = Some(span());
                 let port = match value {
                     Some(digits) => Some(scan::decimal_value(digits, u32::from(u16::MAX))? as u16),
@@ -222,12 +234,12 @@ impl<'a> Via<'a> {
                 };
                 once(&mut self.rport, port)
             }
-            8 if name.eq_ignore_ascii_case(b"received") => {
+            RECEIVED => {
                 self.received_span = Some(span());
                 once(&mut self.received, value?)
             }
-            5 if name.eq_ignore_ascii_case(b"maddr") => once(&mut self.maddr, scan::whole_host(value?)?),
-            3 if name.eq_ignore_ascii_case(b"ttl") => once(&mut self.ttl, scan::decimal_value(value?, 255)? as u8),
+            MADDR => once(&mut self.maddr, scan::whole_host(value?)?),
+            TTL => once(&mut self.ttl, scan::decimal_value(value?, 255)? as u8),
             _ => Some(()),
         }
     }

@@ -1,5 +1,7 @@
 //! Header names and methods: the ones referee acts on, their compact forms (RFC 3261 §7.3.3) and their identity.
 
+use super::scan::lower;
+
 /// Declares [`Header`] and the table of its spellings from one list, so that the two cannot drift apart.
 macro_rules! headers {
     ($($header:ident $name:literal $($compact:literal)?;)*) => {
@@ -197,12 +199,6 @@ impl Key {
             .wrapping_add(self.length as u64);
         (word.wrapping_mul(multiplier) >> 56) as usize
     }
-}
-
-/// Sets bit 5 of the bytes that have bit 6: letters become lower case, and no other byte becomes one or a `-`.
-#[inline]
-const fn lower(word: u64) -> u64 {
-    word | ((word & 0x4040_4040_4040_4040) >> 1)
 }
 
 /// Keys by header number.

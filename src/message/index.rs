@@ -1,4 +1,4 @@
-//! Where everything lies in a message: what [`super::parse`] leaves behind.
+//! Where everything lies in a message: what [`super::parse()`] leaves behind.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,9 +9,10 @@ use super::scan;
 /// The most header lines a message may have. Long routes have some tens; RFC 4475's longest message has 47.
 pub const HEADER_LINES_MAX: usize = 128;
 
-/// What the pass found. Reused from message to message: [`parse`] clears and fills it.
+/// What the pass found. Reused from message to message: [`super::parse()`] clears and fills it.
 ///
-/// Offsets are `u16` because a message has at most [`MESSAGE_BYTES_MAX`] bytes. Nothing here is on the heap.
+/// Offsets are `u16` because a message has at most [`super::parse::MESSAGE_BYTES_MAX`] bytes. Nothing here is on the
+/// heap.
 #[derive(Clone)]
 pub struct Index {
     /// The header of each line, as numbers. Only the first `count` are of this message, likewise in `lines`.
@@ -66,7 +67,8 @@ pub(super) struct CSeqPlace {
     pub(super) method: Method,
 }
 
-/// Headers every message has (RFC 3261 §8.1.1, §8.2.6.2); Max-Forwards came later than some clients (RFC 4475 §3.4.1).
+/// Headers every message has (RFC 3261 §8.1.1, §8.2.6.2). Not Max-Forwards: it is younger than some clients
+/// (RFC 4475 §3.4.1).
 pub(super) const MANDATORY: [Header; 5] = [Header::Via, Header::From, Header::To, Header::CallId, Header::CSeq];
 
 /// A set of headers, one bit each.

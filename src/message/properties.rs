@@ -522,10 +522,12 @@ mod tests {
             hosts in vec("[a-z]{1,8}", 1..8),
             layout in vec((any::<bool>(), select(&[" ", "  ", "\t", "\r\n ", " \r\n\t "][..])), 8),
         ) {
-            let mut text = "OPTIONS sip:b SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nf: <sip:a>\r\nt: <sip:b>\r\ni: c\r\nCSeq: 1 OPTIONS".to_owned();
+            let mut text = "OPTIONS sip:b SIP/2.0\r\nv: SIP/2.0/UDP a\r\nf: <sip:a>\r\nt: <sip:b>\r\ni: c\r\n\
+                CSeq: 1 OPTIONS".to_owned();
             for (position, (host, (new_line, space))) in hosts.iter().zip(&layout).enumerate() {
                 text += if *new_line || position == 0 { "\r\nRoute:" } else { "," };
-                text += &format!("{space}\"q, \\\"{host}\"{space}<sip:{host};lr;p=1,2>{space};{space}x{space}={space}\"a,b\"");
+                text += &format!("{space}\"q, \\\"{host}\"{space}<sip:{host};lr;p=1,2>{space};");
+                text += &format!("{space}x{space}={space}\"a,b\"");
             }
             text += "\r\n\r\n";
             let buf = super::super::MessageBuf::parse(text.clone()).unwrap();

@@ -89,7 +89,29 @@ pub(crate) fn is(byte: u8, class: u8) -> bool {
 /// How many bytes at the front are of `class`.
 #[inline]
 pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
-    bytes.iter().position(|&byte| !is(byte, class)).unwrap_or(bytes.len())
+    // Four bytes a round cost three instructions each, one byte a round six.
+    let mut rest = bytes;
+    while let Some((four, after)) = rest.split_first_chunk::<4>() {
+        if let Some(length) = four.iter().position(|&byte| !is(byte, class)) {
+            return bytes.len() - rest.len() + length;
+        }
+        rest = after;
+    }
+    bytes.len() - rest.len() + rest.iter().position(|&byte| !is(byte, class)).unwrap_or(rest.len())
+}
+
+/// Without the white space and folds at the front, of which there mostly are none.
+#[inline]
+pub(crate) fn skip_lws(bytes: &[u8]) -> &[u8] {
+    match bytes {
+        [0..=b' ', ..] => skip_lws_run(bytes),
+        _ => bytes,
+    }
+}
+
+#[inline(never)]
+fn skip_lws_run(bytes: &[u8]) -> &[u8] {
+    &bytes[run(bytes, LWS)..]
 }
 
 /// Whether this is a `token`: not empty, nothing but token characters.
@@ -98,27 +120,59 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
 }
 
+/// Where the first byte below SP is, at `from` or behind it; the end if there is none.
+#[inline]
+pub(crate) fn next_below_space(bytes: &[u8], from: usize) -> usize {
+    // Sets the high bit of the lowest byte below 0x20, maybe of bytes above it, and of none if there is no such byte.
+    let mark = |word: u64| word.wrapping_sub(ONES * b' ' as u64) & !word;
+    const HIGH: u64 = ONES << 7;
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    while let Some((block, after)) = rest.split_first_chunk::<32>() {
+        let marks = words(block).map(mark);
+        if (marks[0] | marks[1] | marks[2] | marks[3]) & HIGH != 0 {
+            let bit = match marks.map(|mark| mark & HIGH) {
+                [0, 0, 0, last] => 192 + last.trailing_zeros(),
+                [0, 0, third, _] => 128 + third.trailing_zeros(),
+                [0, second, _, _] => 64 + second.trailing_zeros(),
+                [first, _, _, _] => first.trailing_zeros(),
+            };
+            return bytes.len() - rest.len() + (bit / 8) as usize;
+        }
+        rest = after;
+    }
+    let length = rest.iter().position(|&byte| byte < b' ').unwrap_or(rest.len());
+    bytes.len() - rest.len() + length
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+#[inline]
+fn words(block: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = block.as_chunks::<8>();
+    std::array::from_fn(|position| u64::from_le_bytes(words[position]))
+}
+
 /// The first colon. A name is short: eight bytes at a time are done before a call of memchr has begun.
 #[inline]
 pub(crate) fn find_colon(line: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = line.as_chunks::<8>();
-    for (position, word) in words.iter().enumerate() {
+    let mut rest = line;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
         // The lowest byte that is zero after the exclusive or is the first that has its high bit set after this.
         let word = u64::from_le_bytes(*word) ^ (ONES * b':' as u64);
         let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
         if zeros != 0 {
-            return Some(position * 8 + (zeros.trailing_zeros() / 8) as usize);
+            return Some(line.len() - rest.len() + (zeros.trailing_zeros() / 8) as usize);
         }
+        rest = after;
     }
     let at = rest.iter().position(|&byte| byte == b':')?;
-    Some(words.len() * 8 + at)
+    Some(line.len() - rest.len() + at)
 }
 
 /// Without white space and folds at either end.
 #[inline]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
-    let bytes = &bytes[run(bytes, LWS)..];
+    let bytes = skip_lws(bytes);
     let end = bytes
         .iter()
         .rposition(|&byte| !is(byte, LWS))
@@ -160,7 +214,7 @@ pub(crate) fn decimal_value(digits: &[u8], max: u32) -> Option<u32> {
     Some(number as u32)
 }
 
-/// As [`decimal_value`], but a number too large is `u32::MAX`: for durations, where more than a century is all the same.
+/// As [`decimal_value`], but a number too large is `u32::MAX`: for durations, where a century and more are all the same.
 pub(crate) fn decimal_clamped(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -207,7 +261,7 @@ pub(crate) fn digits(input: &[u8]) -> Parsed<'_, &[u8]> {
 /// `SWS`: white space or none.
 #[inline]
 pub(crate) fn sws(input: &[u8]) -> Parsed<'_, ()> {
-    Ok((&input[run(input, LWS)..], ()))
+    Ok((skip_lws(input), ()))
 }
 
 /// `LWS`: white space, at least one.
@@ -222,19 +276,17 @@ pub(crate) fn lws(input: &[u8]) -> Parsed<'_, ()> {
 /// `SWS byte SWS`: SLASH, COLON, SEMI, EQUAL and COMMA of the grammar.
 #[inline]
 pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
-    move |input| {
-        let rest = &input[run(input, LWS)..];
-        match rest.split_first() {
-            Some((&first, rest)) if first == byte => sws(rest),
-            _ => failed(),
-        }
+    #[inline(always)]
+    move |input| match skip_lws(input) {
+        [first, rest @ ..] if *first == byte => Ok((skip_lws(rest), ())),
+        _ => failed(),
     }
 }
 
 /// The end of a value: nothing more, or the comma before the next one, which stays.
 #[inline]
 pub(crate) fn end_of_value(input: &[u8]) -> Parsed<'_, ()> {
-    let rest = &input[run(input, LWS)..];
+    let rest = skip_lws(input);
     match rest.first() {
         None | Some(b',') => Ok((rest, ())),
         Some(_) => failed(),
@@ -281,6 +333,33 @@ fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
     }
 }
 
+/// A parameter name of up to eight bytes as one number, in lower case, for matching it against constants; 0 for a
+/// longer one.
+#[inline]
+pub(crate) const fn short_name(name: &[u8]) -> u64 {
+    // Two loads that overlap cover every length: where both have a byte it is the same one.
+    let word = if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>())
+        && name.len() <= 8
+    {
+        u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << (8 * (name.len() - 4))
+    } else if let (Some(first), Some(last)) = (name.first_chunk::<2>(), name.last_chunk::<2>())
+        && name.len() < 4
+    {
+        u16::from_le_bytes(*first) as u64 | (u16::from_le_bytes(*last) as u64) << (8 * (name.len() - 2))
+    } else if let [letter] = name {
+        *letter as u64
+    } else {
+        0
+    };
+    lower(word)
+}
+
+/// Sets bit 5 of the bytes that have bit 6: letters become lower case, and no other byte becomes one or a `-`.
+#[inline]
+pub(crate) const fn lower(word: u64) -> u64 {
+    word | ((word & 0x4040_4040_4040_4040) >> 1)
+}
+
 /// `SEMI generic-param`
 #[inline]
 pub(crate) fn next_param(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
@@ -313,13 +392,12 @@ pub(crate) fn host(input: &[u8]) -> Parsed<'_, Host<'_>> {
             None => failed(),
         };
     }
-    let length = run(input, HOST);
-    let (text, rest) = input.split_at(length);
-    if text.first().is_some_and(u8::is_ascii_digit)
-        && let Some(address) = ipv4(text)
+    if let Some((address, rest)) = ipv4(input)
+        && !rest.first().is_some_and(|&byte| is(byte, HOST))
     {
         return Ok((rest, Host::Address(IpAddr::V4(address))));
     }
+    let (text, rest) = input.split_at(run(input, HOST));
     let name = text.strip_suffix(b".").unwrap_or(text);
     let last_label = name.iter().rev().take_while(|&&byte| byte != b'.');
     if text.is_empty() || last_label.clone().next().is_none() || last_label.clone().all(u8::is_ascii_digit) {
@@ -363,32 +441,25 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+/// Four numbers up to 255 at the front, and what follows them.
+fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     let mut octets = [0u8; 4];
-    let mut octet = 0;
-    let (mut value, mut length) = (0u32, 0);
-    for &byte in text {
-        match byte {
-            b'0'..=b'9' => {
-                value = value * 10 + u32::from(byte - b'0');
-                length += 1;
-                if length > 3 || value > 255 {
-                    return None;
-                }
-            }
-            b'.' if length > 0 && octet < 3 => {
-                octets[octet] = value as u8;
-                octet += 1;
-                (value, length) = (0, 0);
-            }
-            _ => return None,
+    let mut rest = input;
+    for (position, octet) in octets.iter_mut().enumerate() {
+        if position > 0 {
+            rest = rest.strip_prefix(b".")?;
         }
+        let mut value = None;
+        for _ in 0..3 {
+            let Some((digit @ b'0'..=b'9', after)) = rest.split_first() else {
+                break;
+            };
+            value = Some(value.unwrap_or(0) * 10 + u16::from(digit - b'0'));
+            rest = after;
+        }
+        *octet = u8::try_from(value?).ok()?;
     }
-    if octet != 3 || length == 0 {
-        return None;
-    }
-    octets[3] = value as u8;
-    Some(Ipv4Addr::from(octets))
+    Some((Ipv4Addr::from(octets), rest))
 }
 
 /// Cuts the first value off a comma list: what lies before the first comma that is outside quotes and angle
@@ -424,7 +495,8 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        let cases: [(&[u8], Option<(Host<'_>, usize)>); 14] = [
+        type Case = (&'static [u8], Option<(Host<'static>, usize)>);
+        let cases: [Case; 14] = [
             (b"example.com;x", Some((Host::Name(b"example.com"), 2))),
             (
                 b"192.0.2.1:5060",
@@ -472,6 +544,32 @@ mod tests {
         assert_eq!(split_list(rest.unwrap()), (&b"<sip:z@y>"[..], None));
         assert_eq!(split_list(b"\"open, x"), (&b"\"open, x"[..], None));
         assert_eq!(split_list(b"<open, x"), (&b"<open, x"[..], None));
+    }
+
+    #[test]
+    fn bytes_are_found_at_every_place() {
+        let text: Vec<u8> = (0..64).map(|n| b"a ~\x80\xff\x7f@"[n % 7]).collect();
+        for length in 0..text.len() {
+            let text = &text[..length];
+            assert_eq!((next_below_space(text, 0), find_colon(text)), (length, None));
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = text.to_vec();
+                    text[at] = byte;
+                    assert_eq!(
+                        next_below_space(&text, 0),
+                        if byte < b' ' { at } else { length },
+                        "{byte} at {at}"
+                    );
+                    assert_eq!(find_colon(&text), (byte == b':').then_some(at), "{byte} at {at}");
+                }
+                let mut text = text.to_vec();
+                text[at..].fill(0);
+                assert_eq!(next_below_space(&text, 0), at);
+                assert_eq!(next_below_space(&text, at + 1), (at + 1).min(length));
+            }
+        }
+        assert_eq!(next_below_space(b"", 0), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::scan;
+use super::scan::{self, short_name};
 
 /// A URI taken apart. Nothing is decoded: every part is the bytes as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -326,16 +326,23 @@ impl Iterator for Unescaped<'_> {
 
 /// Whether one of the parameters of RFC 3261 §19.1.1 stands twice in a URI.
 pub(crate) fn has_repeated_param(uri: &Uri<'_>) -> bool {
-    let known = ["lr", "maddr", "transport", "ttl", "user", "method"];
+    const LR: u64 = short_name(b"lr");
+    const MADDR: u64 = short_name(b"maddr");
+    const METHOD: u64 = short_name(b"method");
+    const TTL: u64 = short_name(b"ttl");
+    const USER: u64 = short_name(b"user");
     let mut seen = [false; 6];
     uri.params().any(|(name, _)| {
-        match known
-            .iter()
-            .position(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-        {
-            Some(position) => std::mem::replace(&mut seen[position], true),
-            None => false,
-        }
+        let position = match short_name(name) {
+            LR => 0,
+            MADDR => 1,
+            METHOD => 2,
+            TTL => 3,
+            USER => 4,
+            _ if name.eq_ignore_ascii_case(b"transport") => 5,
+            _ => return false,
+        };
+        std::mem::replace(&mut seen[position], true)
     })
 }
 

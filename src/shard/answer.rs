@@ -1,6 +1,6 @@
 //! Answers of our own: through a transaction, from what a transaction still has, or without one.
 
-use super::request::Arrival;
+use super::arrival::Arrival;
 use super::{ServerOwner, Shard};
 use crate::config::UnknownSource;
 use crate::identifiers::hex16;
@@ -175,7 +175,7 @@ impl Shard {
             self.counters.malformed_unanswered_total += 1;
             return;
         }
-        if self.trunk_of(flow).is_none() {
+        if self.topology.trunk_of(flow).is_none() {
             self.counters.refused_source_total += 1;
             if self.config().access.unknown_source == UnknownSource::Reject {
                 self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);
@@ -190,8 +190,6 @@ impl Shard {
         );
     }
 }
-
-pub(super) const SHED: Refused = Refused::new(503, "Service Unavailable");
 
 /// Where responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4): on a stream the connection it came by, and if that is gone
 /// the sent-by port; over UDP the source port if rport was asked for, else the sent-by port.

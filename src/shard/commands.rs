@@ -8,11 +8,10 @@ use crate::config::{Side, TrunkId};
 use crate::destination::{destination_allowed, refer_to_value, referred_by_value};
 use crate::identifiers::TransferId;
 use crate::message::{NameAddr, Uri};
-use crate::proxy::Refused;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
-use crate::transfer::Transfer;
 use crate::transfer::report::CallFacts;
+use crate::transfer::{Cause, Transfer};
 use crate::verb::{HookTarget, Leg, SipRefer, Verb, VerbError};
 use crate::webhook::resolve_target;
 
@@ -123,7 +122,7 @@ impl Shard {
                         format!("[{i}].{field}")
                     }
                 };
-                let prepared = self.prepare(call, refer, first.is_some()).map_err(|mut refusal| {
+                let prepared = self.prepare(call, refer, first.is_some(), now).map_err(|mut refusal| {
                     refusal.field = refusal.field.map(|field| at(&field));
                     refusal
                 })?;
@@ -188,7 +187,7 @@ impl Shard {
                 return;
             }
             let Some(extra) = call.extra_if_any() else { return };
-            if extra.transfer.is_some() {
+            if extra.transfer.is_some() || extra.awaits_reply {
                 return;
             }
             let Some(verb) = extra.verbs.pop_front() else { return };
@@ -204,23 +203,36 @@ impl Shard {
                     return;
                 }
                 Verb::SipRefer(refer) => {
-                    let prepared = self.prepare(&self.calls[key], &refer, true);
-                    match prepared {
-                        Ok(prepared) => self.start_transfer(key, refer, prepared, now),
-                        // It was valid when it was taken; what changed since (a REFER of a party's own) lets it fall.
-                        Err(_) => self.counters.refused_total += 1,
-                    }
+                    let prepared = self.prepare(&self.calls[key], &refer, true, now);
+                    self.start_transfer(key, refer, prepared, now);
                 }
             }
         }
     }
 
-    fn start_transfer(&mut self, key: CallKey, verb: Box<SipRefer>, prepared: Prepared, now: Instant) {
+    /// Begins an execution. One that cannot run, in a list that came as a hook's reply or because things changed since it was
+    /// taken, is an execution all the same: it ends at once, with a local status and its action.
+    fn start_transfer(&mut self, key: CallKey, verb: Box<SipRefer>, prepared: Result<Prepared, Refusal>, now: Instant) {
         let id = TransferId {
             shard: self.setup.shard,
             number: self.random.next_u64(),
         };
         let call = &self.calls[key];
+        let (prepared, refused) = match prepared {
+            Ok(prepared) => (prepared, None),
+            Err(refusal) => {
+                let refer_to = verb.refer_to.clone();
+                let party = self.leg_of(call, verb.leg).unwrap_or(Party::Caller);
+                (
+                    Prepared {
+                        party,
+                        refer_to,
+                        referred_by: String::new(),
+                    },
+                    Some(refusal),
+                )
+            }
+        };
         let trunk = call.trunk(prepared.party);
         let rules = self.config().trunk(trunk).refer.clone();
         let facts = Box::new(self.facts_of(call));
@@ -230,16 +242,29 @@ impl Shard {
             referred_by,
         } = prepared;
         let (transfer, steps) = Transfer::new(id, key, party, trunk, verb, refer_to, referred_by, facts, rules, now);
-        self.begin_transfer(key, transfer, steps, now);
+        let transfer = self.begin_transfer(key, transfer, steps, now);
+        match refused {
+            None => self.send_refer(transfer, now),
+            Some(refusal) => {
+                let (code, cause) = if refusal.status == 409 {
+                    (491, Cause::Busy)
+                } else {
+                    (400, Cause::InvalidTarget)
+                };
+                self.with_transfer(transfer, now, |transfer| {
+                    transfer.on_refused(code, &refusal.detail, cause, now)
+                });
+            }
+        }
     }
 
     /// Whether a `sip:refer` can run on this call, and what its REFER says. `queued`: others of the same list run before it.
-    fn prepare(&self, call: &Call, refer: &SipRefer, queued: bool) -> Result<Prepared, Refusal> {
+    fn prepare(&self, call: &Call, refer: &SipRefer, queued: bool, now: Instant) -> Result<Prepared, Refusal> {
         if let Some(extra) = call.extra() {
             if !queued && (extra.transfer.is_some() || !extra.verbs.is_empty()) {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
             }
-            if extra.relayed_refer.is_some() {
+            if extra.relayed_refer.is_some() && extra.relayed_refer_until.is_some_and(|until| now < until) {
                 return Err(refusal(
                     409,
                     "busy",
@@ -332,14 +357,13 @@ impl Shard {
         };
         match call.state {
             CallState::Trying | CallState::Ringing => {
+                // The 487 comes back from the callee; if its answer crosses our CANCEL, our BYEs follow the ACK.
+                call.extra_mut().end_after_ack = true;
                 let invite = call.invite;
-                if let Some(context) = invite.and_then(|invite| self.context_of(invite)) {
-                    self.cancel_branch(context, None, now);
+                match invite.and_then(|invite| self.context_of(invite)) {
+                    Some(context) => self.cancel_branch(context, None, now),
+                    None => self.remove_call(key),
                 }
-                if let Some(invite) = invite {
-                    self.answer_stored(invite, Refused::new(487, "Request Terminated"), now);
-                }
-                self.remove_call(key);
             }
             CallState::Answered => {
                 let transfers = call

@@ -52,6 +52,7 @@ counters! {
     notifies_unreadable_total Counter "NOTIFYs of our own transfers without a readable status.",
     events_total Counter "Event hooks handed over.",
     actions_total Counter "Action hooks handed over.",
+    replies_refused_total Counter "Replies to action hooks that are no valid list of verbs.",
     held_total Counter "Requests that waited for a response to ours.",
     calls Gauge "Live calls.",
     transactions Gauge "Live transactions.",

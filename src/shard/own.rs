@@ -1,6 +1,6 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
-use super::request::Arrival;
+use super::arrival::Arrival;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting, is_live};
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
@@ -14,6 +14,7 @@ use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transfer::{Answer, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
+use crate::verb::Verb;
 use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -131,7 +132,7 @@ impl Shard {
             return Err(Unsent::Never);
         };
         let (client, branch) = self.transactions.open_client(method, flow, owner, &mut self.random);
-        let sent_by = &self.sent_by[usize::from(flow.bind.0)];
+        let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
             method,
             number,
@@ -161,7 +162,7 @@ impl Shard {
         let call = self.calls.get(key)?;
         let number = call.sequence(party.other()).clone().insert()?;
         let flow = call.flow(party);
-        let sent_by = &self.sent_by[usize::from(flow.bind.0)];
+        let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
             method: Method::Refer,
             number,
@@ -214,6 +215,7 @@ impl Shard {
         }
         call.state = CallState::Ending;
         let extra = call.extra_mut();
+        extra.ended_here = true;
         extra.byes_open = 2;
         extra.bye_headers = headers.to_vec();
         for party in [Party::Caller, Party::Callee] {
@@ -258,6 +260,10 @@ impl Shard {
     /// A BYE of a party is relayed: transfers hear of it at once.
     pub(super) fn on_relayed_bye(&mut self, key: CallKey, from: Party, reason: Option<&[u8]>, now: Instant) {
         self.mark_completed(key);
+        if let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) {
+            // What was still to run has no call to run on.
+            extra.verbs.clear();
+        }
         if let Some(transfer) = self.calls.get(key).and_then(|call| call.extra()?.transfer) {
             self.with_transfer(transfer, now, |transfer| transfer.on_bye(from, reason, now));
         }
@@ -334,7 +340,7 @@ impl Shard {
 
     // ---- transfers ----
 
-    /// Begins an execution that was found valid, and sends its REFER.
+    /// Enters an execution into the tables and arms its timers.
     pub(super) fn begin_transfer(
         &mut self,
         key: CallKey,
@@ -352,7 +358,6 @@ impl Shard {
             extra.transfers += 1;
         }
         self.carry_out(transfer, steps, now);
-        self.send_refer(transfer, now);
         transfer
     }
 
@@ -399,9 +404,23 @@ impl Shard {
                     };
                     self.end_both(call, &[], now);
                 }
-                // The verdict says no_dialog; the call itself ends when a request of its parties is refused too.
-                Step::Suspect => {}
+                Step::Suspect => {
+                    if let Some(transfer) = self.transfers.get(key) {
+                        let (call, party) = (transfer.call, transfer.party);
+                        self.suspect(call, party, now);
+                    }
+                }
             }
+        }
+    }
+
+    /// A party says that it knows no such dialog. Dropping one REFER is common and must not cost the call; twice is the truth.
+    pub(super) fn suspect(&mut self, key: CallKey, party: Party, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let extra = call.extra_mut();
+        match extra.suspect.replace(party) {
+            Some(again) if again == party => self.end_both(key, &[], now),
+            _ => {}
         }
     }
 
@@ -421,14 +440,17 @@ impl Shard {
         let (target, call) = (transfer.verb.action_hook.clone(), transfer.call);
         let is_default = target.is_none();
         let (url, auth) = target.map_or((DEFAULT_HOOK.into(), None), |target| (target.url, target.basic_auth));
-        self.post(key, HookKind::Action, &url, auth, is_default, id, body);
+        let is_posted = self.post(key, HookKind::Action, &url, auth, is_default, id, body);
         if let Some(extra) = self.calls.get_mut(call).and_then(|call| call.extra_if_any()) {
             extra.transfer = None;
             extra.last_transfer = Some(key);
         }
-        let failed = self.transfers.get(key).is_some_and(|transfer| !transfer.is_lingering());
-        if failed {
-            // After a success the call only ends; after anything else what is left of the list runs.
+        if is_posted {
+            if let Some(extra) = self.calls.get_mut(call).and_then(Call::extra_if_any) {
+                extra.awaits_reply = true;
+            }
+        } else {
+            // Nobody will answer: what is left of the list runs.
             self.run_verbs(call, now);
         }
         self.remembered.push_back(key);
@@ -450,15 +472,15 @@ impl Shard {
         default_word: bool,
         webhook_id: String,
         body: String,
-    ) {
+    ) -> bool {
         let Some(transfer) = self.transfers.get(key) else {
-            return;
+            return false;
         };
         let id = transfer.id;
         let hooks = self.hooks_of(transfer.trunk);
         // Relative targets without a base were refused with the verb; the default word then just has nowhere to go.
         let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else {
-            return;
+            return false;
         };
         let hook = Hook {
             transfer: id,
@@ -475,14 +497,60 @@ impl Shard {
             self.counters.actions_total += 1;
         }
         self.effects.push_back(Output::Hook(Box::new(hook)));
+        true
     }
 
+    /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
+    /// only `hangup` and `tag` count, since the call is being ended.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
-        // A reply array is not acted on: after a success only the end of the call is left, after a failure the call goes on.
-        let (ActionOutcome::Delivered { .. } | ActionOutcome::Failed) = outcome;
-        if let Some(key) = self.transfer_by_number.get(&id.number).copied() {
-            self.with_transfer(key, now, |transfer| transfer.on_action_outcome());
+        let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
+            return;
+        };
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
+        let call = transfer.call;
+        let is_success = transfer
+            .verdict()
+            .is_some_and(|verdict| verdict.result == Outcome::Success);
+        let reply = match outcome {
+            ActionOutcome::Delivered { reply: Some(reply) }
+                if reply.as_array().is_some_and(|list| !list.is_empty()) =>
+            {
+                reply
+            }
+            ActionOutcome::Delivered { .. } | ActionOutcome::Failed => serde_json::Value::Null,
+        };
+        let verbs = match crate::verb::parse(&reply) {
+            Ok(verbs) => verbs,
+            Err(_) => {
+                if !reply.is_null() {
+                    self.counters.replies_refused_total += 1;
+                }
+                Vec::new()
+            }
+        };
+        let mut headers = Vec::new();
+        if let Some(call) = self.calls.get_mut(call) {
+            let extra = call.extra_mut();
+            extra.awaits_reply = false;
+            if !verbs.is_empty() {
+                extra.verbs.clear();
+            }
+            for verb in verbs {
+                match verb {
+                    Verb::Hangup { headers: of_bye, .. } if is_success => headers = of_bye,
+                    Verb::Tag { data, .. } if is_success => extra.customer_data.extend(data),
+                    Verb::SipRefer(_) | Verb::Pause { .. } if is_success => {}
+                    verb => extra.verbs.push_back(verb),
+                }
+            }
         }
+        if self.transfers.get(key).is_some_and(Transfer::is_lingering) && !headers.is_empty() {
+            self.end_both(call, &headers, now);
+        }
+        self.with_transfer(key, now, |transfer| transfer.on_action_outcome());
+        self.run_verbs(call, now);
     }
 
     pub(super) fn on_refer_answered(&mut self, key: TransferKey, message: Message<'_>, code: u16, now: Instant) {
@@ -589,6 +657,7 @@ impl Shard {
             None if relayed && candidates[0].is_none() => None,
             None => candidates.into_iter().flatten().find(is_candidate),
         };
+        let subscription = message.subscription_state().ok().flatten();
         let Some(transfer) = transfer else {
             let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
             if inserted || !relayed {
@@ -605,7 +674,6 @@ impl Shard {
             return false;
         };
         self.counters.notifies_total += 1;
-        let subscription = message.subscription_state().ok().flatten();
         let frag = Sipfrag::parse(message.body());
         if frag.is_none() {
             self.counters.notifies_unreadable_total += 1;

@@ -1,18 +1,20 @@
 //! Sending a request on: what changes in it, by which flow, and what waits when there is none yet.
 
-use super::answer::SHED;
-use super::request::Arrival;
+use super::arrival::Arrival;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
 use crate::call::{Call, Party};
 use crate::message::edit::ViaStamp;
-use crate::message::{Message, MessageBuf, Method};
+use crate::message::{Header, Message, MessageBuf, Method, NameAddr};
 use crate::proxy::{self, Context, Refused, Relay};
 use crate::timer::Instant;
 use crate::transaction::Branch;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
+
+/// A URI or a few, on the stack: a Contact or a Record-Route of ours fits.
+pub(super) type Text = SmallVec<[u8; 128]>;
 
 /// What changes in a request as it is relayed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +71,7 @@ impl Shard {
         let start = self.outbox.bytes.len();
         let relay = Relay {
             transport: target.transport,
-            sent_by: &self.sent_by[usize::from(target.bind.0)],
+            sent_by: self.topology.sent_by(target.bind),
             branch,
             stamp: ViaStamp::of(&arrival.via, arrival.flow.peer),
             request_uri: changes.request_uri,
@@ -105,7 +107,7 @@ impl Shard {
         call_id: &[u8],
         arrived: Flow,
         leaves: Flow,
-    ) -> SmallVec<[Vec<u8>; 2]> {
+    ) -> SmallVec<[Text; 2]> {
         let token = traversal.token(call_id, &self.setup.secret);
         let mut values = SmallVec::new();
         let binds = if arrived.bind == leaves.bind {
@@ -114,8 +116,8 @@ impl Shard {
             &[leaves, arrived]
         };
         for flow in binds {
-            let mut value = Vec::with_capacity(96);
-            proxy::record_route(self.sent_by(flow.bind), flow.transport, &token, &mut value);
+            let mut value = Text::new();
+            proxy::record_route(self.topology.sent_by(flow.bind), flow.transport, &token, &mut value);
             values.push(value);
         }
         values
@@ -145,7 +147,7 @@ impl Shard {
                 server,
                 ..arrival.clone()
             };
-            self.refuse(message, &arrival, SHED, &[("Retry-After", b"1")], now);
+            self.refuse(message, &arrival, Refused::SHED, &[("Retry-After", b"1")], now);
         }
     }
 
@@ -167,6 +169,22 @@ impl Shard {
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
         }
     }
+}
+
+/// What names the next hop: the first Route that is left or put in, else the Request-URI (RFC 3261 §16.6 step 6, 7).
+pub(super) fn next_uri<'a>(message: Message<'a>, own_routes: usize, changes: &Changes<'a>) -> &'a [u8] {
+    let put_in = NameAddr::parse(changes.routes)
+        .ok()
+        .map(|route| route.uri)
+        .filter(|uri| !uri.is_empty());
+    let left = || {
+        let mut values = message.name_addrs(Header::Route).skip(own_routes);
+        values.next().and_then(Result::ok).map(|route| route.uri)
+    };
+    put_in
+        .or_else(left)
+        .or(changes.request_uri)
+        .unwrap_or(message.request_uri())
 }
 
 /// The Event id of a relayed NOTIFY or SUBSCRIBE of a party's own REFER, as the other side knows it.

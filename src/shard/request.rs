@@ -1,32 +1,20 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
-use super::answer::SHED;
-use super::relay::{Changes, mapped_event_id};
-use super::route::{OwnRoutes, retarget};
+use super::arrival::Arrival;
+use super::relay::{Changes, Text, mapped_event_id, next_uri};
+use super::route::retarget;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::{Call, CallKey, CallState, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::check;
-use crate::message::{Header, Message, MessageBuf, Method, Uri, Via};
+use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
-
-/// A request on its way through, with what was found out so far.
-#[derive(Clone, Debug)]
-pub(super) struct Arrival<'a> {
-    pub flow: Flow,
-    pub method: Method,
-    pub via: Via<'a>,
-    pub identity: u128,
-    pub own: OwnRoutes,
-    /// Its transaction, once it has one.
-    pub server: Option<ServerKey>,
-}
 
 /// A party of a dialog as a request tells it.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +32,10 @@ impl Shard {
         let own = self.own_routes(message);
         let access = &self.config().access;
         let (unknown, in_dialog) = (access.unknown_source, access.in_dialog_sources);
-        let is_known = self.trunk_of(flow).is_some() || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
+        let has_trunks = !self.config().trunks.is_empty();
+        let is_known = !has_trunks
+            || self.topology.trunk_of(flow).is_some()
+            || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
         if !is_known {
             self.counters.refused_source_total += 1;
             if method != Method::Ack && unknown == UnknownSource::Reject {
@@ -58,6 +49,9 @@ impl Shard {
                 self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[]);
             }
             return;
+        }
+        if !has_trunks {
+            return self.answer_without_trunks(flow, message, method);
         }
         let Ok(via) = message.top_via() else { return };
         let Ok(identity) = self.transactions.identity(message, &via, method) else {
@@ -85,6 +79,19 @@ impl Shard {
             Method::Ack if self.is_stateless_ack(message, &arrival.via) => {}
             _ => self.go_on(message, arrival, now),
         }
+    }
+
+    /// Nothing is configured: referee is there, and relays for nobody.
+    fn answer_without_trunks(&mut self, flow: Flow, message: Message<'_>, method: Method) {
+        let is_within_dialog = message.to().is_ok_and(|to| to.tag.is_some());
+        let answer = match method {
+            Method::Ack => return,
+            _ if is_within_dialog => Refused::new(481, "Call/Transaction Does Not Exist"),
+            Method::Options if self.draining => Refused::SHED,
+            Method::Options => Refused::new(200, "OK"),
+            _ => Refused::new(404, "Not Found"),
+        };
+        self.refuse_stateless(flow, message, answer, &[]);
     }
 
     /// Takes up a request that waited.
@@ -128,13 +135,13 @@ impl Shard {
     // ---- requests outside a dialog ----
 
     fn on_new(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
-        let Some(from) = self.trunk_of(arrival.flow) else {
+        let Some(from) = self.topology.trunk_of(arrival.flow) else {
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         };
         let Ok(uri) = Uri::parse(message.request_uri()) else {
             return;
         };
-        let is_to_us = matches!(uri.scheme, crate::message::uri::Scheme::Sip) && self.names_us(&uri);
+        let is_to_us = matches!(uri.scheme, crate::message::uri::Scheme::Sip) && self.topology.names_us(&uri);
         match arrival.method {
             // An ACK without a To tag acknowledges nothing we know; an ACK is never answered.
             Method::Ack => {
@@ -167,7 +174,7 @@ impl Shard {
             || (arrival.method == Method::Invite && self.calls.len() >= limits.calls_max);
         if arrival.server.is_none() && (is_full || (self.draining && arrival.method == Method::Invite)) {
             self.counters.shed_total += 1;
-            return self.refuse_stateless(arrival.flow, message, SHED, &[("Retry-After", b"10")]);
+            return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
         }
         let Some(to) = self.route_of(from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
@@ -189,14 +196,14 @@ impl Shard {
         let request_uri = is_to_us.then(|| retarget(&uri, target, &address.host));
         let call = (arrival.method == Method::Invite)
             .then(|| self.open_call(message, &arrival, server, target, [from, to], now));
-        let mut record_routes = SmallVec::<[Vec<u8>; 2]>::new();
+        let mut record_routes = SmallVec::<[Text; 2]>::new();
         if proxy::opens_dialog(arrival.method) {
             let key = call.unwrap_or_default();
             let from_tag = message.from().ok().and_then(|from| from.tag).unwrap_or_default();
             let traversal = Traversal::new(key, from, to, from_tag, &self.setup.secret);
             record_routes = self.record_routes(&traversal, message.call_id().unwrap_or_default(), arrival.flow, target);
         }
-        let values: SmallVec<[&[u8]; 2]> = record_routes.iter().map(Vec::as_slice).collect();
+        let values: SmallVec<[&[u8]; 2]> = record_routes.iter().map(SmallVec::as_slice).collect();
         let changes = Changes {
             request_uri: request_uri.as_deref(),
             record_routes: &values,
@@ -220,7 +227,7 @@ impl Shard {
 
     fn answer_options(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         if self.draining {
-            return self.refuse(message, arrival, SHED, &[("Retry-After", b"10")], now);
+            return self.refuse(message, arrival, Refused::SHED, &[("Retry-After", b"10")], now);
         }
         // RFC 3261 §11.2: a proxy that answers itself lists no Allow of its own making up; Accept and Supported are empty too.
         let server = self.open_server(message, arrival, now);
@@ -288,7 +295,7 @@ impl Shard {
         }
         let any_source =
             self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
-        if !any_source && !self.may_speak_as(arrival.flow, speaker) {
+        if !any_source && !self.topology.may_speak_as(arrival.flow, speaker) {
             self.counters.refused_source_total += 1;
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         }
@@ -352,6 +359,7 @@ impl Shard {
     ) -> bool {
         let call = &self.calls[key];
         let state = call.state;
+        let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
             Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
@@ -359,8 +367,10 @@ impl Shard {
                 self.note_relayed_notify(message, key, party);
                 false
             }
-            Method::Ack if !is_live(state) => true,
-            Method::Bye if state == CallState::Ending => {
+            // While our BYEs are on their way a callee may still wait for its ACK.
+            Method::Ack if state == CallState::Ending => false,
+            Method::Ack if state == CallState::Ended => true,
+            Method::Bye if ended_here => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
                 true
             }
@@ -381,7 +391,10 @@ impl Shard {
                 } else if rule == InboundRefer::Reject {
                     self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now);
                 } else {
-                    self.calls[key].extra_mut().relayed_refer = Some(party);
+                    let wait = self.config().transfer.total_timeout_max;
+                    let extra = self.calls[key].extra_mut();
+                    extra.relayed_refer = Some(party);
+                    extra.relayed_refer_until = Some(now + wait);
                     return false;
                 }
                 true
@@ -390,18 +403,14 @@ impl Shard {
         }
     }
 
-    /// A party's own transfer ends with the subscription of its REFER.
+    /// A party's own transfer is over with the subscription of its REFER.
     fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
         let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
-        let is_over = message
-            .subscription_state()
-            .ok()
-            .flatten()
-            .is_some_and(|state| state.terminated);
+        let state = message.subscription_state().ok().flatten();
         if let Some(extra) = self.calls[key].extra_if_any()
             && extra.relayed_refer == Some(party.other())
             && is_refer
-            && is_over
+            && state.is_some_and(|state| state.terminated)
         {
             extra.relayed_refer = None;
         }
@@ -433,7 +442,7 @@ impl Shard {
             return false;
         }
         if extra.held.len() >= held_max {
-            self.refuse(message, arrival, SHED, &[("Retry-After", b"1")], now);
+            self.refuse(message, arrival, Refused::SHED, &[("Retry-After", b"1")], now);
             return true;
         }
         let server = self.open_server(message, arrival, now);
@@ -460,8 +469,8 @@ impl Shard {
             own_routes: arrival.own.count,
             ..Changes::default()
         };
-        let mut request_uri: Option<Vec<u8>> = None;
-        let mut routes: Vec<u8> = Vec::new();
+        let mut request_uri: Option<Text> = None;
+        let mut routes = Text::new();
         let mut last = None;
         let mut context = Context {
             server: ServerKey::default(),
@@ -501,12 +510,12 @@ impl Shard {
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
-                request_uri = Some(call.target(other).to_vec());
-                routes = call.get(other, crate::call::Trait::Routes).to_vec();
+                request_uri = Some(call.target(other).into());
+                routes = call.get(other, crate::call::Trait::Routes).into();
             } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
                 && message.request_uri() == &*moved.known
             {
-                request_uri = Some(moved.now.to_vec());
+                request_uri = Some((&*moved.now).into());
             }
             if !arrival.own.more && routes.is_empty() {
                 last = Some(call.flow(other));
@@ -514,13 +523,19 @@ impl Shard {
         }
         changes.request_uri = request_uri.as_deref();
         changes.routes = &routes;
-        let next = self.next_uri(message, arrival, &changes);
-        let target = match self.flow_to_uri(&next, listener, last, now) {
+        let next = next_uri(message, arrival.own.count, &changes);
+        let target = match self.flow_to_uri(next, listener, last, now) {
             Ok(target) => target,
             Err(no_flow) => return self.wait_or_refuse(message, arrival, no_flow, now),
         };
         if arrival.method == Method::Ack {
-            return self.relay_ack(message, arrival, target, &changes);
+            self.relay_ack(message, arrival, target, &changes);
+            if let Some(key) = context.call
+                && self.calls[key].extra().is_some_and(|extra| extra.end_after_ack)
+            {
+                self.end_both(key, &[], now);
+            }
+            return;
         }
         if arrival.method == Method::Bye
             && let Some(key) = context.call
@@ -529,19 +544,6 @@ impl Shard {
         }
         context.server = self.open_server(message, arrival, now);
         self.relay(message, arrival, context, target, &changes, now);
-    }
-
-    /// What names the next hop: the first Route that is left, else the Request-URI (RFC 3261 §16.6 step 6, 7).
-    fn next_uri(&self, message: Message<'_>, arrival: &Arrival<'_>, changes: &Changes<'_>) -> Vec<u8> {
-        let put_in = crate::message::NameAddr::parse(changes.routes)
-            .ok()
-            .map(|route| route.uri.to_vec());
-        let left = || {
-            let mut values = message.name_addrs(Header::Route).skip(arrival.own.count);
-            values.next().and_then(Result::ok).map(|route| route.uri.to_vec())
-        };
-        let uri = || changes.request_uri.unwrap_or(message.request_uri()).to_vec();
-        put_in.filter(|uri| !uri.is_empty()).or_else(left).unwrap_or_else(uri)
     }
 
     // ---- CANCEL and ACK ----

@@ -107,7 +107,8 @@ impl Shard {
                 return;
             };
             // A confirmed dialog is not moved by the 2xx of another fork; that one is relayed by its token.
-            if has_tag && code < 300 && call.state != CallState::Answered {
+            // A repeated 2xx does not bring back a call that is being ended.
+            if has_tag && code < 300 && matches!(call.state, CallState::Trying | CallState::Ringing) {
                 call.learn_callee(message, |uri| {
                     let token = Uri::parse(uri)
                         .ok()
@@ -142,10 +143,17 @@ impl Shard {
     fn on_final(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
         let Some(call_key) = context.call else { return };
-        let (is_initial, method) = (context.is_initial, context.method);
+        let (is_initial, method, other) = (context.is_initial, context.method, context.from.other());
         let Some(call) = self.calls.get_mut(call_key) else {
             return;
         };
+        if (200..=299).contains(&code)
+            && let Some(extra) = call.extra_if_any()
+            && extra.suspect == Some(other)
+        {
+            // It knows the dialog after all.
+            extra.suspect = None;
+        }
         match (is_initial, method) {
             (true, _) if code >= 300 => {
                 if call.state != CallState::Answered {
@@ -158,7 +166,11 @@ impl Shard {
                     self.counters.calls_answered_total += 1;
                 }
             }
-            (false, Method::Bye) => self.end_call(call_key, now),
+            // A challenged BYE comes again with credentials.
+            (false, Method::Bye) if !matches!(code, 401 | 407) => self.end_call(call_key, now),
+            (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
+                self.suspect(call_key, other, now);
+            }
             (false, Method::Refer) if code >= 300 => {
                 if let Some(extra) = call.extra_if_any() {
                     extra.relayed_refer = None;
@@ -175,6 +187,7 @@ impl Shard {
         };
         context.client_gone = true;
         let (server, method, cancelled) = (context.server, context.method, context.cancelled.is_some());
+        let call = context.call;
         match (method, failure) {
             (Method::Invite, _) if cancelled => {
                 self.answer_stored(server, Refused::new(487, "Request Terminated"), now)
@@ -192,7 +205,6 @@ impl Shard {
                 self.answer_stored(server, Refused::new(500, "Next Hop Unreachable"), now);
             }
         }
-        let call = self.contexts.get(key).and_then(|context| context.call);
         if self.contexts.get(key).is_some() {
             self.on_final(key, 500, now);
         } else if let (Some(call), Method::Bye) = (call, method) {

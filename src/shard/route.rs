@@ -7,7 +7,7 @@ use crate::message::uri::Scheme;
 use crate::message::{Header, Host, Message, Uri};
 use crate::next_hop::{HopHost, NextHop, NoHop};
 use crate::timer::Instant;
-use crate::transport::{BindId, Flow, Transport};
+use crate::transport::{Flow, Transport};
 use crate::traversal::{PARAMETER, Traversal};
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,57 +32,6 @@ pub(super) enum NoFlow {
 }
 
 impl Shard {
-    /// The trunk a flow speaks as: by its address and port, else by its sources.
-    pub(super) fn trunk_of(&self, flow: Flow) -> Option<TrunkId> {
-        let listen = &self.config().bind(flow.bind).listen;
-        let ip = flow.peer.ip().to_canonical();
-        let trunks = || {
-            let of_listen = move |(_, trunk): &(usize, &crate::config::Trunk)| trunk.listen == *listen;
-            self.config().trunks.iter().enumerate().filter(of_listen)
-        };
-        let by_address = trunks().find(|(_, trunk)| {
-            trunk.addresses.iter().any(|address| {
-                address.port == flow.peer.port()
-                    && address
-                        .host
-                        .parse::<IpAddr>()
-                        .is_ok_and(|host| host.to_canonical() == ip)
-            })
-        });
-        let found =
-            by_address.or_else(|| trunks().find(|(_, trunk)| trunk.sources.iter().any(|source| source.contains(ip))));
-        found.map(|(i, _)| TrunkId(i as u8))
-    }
-
-    /// Whether a flow may speak as this trunk.
-    pub(super) fn may_speak_as(&self, flow: Flow, trunk: TrunkId) -> bool {
-        let trunk = self.config().trunk(trunk);
-        trunk.listen == self.config().bind(flow.bind).listen
-            && trunk.sources.iter().any(|source| source.contains(flow.peer.ip()))
-    }
-
-    /// Whether a URI's host and port are one of our sockets'.
-    pub(super) fn names_us(&self, uri: &Uri<'_>) -> bool {
-        let port = uri.port.unwrap_or(5060);
-        self.config().binds.iter().any(|bind| {
-            bind.address.port() == port
-                && match uri.host {
-                    Host::Address(ip) => {
-                        ip == bind.address.ip()
-                            || bind.advertise.as_ref().is_some_and(|host| {
-                                host.trim_matches(['[', ']'])
-                                    .parse::<IpAddr>()
-                                    .is_ok_and(|host| host == ip)
-                            })
-                    }
-                    Host::Name(name) => bind
-                        .advertise
-                        .as_ref()
-                        .is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(name)),
-                }
-        })
-    }
-
     /// Reads the Routes of ours on top of a request (RFC 3261 §16.4): two of them where our sockets differ by side.
     pub(super) fn own_routes(&self, message: Message<'_>) -> OwnRoutes {
         let mut own = OwnRoutes::default();
@@ -91,7 +40,7 @@ impl Shard {
             let Ok(value) = value else { break };
             let Ok(uri) = Uri::parse(value.uri) else { break };
             let traversal = self.token_of(&uri, call_id);
-            if traversal.is_none() && !self.names_us(&uri) {
+            if traversal.is_none() && !self.topology.names_us(&uri) {
                 own.more = true;
                 break;
             }
@@ -153,7 +102,10 @@ impl Shard {
             Ok(ip) => ip,
             Err(_) => self.address_of(&address.host, now)?,
         };
-        let bind = self.bind_of(trunk, transport, ip, None).ok_or(NoFlow::Unreachable)?;
+        let bind = self
+            .topology
+            .bind_of(trunk, transport, ip, None)
+            .ok_or(NoFlow::Unreachable)?;
         Ok(Flow {
             bind,
             transport,
@@ -184,6 +136,7 @@ impl Shard {
             .filter(|flow| flow.transport == transport)
             .and_then(|flow| flow.connection);
         let bind = self
+            .topology
             .bind_of(trunk, transport, ip, last.map(|flow| flow.bind))
             .ok_or(NoFlow::Unreachable)?;
         Ok(Flow {
@@ -200,24 +153,6 @@ impl Shard {
             Lookedup::Nowhere => Err(NoFlow::Unreachable),
             Lookedup::Unknown => Err(NoFlow::Name(name.into())),
         }
-    }
-
-    /// The socket to leave by: `preferred` if it fits, else the trunk's listener's.
-    fn bind_of(&self, trunk: TrunkId, transport: Transport, ip: IpAddr, preferred: Option<BindId>) -> Option<BindId> {
-        let config = self.config();
-        let fits = |id: &BindId| {
-            let bind = config.bind(*id);
-            bind.transport == transport && bind.address.is_ipv4() == ip.is_ipv4()
-        };
-        let listen = &config.trunk(trunk).listen;
-        let ids = || (0..config.binds.len()).map(|i| BindId(i as u8));
-        preferred
-            .filter(fits)
-            .or_else(|| ids().find(|id| config.bind(*id).listen == *listen && fits(id)))
-    }
-
-    pub(super) fn sent_by(&self, bind: BindId) -> &[u8] {
-        &self.sent_by[usize::from(bind.0)]
     }
 }
 

@@ -1,0 +1,466 @@
+//! Whether all that had to happen happened: the checks that a careful reader of the ladder would make.
+
+use super::application::verify;
+use super::sip::{self, Message};
+use super::trace::{Column, Event, Http};
+use super::{Ending, Scenario, Transfer};
+use serde_json::Value;
+
+/// One thing that has to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The sentence that is true if it holds.
+    pub claim: &'static str,
+    /// What is wrong; empty if it holds.
+    pub problems: Vec<String>,
+}
+
+/// Makes every check. `secrets`: of the two signatures of a hook.
+pub fn judge(events: &[Event], scenario: &Scenario, secrets: [&[u8]; 2]) -> Vec<Check> {
+    let seen = Seen { events };
+    let check = |claim, problems| Check { claim, problems };
+    vec![
+        check("the call was answered and acknowledged", seen.set_up()),
+        check("the control API took the verb", seen.verbs(scenario)),
+        check(
+            "the REFER speaks as the platform, with the verb's target, referrer and header",
+            seen.refers(scenario),
+        ),
+        check(
+            "CSeq rises in each direction and goes on from the REFER's",
+            seen.sequences(),
+        ),
+        check("every response answers a request with its CSeq", seen.responses()),
+        check(
+            "every NOTIFY was answered 200, and neither it nor the REFER reached the platform",
+            seen.notifies(scenario),
+        ),
+        check("one eventHook per NOTIFY, in order", seen.event_hooks(scenario)),
+        check(
+            "one actionHook per transfer, last, with its result",
+            seen.action_hooks(scenario),
+        ),
+        check(
+            "every hook is signed and has an id of its own",
+            seen.signatures(secrets),
+        ),
+        check(scenario.ending.claim(), seen.ending(scenario)),
+    ]
+}
+
+impl Ending {
+    fn claim(self) -> &'static str {
+        match self {
+            Ending::Referee => "referee ended the call with one BYE on each leg",
+            Ending::Carrier => "the call went on until the carrier hung up",
+            Ending::Platform => "the call went on: the carrier took the platform's re-INVITE, ACK and BYE",
+        }
+    }
+}
+
+/// The record, looked at.
+struct Seen<'a> {
+    events: &'a [Event],
+}
+
+impl<'a> Seen<'a> {
+    /// SIP messages that went this way, without repeats.
+    fn sip(&self, from: Column, to: Column) -> impl Iterator<Item = &'a Message> {
+        self.events
+            .iter()
+            .filter(move |event| event.from == from && event.to == to && !event.repeat)
+            .filter_map(Event::sip)
+    }
+
+    fn requests(&self, from: Column, to: Column, method: &'static str) -> Vec<&'a Message> {
+        self.sip(from, to)
+            .filter(|message| message.method() == Some(method))
+            .collect()
+    }
+
+    fn hooks(&self, path: &'static str) -> Vec<&'a Http> {
+        self.all_hooks()
+            .filter(|http| http.start == format!("POST {path}"))
+            .collect()
+    }
+
+    fn all_hooks(&self) -> impl Iterator<Item = &'a Http> {
+        self.events
+            .iter()
+            .filter(|event| event.from == Column::Referee && event.to == Column::Application)
+            .filter_map(Event::http)
+            .filter(|http| http.start.starts_with("POST "))
+    }
+
+    fn set_up(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let invites = self.requests(Column::Referee, Column::Platform, "INVITE");
+        if invites.is_empty() {
+            problems.push("no INVITE reached the platform".into());
+        }
+        for status in [100, 180, 200] {
+            let came = self
+                .sip(Column::Referee, Column::Carrier)
+                .any(|message| message.status() == Some(status) && message.cseq().is_some_and(|(_, m)| m == "INVITE"));
+            if !came {
+                problems.push(format!("the carrier got no {status} to its INVITE"));
+            }
+        }
+        if self.requests(Column::Referee, Column::Platform, "ACK").is_empty() {
+            problems.push("no ACK reached the platform".into());
+        }
+        problems
+    }
+
+    fn verbs(&self, scenario: &Scenario) -> Vec<String> {
+        let answers: Vec<&Http> = self
+            .events
+            .iter()
+            .filter(|event| event.to == Column::Application)
+            .filter_map(Event::http)
+            .filter(|http| !http.start.starts_with("POST "))
+            .collect();
+        let mut problems: Vec<String> = answers
+            .iter()
+            .filter(|http| !http.start.starts_with("202"))
+            .map(|http| format!("the control API said {}: {}", http.start, http.body))
+            .collect();
+        expect_count(
+            &mut problems,
+            "answers to verbs",
+            answers.len(),
+            scenario.transfers.len(),
+        );
+        problems
+    }
+
+    fn refers(&self, scenario: &Scenario) -> Vec<String> {
+        let mut problems = Vec::new();
+        let refers = self.requests(Column::Referee, Column::Carrier, "REFER");
+        expect_count(
+            &mut problems,
+            "REFERs at the carrier",
+            refers.len(),
+            scenario.transfers.len(),
+        );
+        let answer = self
+            .sip(Column::Referee, Column::Carrier)
+            .find(|message| message.status() == Some(200) && message.cseq().is_some_and(|(_, m)| m == "INVITE"));
+        let invite = self.requests(Column::Carrier, Column::Referee, "INVITE");
+        let (Some(answer), Some(invite)) = (answer, invite.first()) else {
+            problems.push("there is no dialog to compare with".into());
+            return problems;
+        };
+        let tag = |message: &Message, name: &str| {
+            message
+                .header(name)
+                .and_then(|value| sip::parameter(value, "tag"))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        for refer in refers {
+            let expected = [
+                ("Contact", answer.header("Contact")),
+                ("Call-ID", answer.header("Call-ID")),
+                ("Refer-To", Some(super::REFER_TO)),
+                ("Referred-By", Some(super::REFERRED_BY)),
+                (super::CUSTOM_HEADER.0, Some(super::CUSTOM_HEADER.1)),
+            ];
+            for (name, value) in expected {
+                expect_equal(&mut problems, &format!("the REFER's {name}"), refer.header(name), value);
+            }
+            expect_equal(
+                &mut problems,
+                "the REFER's Request-URI",
+                Some(refer.request_uri()),
+                invite.header("Contact").map(sip::uri_of),
+            );
+            expect_equal(
+                &mut problems,
+                "the REFER's From tag",
+                &tag(refer, "From"),
+                &tag(answer, "To"),
+            );
+            expect_equal(
+                &mut problems,
+                "the REFER's To tag",
+                &tag(refer, "To"),
+                &tag(answer, "From"),
+            );
+            if !refer.values("Allow").contains(&"NOTIFY") {
+                problems.push("the REFER does not allow NOTIFY".into());
+            }
+        }
+        problems
+    }
+
+    /// RFC 3261 §12.2.1.1: each request has a higher number than the one before; an ACK has its INVITE's.
+    fn sequences(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for peer in [Column::Carrier, Column::Platform] {
+            let mut last = None;
+            let mut invites = Vec::new();
+            for request in self
+                .sip(Column::Referee, peer)
+                .filter(|message| message.status().is_none())
+            {
+                let Some((number, method)) = request.cseq() else {
+                    problems.push(format!("`{}` has no CSeq", request.start));
+                    continue;
+                };
+                match method {
+                    "ACK" if invites.contains(&number) => continue,
+                    "ACK" => problems.push(format!("the ACK #{number} at the {} has no INVITE", peer.name())),
+                    _ if last.is_some_and(|last| number <= last) => {
+                        problems.push(format!(
+                            "{method} #{number} at the {} does not rise above #{}",
+                            peer.name(),
+                            last.unwrap_or(0)
+                        ));
+                    }
+                    // The platform, for which referee speaks, has sent nothing before the first REFER.
+                    "REFER" if last.is_none() && number != 1 => {
+                        problems.push(format!("the first request of the platform's side is #{number}, not #1"));
+                    }
+                    _ => {}
+                }
+                if method == "INVITE" {
+                    invites.push(number);
+                }
+                last = last.max(Some(number));
+            }
+        }
+        problems
+    }
+
+    fn responses(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for peer in [Column::Carrier, Column::Platform] {
+            for (asker, answerer) in [(peer, Column::Referee), (Column::Referee, peer)] {
+                let asked: Vec<_> = self
+                    .sip(asker, answerer)
+                    .filter_map(|request| request.method().and(request.cseq()))
+                    .collect();
+                for response in self.sip(answerer, asker) {
+                    let Some(status) = response.status() else { continue };
+                    let cseq = response.cseq().unwrap_or_default();
+                    if !asked.contains(&cseq) {
+                        problems.push(format!(
+                            "{} got {} to {} #{}, which it never sent",
+                            asker.name(),
+                            response.status_text(),
+                            cseq.1,
+                            cseq.0
+                        ));
+                    }
+                    if status >= 300 && cseq.1 != "REFER" {
+                        problems.push(format!(
+                            "{} answered {} #{} with {}",
+                            answerer.name(),
+                            cseq.1,
+                            cseq.0,
+                            response.status_text()
+                        ));
+                    }
+                }
+            }
+        }
+        problems
+    }
+
+    fn notifies(&self, scenario: &Scenario) -> Vec<String> {
+        let mut problems = Vec::new();
+        let sent = self.requests(Column::Carrier, Column::Referee, "NOTIFY");
+        let expected: usize = scenario.transfers.iter().map(|transfer| transfer.notified.len()).sum();
+        expect_count(&mut problems, "NOTIFYs of the carrier", sent.len(), expected);
+        for notify in sent {
+            let is_answered = self
+                .sip(Column::Referee, Column::Carrier)
+                .any(|message| message.status() == Some(200) && message.cseq() == notify.cseq());
+            if !is_answered {
+                problems.push(format!("NOTIFY {} has no 200", notify.sipfrag().unwrap_or_default()));
+            }
+        }
+        for method in ["NOTIFY", "REFER"] {
+            if !self.requests(Column::Referee, Column::Platform, method).is_empty() {
+                problems.push(format!("a {method} reached the platform"));
+            }
+        }
+        problems
+    }
+
+    fn event_hooks(&self, scenario: &Scenario) -> Vec<String> {
+        let mut problems = Vec::new();
+        let statuses: Vec<u64> = self
+            .hooks("/event")
+            .iter()
+            .map(|hook| {
+                let body = body_of(hook);
+                expect_value(&mut problems, "an eventHook", &body, "event", &"transfer-status".into());
+                expect_value(&mut problems, "an eventHook", &body, "verb", &"sip:refer".into());
+                body["call_status"].as_u64().unwrap_or(0)
+            })
+            .collect();
+        let expected: Vec<u64> = scenario
+            .transfers
+            .iter()
+            .flat_map(|transfer| transfer.notified.iter().map(|status| u64::from(*status)))
+            .collect();
+        expect_equal(&mut problems, "the eventHooks' statuses", &statuses, &expected);
+        problems
+    }
+
+    fn action_hooks(&self, scenario: &Scenario) -> Vec<String> {
+        let mut problems = Vec::new();
+        let actions = self.hooks("/action");
+        expect_count(&mut problems, "actionHooks", actions.len(), scenario.transfers.len());
+        for (hook, transfer) in actions.iter().zip(scenario.transfers) {
+            let body = body_of(hook);
+            for (key, expected) in expected_action(transfer) {
+                expect_value(&mut problems, "the actionHook", &body, key, &expected);
+            }
+            if body["verb_id"].as_str().is_none_or(str::is_empty) {
+                problems.push("the actionHook has no verb_id".into());
+            }
+        }
+        let mut ended = Vec::new();
+        for hook in self.all_hooks() {
+            let transfer = body_of(hook)["trace_id"].clone();
+            if hook.start == "POST /action" {
+                ended.push(transfer);
+            } else if ended.contains(&transfer) {
+                problems.push("an eventHook came after its actionHook".into());
+            }
+        }
+        problems
+    }
+
+    fn signatures(&self, secrets: [&[u8]; 2]) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut ids = Vec::new();
+        for hook in self.all_hooks() {
+            if let Err(header) = verify(hook, secrets[0], secrets[1]) {
+                problems.push(format!("the {header} of {} is missing or wrong", hook.start));
+            }
+            match hook.header("webhook-id") {
+                Some(id) if !ids.contains(&id) => ids.push(id),
+                Some(id) => problems.push(format!("two hooks have the id {id}")),
+                None => problems.push(format!("{} has no webhook-id", hook.start)),
+            }
+        }
+        problems
+    }
+
+    fn ending(&self, scenario: &Scenario) -> Vec<String> {
+        let mut problems = Vec::new();
+        let byes = |from, to| self.requests(from, to, "BYE").len();
+        let counted = [
+            ("BYEs that the carrier sent", byes(Column::Carrier, Column::Referee)),
+            ("BYEs that the carrier got", byes(Column::Referee, Column::Carrier)),
+            ("BYEs that the platform sent", byes(Column::Platform, Column::Referee)),
+            ("BYEs that the platform got", byes(Column::Referee, Column::Platform)),
+        ];
+        let expected = match scenario.ending {
+            Ending::Referee => [0, 1, 0, 1],
+            Ending::Carrier => [1, 0, 0, 1],
+            Ending::Platform => [0, 1, 1, 0],
+        };
+        for ((what, count), expected) in counted.into_iter().zip(expected) {
+            expect_count(&mut problems, what, count, expected);
+        }
+        let went_through = |method| self.requests(Column::Referee, Column::Carrier, method).len();
+        let reinvites = self.requests(Column::Platform, Column::Referee, "INVITE").len();
+        expect_count(
+            &mut problems,
+            "re-INVITEs at the carrier",
+            went_through("INVITE"),
+            reinvites,
+        );
+        expect_count(&mut problems, "ACKs at the carrier", went_through("ACK"), reinvites);
+        if scenario.ending == Ending::Platform && reinvites == 0 {
+            problems.push("the platform sent no re-INVITE".into());
+        }
+        problems
+    }
+}
+
+/// The fields of an actionHook that tell how the transfer ended.
+fn expected_action(transfer: &Transfer) -> [(&'static str, Value); 6] {
+    [
+        ("refer_status", transfer.refer_status.into()),
+        ("referStatus", transfer.refer_status.to_string().into()),
+        (
+            "final_referred_call_status",
+            transfer.final_status.map_or(Value::Null, Value::from),
+        ),
+        ("refer_result", transfer.result.into()),
+        ("refer_cause", transfer.cause.into()),
+        ("notify_count", transfer.notified.len().into()),
+    ]
+}
+
+fn body_of(hook: &Http) -> Value {
+    serde_json::from_str(&hook.body).unwrap_or_default()
+}
+
+fn expect_value(problems: &mut Vec<String>, of: &str, body: &Value, key: &str, expected: &Value) {
+    if body[key] != *expected {
+        problems.push(format!("{of} has {key} {}, not {expected}", body[key]));
+    }
+}
+
+fn expect_count(problems: &mut Vec<String>, what: &str, count: usize, expected: usize) {
+    if count != expected {
+        problems.push(format!("{what}: {count}, not {expected}"));
+    }
+}
+
+fn expect_equal<T: PartialEq + std::fmt::Debug>(problems: &mut Vec<String>, what: &str, found: T, expected: T) {
+    if found != expected {
+        problems.push(format!("{what}: {found:?}, not {expected:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::trace::What;
+    use std::time::Duration;
+
+    fn request(from: Column, to: Column, method: &str, cseq: u32) -> Event {
+        let text = format!("{method} sip:x SIP/2.0\r\nCSeq: {cseq} {method}\r\n\r\n");
+        Event {
+            at: Duration::ZERO,
+            from,
+            to,
+            what: What::Sip(Message::parse(text.as_bytes()).unwrap()),
+            repeat: false,
+        }
+    }
+
+    #[test]
+    fn a_number_that_does_not_rise_is_found() {
+        use Column::{Carrier, Referee};
+        for (numbers, is_fine) in [
+            (&[("REFER", 1), ("INVITE", 2), ("ACK", 2), ("BYE", 3)][..], true),
+            (&[("REFER", 1), ("INVITE", 1), ("ACK", 1)], false),
+            (&[("REFER", 2)], false),
+            (&[("REFER", 1), ("BYE", 1)], false),
+            (&[("REFER", 1), ("INVITE", 2), ("ACK", 1)], false),
+        ] {
+            let events: Vec<Event> = numbers
+                .iter()
+                .map(|(method, number)| request(Referee, Carrier, method, *number))
+                .collect();
+            assert_eq!(Seen { events: &events }.sequences().is_empty(), is_fine, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn a_silent_stage_fails_every_check_that_needs_something() {
+        let checks = judge(&[], &crate::demo::SCENARIOS[0], [b"", b""]);
+        let failed = checks.iter().filter(|check| !check.problems.is_empty()).count();
+        // Nothing rises, answers or is signed where nothing was sent.
+        assert_eq!((checks.len(), failed), (10, 7), "{checks:#?}");
+    }
+}

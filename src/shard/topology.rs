@@ -1,0 +1,141 @@
+//! The configuration as the data path asks it: texts parsed and names compared once, when the shard is made.
+
+use crate::config::{Config, Network, TrunkId};
+use crate::message::{Host, Uri};
+use crate::transport::{BindId, Flow, Transport};
+use smallvec::SmallVec;
+use std::net::{IpAddr, SocketAddr};
+
+/// Our sockets and the trunks behind them.
+#[derive(Debug)]
+pub(super) struct Topology {
+    binds: Vec<Own>,
+    trunks: Vec<Peers>,
+}
+
+/// One socket of ours.
+#[derive(Debug)]
+struct Own {
+    /// Binds of the same `[[listen]]` have the same number.
+    listener: usize,
+    transport: Transport,
+    address: SocketAddr,
+    /// What it advertises, where that is an address, and where it is a name.
+    advertised: Option<IpAddr>,
+    name: Option<String>,
+    /// `host:port`, as Via and Record-Route say it.
+    sent_by: Vec<u8>,
+}
+
+/// One trunk's peers.
+#[derive(Debug)]
+struct Peers {
+    listener: usize,
+    addresses: SmallVec<[SocketAddr; 2]>,
+    sources: Vec<Network>,
+}
+
+impl Topology {
+    pub fn new(config: &Config) -> Topology {
+        let listener = |name: &str| {
+            config
+                .binds
+                .iter()
+                .position(|bind| bind.listen == name)
+                .unwrap_or(usize::MAX)
+        };
+        let own = |bind: &crate::config::Bind| {
+            let advertised = bind
+                .advertise
+                .as_deref()
+                .and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+            Own {
+                listener: listener(&bind.listen),
+                transport: bind.transport,
+                address: bind.address,
+                advertised,
+                name: bind.advertise.clone().filter(|_| advertised.is_none()),
+                sent_by: format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes(),
+            }
+        };
+        let peers = |trunk: &crate::config::Trunk| {
+            let address = |address: &crate::config::Address| {
+                let ip: IpAddr = address.host.parse().ok()?;
+                Some(SocketAddr::new(ip.to_canonical(), address.port))
+            };
+            Peers {
+                listener: listener(&trunk.listen),
+                addresses: trunk.addresses.iter().filter_map(address).collect(),
+                sources: trunk.sources.clone(),
+            }
+        };
+        Topology {
+            binds: config.binds.iter().map(own).collect(),
+            trunks: config.trunks.iter().map(peers).collect(),
+        }
+    }
+
+    fn own(&self, bind: BindId) -> &Own {
+        &self.binds[usize::from(bind.0)]
+    }
+
+    /// `host:port` of a bind.
+    pub fn sent_by(&self, bind: BindId) -> &[u8] {
+        &self.own(bind).sent_by
+    }
+
+    /// The trunk a flow speaks as: by its address and port, else by its sources.
+    pub fn trunk_of(&self, flow: Flow) -> Option<TrunkId> {
+        let listener = self.own(flow.bind).listener;
+        let ip = flow.peer.ip().to_canonical();
+        let peer = SocketAddr::new(ip, flow.peer.port());
+        let here = || {
+            self.trunks
+                .iter()
+                .enumerate()
+                .filter(|(_, trunk)| trunk.listener == listener)
+        };
+        here()
+            .find(|(_, trunk)| trunk.addresses.contains(&peer))
+            .or_else(|| here().find(|(_, trunk)| trunk.sources.iter().any(|source| source.contains(ip))))
+            .map(|(i, _)| TrunkId(i as u8))
+    }
+
+    /// Whether a flow may speak as this trunk.
+    pub fn may_speak_as(&self, flow: Flow, trunk: TrunkId) -> bool {
+        let trunk = &self.trunks[usize::from(trunk.0)];
+        trunk.listener == self.own(flow.bind).listener
+            && trunk.sources.iter().any(|source| source.contains(flow.peer.ip()))
+    }
+
+    /// Whether a URI's host and port are one of our sockets'.
+    pub fn names_us(&self, uri: &Uri<'_>) -> bool {
+        let port = uri.port.unwrap_or(5060);
+        self.binds.iter().any(|own| {
+            own.address.port() == port
+                && match uri.host {
+                    Host::Address(ip) => ip == own.address.ip() || own.advertised == Some(ip),
+                    Host::Name(name) => own
+                        .name
+                        .as_ref()
+                        .is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name)),
+                }
+        })
+    }
+
+    /// The socket to leave by towards `ip` on a trunk's side: `preferred` if it fits, else one of the trunk's listener.
+    pub fn bind_of(
+        &self,
+        trunk: TrunkId,
+        transport: Transport,
+        ip: IpAddr,
+        preferred: Option<BindId>,
+    ) -> Option<BindId> {
+        let fits = |own: &Own| own.transport == transport && own.address.is_ipv4() == ip.is_ipv4();
+        let listener = self.trunks[usize::from(trunk.0)].listener;
+        preferred.filter(|bind| fits(self.own(*bind))).or_else(|| {
+            let position = self.binds.iter().position(|own| own.listener == listener && fits(own));
+            position.map(|i| BindId(i as u8))
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! What holds at every step, and what must be true once the network heals and all calls are over.
+
+use super::application::Posted;
+use super::peer::text::Text;
+use crate::shard::{CounterKind, Counters, Shard};
+use crate::webhook::HookKind;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Watches all that passes referee.
+#[derive(Debug, Default)]
+pub struct Check {
+    /// Requests that came, by peer, branch and method as CSeq has it; with the final responses they got.
+    requests: BTreeMap<(String, String, String), Finals>,
+    /// Executions that were accepted.
+    accepted: BTreeSet<String>,
+    counters: Vec<Counters>,
+    violations: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Finals {
+    /// Distinct codes in order.
+    codes: Vec<u16>,
+}
+
+impl Check {
+    /// A request from this peer came.
+    pub fn request(&mut self, peer: &str, text: &Text) {
+        self.requests.entry(key(peer, text)).or_default();
+    }
+
+    /// A message leaves for this peer.
+    pub fn sent(&mut self, peer: &str, text: &Text) {
+        if text.is_request() {
+            return;
+        }
+        let label = text.label();
+        let (code, method) = (text.code(), text.method().to_owned());
+        let Some(finals) = self.requests.get_mut(&key(peer, text)) else {
+            return self.violation(format!("`{label}` to {peer} answers nothing it sent"));
+        };
+        if method == "ACK" {
+            self.violations.push(format!("`{label}` to {peer} answers an ACK"));
+            return;
+        }
+        if code < 200 {
+            if !finals.codes.is_empty() && code != 100 {
+                // RFC 3261 §17.2.1: nothing provisional behind a final response.
+                self.violations
+                    .push(format!("`{label}` to {peer} comes after {:?}", finals.codes));
+            }
+            return;
+        }
+        if finals.codes.contains(&code) {
+            return;
+        }
+        let is_further_2xx = code < 300 && finals.codes.iter().all(|code| *code < 300);
+        if !(finals.codes.is_empty() || is_further_2xx && method == "INVITE") {
+            self.violations
+                .push(format!("`{label}` to {peer} is final after {:?}", finals.codes));
+        }
+        finals.codes.push(code);
+    }
+
+    /// A verb was accepted as this execution.
+    pub fn accepted(&mut self, transfer: String) {
+        self.accepted.insert(transfer);
+    }
+
+    /// Counters that only rise do, and what they count adds up.
+    pub fn counters(&mut self, shard: usize, now: Counters) {
+        if self.counters.len() <= shard {
+            self.counters.resize(shard + 1, Counters::default());
+        }
+        let mut before = Vec::new();
+        self.counters[shard].each(|_, _, _, value| before.push(value));
+        let mut i = 0;
+        let mut faults = Vec::new();
+        now.each(|name, kind, _, value| {
+            if kind == CounterKind::Counter && value < before[i] {
+                faults.push(format!("{name} fell from {} to {value}", before[i]));
+            }
+            i += 1;
+        });
+        let ended = now.transfers_success_total
+            + now.transfers_failed_total
+            + now.transfers_unknown_total
+            + now.transfers_canceled_total;
+        if now.transfers_total != ended + now.transfers {
+            faults.push(format!(
+                "{} transfers began, {ended} ended, {} run",
+                now.transfers_total, now.transfers
+            ));
+        }
+        self.violations.extend(faults);
+        self.counters[shard] = now;
+    }
+
+    /// Every execution posted exactly one action, and events after it say that they are late.
+    pub fn hooks(&mut self, posted: &[Posted]) {
+        let mut actions: BTreeMap<&str, usize> = self.accepted.iter().map(|id| (id.as_str(), 0)).collect();
+        let mut faults = Vec::new();
+        let mut ids = BTreeSet::new();
+        for hook in posted {
+            let actions = actions.entry(&hook.transfer).or_default();
+            if !ids.insert(&hook.webhook_id) {
+                faults.push(format!("{} was posted twice", hook.webhook_id));
+            }
+            let is_late = hook.body.get("late") == Some(&Value::Bool(true));
+            match hook.kind {
+                HookKind::Action => *actions += 1,
+                HookKind::Event if (*actions > 0) != is_late => {
+                    faults.push(format!("{}: late {is_late} after {actions} actions", hook.webhook_id));
+                }
+                HookKind::Event => {}
+            }
+        }
+        for (transfer, actions) in actions {
+            if actions != 1 {
+                faults.push(format!("{transfer} posted {actions} actions"));
+            }
+        }
+        self.violations.extend(faults);
+    }
+
+    /// Nothing is alive and nothing is left to wait for.
+    pub fn over(&mut self, number: usize, shard: &Shard) {
+        let counters = shard.counters();
+        let mut alive = Vec::new();
+        counters.each(|name, kind, _, value| {
+            if kind == CounterKind::Gauge && value > 0 {
+                alive.push(format!("{value} {name}"));
+            }
+        });
+        if !shard.is_idle() || !alive.is_empty() || shard.next_timeout().is_some() {
+            self.violations
+                .push(format!("shard {number} is not idle: {}", alive.join(", ")));
+        }
+    }
+
+    pub fn violation(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+}
+
+fn key(peer: &str, text: &Text) -> (String, String, String) {
+    (peer.to_owned(), text.branch(), text.cseq().1.to_owned())
+}

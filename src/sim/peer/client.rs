@@ -1,0 +1,337 @@
+//! What a peer asks: its requests, their repeats, and the responses to them (RFC 3261 §8.1, §9.1, §13.2, §17.1).
+
+use super::dialog::DialogState;
+use super::text::{Text, host_port, uri_of};
+use super::{Client, ClientState, Due, Key, Path, Peer, T1, T2};
+use crate::timer::Instant;
+use crate::transport::Transport;
+
+impl Peer {
+    // ---- requests of its own ----
+
+    pub(super) fn send_request(
+        &mut self,
+        call_id: &str,
+        method: &str,
+        headers: &[(String, String)],
+        body: &str,
+        now: Instant,
+    ) {
+        let branch = self.new_branch();
+        let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
+        let Some(dialog) = self.dialogs.get_mut(call_id) else {
+            return;
+        };
+        dialog.local_number += 1;
+        let number = dialog.local_number;
+        let path = dialog.next_path(follows, transport);
+        let mut lines = dialog.head(method, number, follows);
+        lines.push(("Contact".into(), dialog.contact.clone()));
+        lines.retain(|(name, _)| name != "Contact" || !headers.iter().any(|(other, _)| other == "Contact"));
+        lines.extend(headers.iter().cloned());
+        if !body.is_empty() && !lines.iter().any(|(name, _)| name == "Content-Type") {
+            lines.push(("Content-Type".into(), "application/sdp".into()));
+        }
+        if method == "BYE" {
+            dialog.state = DialogState::Ended;
+        }
+        let first = format!("{method} {} SIP/2.0", dialog.request_uri(follows));
+        let from = dialog.local();
+        let bytes = self.write(&first, Some((&branch, path)), &lines, body);
+        let key = (branch, method.to_owned());
+        self.put(path, bytes.clone(), now);
+        if path.transport == Transport::Udp {
+            self.plan(now + T1, Due::Resend(key.clone()));
+        }
+        self.plan(now + 64 * T1, Due::GiveUp(key.clone()));
+        if method == "INVITE"
+            && let Some(dialog) = self.dialogs.get_mut(call_id)
+        {
+            dialog.invite = Some(key.clone());
+        }
+        self.clients.insert(
+            key,
+            Client {
+                call_id: call_id.into(),
+                number,
+                from,
+                bytes,
+                path,
+                interval: T1,
+                state: ClientState::Calling,
+                final_code: None,
+                ack: None,
+                cancel_wanted: false,
+            },
+        );
+    }
+
+    pub(super) fn write(
+        &self,
+        first: &str,
+        via: Option<(&str, Path)>,
+        lines: &[(String, String)],
+        body: &str,
+    ) -> Vec<u8> {
+        let mut text = format!("{first}\r\n");
+        if let Some((branch, path)) = via {
+            let transport = path.transport.via_token();
+            text += &format!("Via: SIP/2.0/{transport} {};branch={branch};rport\r\n", self.address);
+        }
+        for (name, value) in lines {
+            text += &format!("{name}: {value}\r\n");
+        }
+        text += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        text.into_bytes()
+    }
+
+    pub(super) fn cancel(&mut self, call_id: &str, now: Instant) {
+        let Some(key) = self.dialogs.get(call_id).and_then(|dialog| dialog.invite.clone()) else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
+        match client.state {
+            // RFC 3261 §9.1: not before a provisional response.
+            ClientState::Calling => client.cancel_wanted = true,
+            ClientState::Proceeding => self.send_cancel(&key, now),
+            ClientState::Done | ClientState::TimedOut => {}
+        }
+    }
+
+    pub(super) fn send_cancel(&mut self, key: &Key, now: Instant) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Ok(invite) = Text::read(&client.bytes) else { return };
+        let (path, number, call_id, from) = (client.path, client.number, client.call_id.clone(), client.from.clone());
+        let bytes = self.like(&invite, "CANCEL", invite.header("To").unwrap_or_default());
+        let cancel = (key.0.clone(), "CANCEL".to_owned());
+        if self.clients.contains_key(&cancel) {
+            return;
+        }
+        self.put(path, bytes.clone(), now);
+        if path.transport == Transport::Udp {
+            self.plan(now + T1, Due::Resend(cancel.clone()));
+        }
+        self.plan(now + 64 * T1, Due::GiveUp(cancel.clone()));
+        self.clients.insert(
+            cancel,
+            Client {
+                call_id,
+                number,
+                from,
+                bytes,
+                path,
+                interval: T1,
+                state: ClientState::Calling,
+                final_code: None,
+                ack: None,
+                cancel_wanted: false,
+            },
+        );
+    }
+
+    /// A CANCEL, or the ACK for a non-2xx: the INVITE's own head with another method (RFC 3261 §9.1, §17.1.1.3).
+    pub(super) fn like(&self, invite: &Text, method: &str, to: &str) -> Vec<u8> {
+        let first = format!("{method} {} SIP/2.0", invite.request_uri());
+        let mut lines = Vec::new();
+        for (name, value) in &invite.headers {
+            let value = match name.as_str() {
+                "Via" | "Route" | "From" | "Call-ID" | "Max-Forwards" => value.clone(),
+                "To" => to.to_owned(),
+                "CSeq" => format!("{} {method}", invite.cseq().0),
+                _ => continue,
+            };
+            lines.push((name.clone(), value));
+        }
+        self.write(&first, None, &lines, "")
+    }
+
+    pub(super) fn resend(&mut self, key: Key, now: Instant) {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
+        let is_invite = key.1 == "INVITE";
+        match client.state {
+            ClientState::Calling => client.interval *= 2,
+            ClientState::Proceeding if !is_invite => client.interval = T2,
+            ClientState::Proceeding | ClientState::Done | ClientState::TimedOut => return,
+        }
+        if !is_invite {
+            client.interval = client.interval.min(T2);
+        }
+        let (path, bytes, wait) = (client.path, client.bytes.clone(), client.interval);
+        self.put(path, bytes, now);
+        self.plan(now + wait, Due::Resend(key));
+    }
+
+    pub(super) fn give_up(&mut self, key: &Key) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let waits = match client.state {
+            ClientState::Calling => true,
+            // RFC 3261 §17.1.1.2: Timer B ends with the first provisional response.
+            ClientState::Proceeding => key.1 != "INVITE",
+            ClientState::Done | ClientState::TimedOut => false,
+        };
+        if !waits {
+            return;
+        }
+        client.state = ClientState::TimedOut;
+        let call_id = client.call_id.clone();
+        if let Some(dialog) = self.dialogs.get_mut(&call_id)
+            && dialog.state == DialogState::Early
+            && key.1 == "INVITE"
+        {
+            dialog.state = DialogState::Ended;
+        }
+    }
+
+    // ---- responses ----
+
+    pub(super) fn on_response(&mut self, text: Text, now: Instant) {
+        let (number, method) = text.cseq();
+        let key = (text.branch(), method.to_owned());
+        let code = text.code();
+        if self.unjudged.contains(&key.0) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(&key) else {
+            return self.violation(format!("`{}` answers nothing it sent", text.label()));
+        };
+        let mut faults = Vec::new();
+        if text.list("Via").len() != 1 {
+            faults.push("has other Vias than its own");
+        }
+        if number != client.number {
+            faults.push("has another CSeq number than its request");
+        }
+        if text.header("From") != Some(client.from.as_str()) {
+            faults.push("has another From than its request");
+        }
+        if text.call_id() != client.call_id {
+            faults.push("has another Call-ID than its request");
+        }
+        if code > 100 && text.tag("To").is_none() {
+            faults.push("has no To tag");
+        }
+        let (was, call_id) = (client.state, client.call_id.clone());
+        let cancel_now = code < 200 && std::mem::take(&mut client.cancel_wanted);
+        match was {
+            ClientState::Calling | ClientState::Proceeding if code < 200 => client.state = ClientState::Proceeding,
+            ClientState::Calling | ClientState::Proceeding => {
+                client.state = ClientState::Done;
+                client.final_code = Some(code);
+            }
+            ClientState::Done if code >= 200 && method == "INVITE" => {
+                // Only what was there before: a repeat, ACKed again.
+                if client.final_code != Some(code) {
+                    faults.push("comes after another final response");
+                }
+                if let Some((path, bytes)) = client.ack.clone() {
+                    self.put(path, bytes, now);
+                }
+            }
+            ClientState::Done | ClientState::TimedOut => {}
+        }
+        for fault in faults {
+            self.violation(format!("`{}` {fault}", text.label()));
+        }
+        if !matches!(was, ClientState::Calling | ClientState::Proceeding) {
+            return;
+        }
+        if cancel_now {
+            self.send_cancel(&key, now);
+        }
+        match method {
+            "INVITE" => self.on_invite_answered(&key, &call_id, &text, now),
+            "REFER" | "UPDATE" | "NOTIFY" if (200..300).contains(&code) => self.refresh_target(&call_id, &text),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_invite_answered(&mut self, key: &Key, call_id: &str, text: &Text, now: Instant) {
+        let code = text.code();
+        let follows = self.manners.follows_routes;
+        let Some(dialog) = self.dialogs.get_mut(call_id) else {
+            return;
+        };
+        if code > 100 && code < 300 {
+            if !dialog.learn_callee(text) {
+                let fault = format!("`{}` has another To than the dialog", text.label());
+                return self.violation(fault);
+            }
+            if follows {
+                self.refresh_target(call_id, text);
+            }
+        }
+        let Some(dialog) = self.dialogs.get_mut(call_id) else {
+            return;
+        };
+        match code {
+            100..=199 => {
+                if let Some(sequence) = text.header("RSeq") {
+                    let rack = ("RAck".to_owned(), format!("{sequence} {} INVITE", text.cseq().0));
+                    self.send_request(call_id, "PRACK", &[rack], "", now);
+                }
+            }
+            200..=299 => {
+                if dialog.state == DialogState::Early {
+                    dialog.state = DialogState::Confirmed;
+                }
+                self.send_ack(key, call_id, now);
+            }
+            _ => {
+                if dialog.state == DialogState::Early {
+                    dialog.state = DialogState::Ended;
+                }
+                let Some(client) = self.clients.get(key) else { return };
+                let Ok(invite) = Text::read(&client.bytes) else { return };
+                let path = client.path;
+                let ack = self.like(&invite, "ACK", text.header("To").unwrap_or_default());
+                self.put(path, ack.clone(), now);
+                if let Some(client) = self.clients.get_mut(key) {
+                    client.ack = Some((path, ack));
+                }
+            }
+        }
+    }
+
+    /// The ACK for a 2xx: a request of its own, by the route set (RFC 3261 §13.2.2.4).
+    pub(super) fn send_ack(&mut self, key: &Key, call_id: &str, now: Instant) {
+        let branch = self.new_branch();
+        let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
+        let Some(number) = self.clients.get(key).map(|client| client.number) else {
+            return;
+        };
+        let Some(dialog) = self.dialogs.get(call_id) else {
+            return;
+        };
+        let path = dialog.next_path(follows, transport);
+        let lines = dialog.head("ACK", number, follows);
+        let first = format!("ACK {} SIP/2.0", dialog.request_uri(follows));
+        let bytes = self.write(&first, Some((&branch, path)), &lines, "");
+        self.put(path, bytes.clone(), now);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.ack = Some((path, bytes));
+        }
+    }
+
+    pub(super) fn refresh_target(&mut self, call_id: &str, text: &Text) {
+        let referee = [self.manners.referee];
+        let Some(contact) = text.header("Contact").map(str::to_owned) else {
+            return;
+        };
+        let (host, port) = host_port(uri_of(&contact));
+        if referee
+            .iter()
+            .any(|address| address.ip().to_string() == host && address.port() == port)
+        {
+            self.violation(format!("`{}` shows referee's own Contact", text.label()));
+        }
+        if let Some(dialog) = self.dialogs.get_mut(call_id) {
+            dialog.target = uri_of(&contact).to_owned();
+        }
+    }
+}

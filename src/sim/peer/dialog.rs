@@ -1,0 +1,193 @@
+//! A dialog as one of its two user agents keeps it (RFC 3261 §12).
+
+use super::text::{Text, host_port, uri_of};
+use super::{Path, transport_of};
+use crate::transport::Transport;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialogState {
+    Early,
+    Confirmed,
+    Ended,
+}
+
+#[derive(Debug)]
+pub struct Dialog {
+    pub call_id: String,
+    pub state: DialogState,
+    pub local_tag: String,
+    /// From or To of its own, without the tag.
+    local_value: String,
+    /// The other's, with its tag once it has one.
+    remote_value: String,
+    remote_has_tag: bool,
+    /// The number of its last request.
+    pub local_number: u32,
+    /// The highest number of the other.
+    pub remote_number: Option<u32>,
+    /// Numbers the other has used, with their branches.
+    pub remote_numbers: BTreeMap<u32, String>,
+    /// Route values in order.
+    routes: Vec<String>,
+    pub target: String,
+    /// The Contact it shows now, and every one it has shown.
+    pub contact: String,
+    pub shown: Vec<String>,
+    /// Where it called to, or was called from.
+    path: Path,
+    /// The Request-URI of one that follows no route sets.
+    flat_uri: String,
+    pub invite: Option<(String, String)>,
+    /// The CSeq number of the other's last INVITE.
+    pub last_invite: u32,
+    /// REFERs that came, and the number of the last.
+    pub refers: u32,
+    pub refer_number: u32,
+}
+
+impl Dialog {
+    pub fn of_caller(
+        call_id: &str,
+        tag: String,
+        identity: &str,
+        uri: &str,
+        contact: String,
+        first: u32,
+        path: Path,
+    ) -> Dialog {
+        Dialog {
+            call_id: call_id.into(),
+            state: DialogState::Early,
+            local_tag: tag,
+            local_value: identity.into(),
+            remote_value: format!("<{uri}>"),
+            remote_has_tag: false,
+            local_number: first - 1,
+            remote_number: None,
+            remote_numbers: BTreeMap::new(),
+            routes: Vec::new(),
+            target: uri.into(),
+            shown: vec![contact.clone()],
+            contact,
+            path,
+            flat_uri: uri.into(),
+            invite: None,
+            last_invite: 0,
+            refers: 0,
+            refer_number: 0,
+        }
+    }
+
+    pub fn of_callee(invite: &Text, tag: String, contact: String, first: u32, path: Path) -> Dialog {
+        let number = invite.cseq().0;
+        let value = |name: &str| invite.header(name).unwrap_or_default().to_owned();
+        Dialog {
+            call_id: invite.call_id().into(),
+            state: DialogState::Early,
+            local_tag: tag,
+            local_value: value("To"),
+            remote_value: value("From"),
+            remote_has_tag: true,
+            local_number: first - 1,
+            remote_number: Some(number),
+            remote_numbers: BTreeMap::from([(number, invite.branch())]),
+            // RFC 3261 §12.1.1: in order.
+            routes: invite.list("Record-Route"),
+            target: uri_of(&value("Contact")).into(),
+            shown: vec![contact.clone()],
+            contact,
+            path,
+            flat_uri: format!("sip:peer@{}", path.far),
+            invite: None,
+            last_invite: number,
+            refers: 0,
+            refer_number: 0,
+        }
+    }
+
+    /// Its own From or To value.
+    pub fn local(&self) -> String {
+        format!("{};tag={}", self.local_value, self.local_tag)
+    }
+
+    /// The other's.
+    pub fn remote(&self) -> String {
+        self.remote_value.clone()
+    }
+
+    /// Whether the other's tag is known: before that a request of its is of no dialog.
+    pub fn has_remote_tag(&self) -> bool {
+        self.remote_has_tag
+    }
+
+    /// Shows another Contact from now on.
+    pub fn show(&mut self, contact: String) {
+        self.shown.push(contact.clone());
+        self.contact = contact;
+    }
+
+    /// Takes what a response to its INVITE says of the callee. `false`: it is of another dialog.
+    pub fn learn_callee(&mut self, text: &Text) -> bool {
+        let value = text.header("To").unwrap_or_default();
+        if self.remote_has_tag && self.remote_value != value {
+            return false;
+        }
+        if !self.remote_has_tag {
+            self.remote_value = value.to_owned();
+            self.remote_has_tag = true;
+        }
+        if self.state == DialogState::Early {
+            // RFC 3261 §12.1.2: reversed.
+            self.routes = text.list("Record-Route");
+            self.routes.reverse();
+        }
+        true
+    }
+
+    pub fn request_uri(&self, follows_routes: bool) -> &str {
+        if follows_routes { &self.target } else { &self.flat_uri }
+    }
+
+    /// The head of a request within the dialog, Via and Contact left out.
+    pub fn head(&self, method: &str, number: u32, follows_routes: bool) -> Vec<(String, String)> {
+        let mut lines = vec![("Max-Forwards".to_owned(), "70".to_owned())];
+        if follows_routes {
+            lines.extend(self.routes.iter().map(|route| ("Route".to_owned(), route.clone())));
+        }
+        lines.push(("From".into(), self.local()));
+        lines.push(("To".into(), self.remote()));
+        lines.push(("Call-ID".into(), self.call_id.clone()));
+        lines.push(("CSeq".into(), format!("{number} {method}")));
+        lines
+    }
+
+    /// Where its next request goes: to the first Route, else to the remote target; without route sets to where the call
+    /// came from or went to.
+    pub fn next_path(&self, follows_routes: bool, transport: Transport) -> Path {
+        let Some(route) = self.routes.first().filter(|_| follows_routes) else {
+            return self.path;
+        };
+        let uri = uri_of(route);
+        let (host, port) = host_port(uri);
+        let far: Result<SocketAddr, _> = format!("{host}:{port}").parse();
+        let transport = match transport_of(uri) {
+            Some(transport) => transport,
+            None if transport == Transport::Tcp => Transport::Udp,
+            None => transport,
+        };
+        match far {
+            Ok(far) => Path {
+                transport,
+                far,
+                // The connection the call came by, if it leads there.
+                link: self
+                    .path
+                    .link
+                    .filter(|_| self.path.far == far && self.path.transport == transport),
+            },
+            Err(_) => self.path,
+        }
+    }
+}

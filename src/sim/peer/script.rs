@@ -1,0 +1,137 @@
+//! What a peer is told to do: how it behaves, what it does when a request comes, what it does of itself.
+
+use crate::transport::Transport;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One thing a peer does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Answers the request that is reacted to, with further header lines.
+    Respond { code: u16, headers: Vec<(String, String)> },
+    /// Sends a request within the dialog.
+    Request {
+        method: String,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
+    /// Sends a NOTIFY of the last REFER: the first line of the sipfrag without its version (`180 Ringing`; empty: no body),
+    /// and the Subscription-State.
+    Notify { status: String, state: String },
+    /// Sends a request in a dialog whatever its state: a challenged BYE again.
+    Again {
+        method: String,
+        headers: Vec<(String, String)>,
+    },
+    /// Gives up its own INVITE.
+    Cancel,
+    /// Shows this Contact from now on.
+    Move { contact: String },
+}
+
+/// A response without further header lines.
+pub fn respond(code: u16) -> Act {
+    Act::Respond {
+        code,
+        headers: Vec::new(),
+    }
+}
+
+/// A response with header lines.
+pub fn respond_with(code: u16, headers: &[(&str, &str)]) -> Act {
+    Act::Respond {
+        code,
+        headers: owned(headers),
+    }
+}
+
+/// A request within the dialog.
+pub fn request(method: &str) -> Act {
+    request_with(method, &[], "")
+}
+
+/// A request within the dialog with header lines and a body.
+pub fn request_with(method: &str, headers: &[(&str, &str)], body: &str) -> Act {
+    Act::Request {
+        method: method.into(),
+        headers: owned(headers),
+        body: body.into(),
+    }
+}
+
+/// A NOTIFY of the last REFER.
+pub fn notify(status: &str, state: &str) -> Act {
+    Act::Notify {
+        status: status.into(),
+        state: state.into(),
+    }
+}
+
+fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// Steps, each so long after the request came.
+pub type Steps = Vec<(Duration, Act)>;
+
+/// Steps from milliseconds.
+pub fn steps(steps: impl IntoIterator<Item = (u64, Act)>) -> Steps {
+    steps
+        .into_iter()
+        .map(|(millis, act)| (Duration::from_millis(millis), act))
+        .collect()
+}
+
+/// What a peer does when a request of this method comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reaction {
+    pub method: String,
+    pub steps: Steps,
+}
+
+/// How a peer is and behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manners {
+    /// Where it sends its calls, and over what.
+    pub referee: SocketAddr,
+    pub transport: Transport,
+    /// Who it is: a name-addr without a tag.
+    pub identity: String,
+    /// Header lines of its INVITEs and of its responses to them.
+    pub headers: Vec<(String, String)>,
+    /// Whether it copies Record-Route and builds route sets (RFC 3261 §12). Stock SIPp does not.
+    pub follows_routes: bool,
+    /// The host and port of its Contact, where it is not its address.
+    pub contact_host: Option<String>,
+    /// The CSeq number of its first INVITE; a callee's first request has one more.
+    pub first_cseq: u32,
+    /// Whether the network keeps order, so that a CSeq that falls is a fault of referee's.
+    pub in_order: bool,
+}
+
+impl Manners {
+    /// A well-behaved peer behind this address of referee's.
+    pub fn new(referee: &str, identity: &str) -> Manners {
+        Manners {
+            referee: address(referee),
+            transport: Transport::Udp,
+            identity: identity.into(),
+            headers: vec![("Allow".into(), "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO".into())],
+            follows_routes: true,
+            contact_host: None,
+            first_cseq: 1,
+            in_order: true,
+        }
+    }
+}
+
+/// An address literal.
+pub(crate) fn address(text: &str) -> SocketAddr {
+    match text.parse() {
+        Ok(address) => address,
+        Err(_) => panic!("`{text}` is no address with a port"),
+    }
+}

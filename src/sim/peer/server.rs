@@ -1,0 +1,346 @@
+//! What a peer is asked: requests that come, what is checked in them, and its responses (RFC 3261 §8.2, §12.2.2, §13.3, §17.2).
+
+use super::dialog::{Dialog, DialogState};
+use super::script::{Steps, respond, steps};
+use super::text::{Text, host_port, param, reason, uri_of};
+use super::{Due, Key, OFFER, Path, Peer, Server, T1, T2};
+use crate::timer::Instant;
+use crate::transport::Transport;
+use std::net::SocketAddr;
+
+impl Peer {
+    // ---- requests that come ----
+
+    pub(super) fn on_request(&mut self, text: Text, path: Path, now: Instant) {
+        let method = text.method().to_owned();
+        let key = (text.branch(), method.clone());
+        if !key.0.starts_with("z9hG4bK") {
+            self.violation(format!("`{}` has the branch `{}`", text.label(), key.0));
+        }
+        if method == "ACK" {
+            return self.on_ack(&text);
+        }
+        if let Some(server) = self.servers.get(&key) {
+            let (path, response) = (server.path, server.response.clone());
+            if let Some(response) = response {
+                self.put(path, response, now);
+            }
+            return;
+        }
+        let call_id = text.call_id().to_owned();
+        let has_tag = text.tag("To").is_some();
+        let tag = match self.dialogs.get(&call_id) {
+            Some(dialog) => dialog.local_tag.clone(),
+            None => self.new_tag(),
+        };
+        self.servers.insert(
+            key.clone(),
+            Server {
+                call_id: call_id.clone(),
+                request: text.clone(),
+                path: reply_path(&text, path),
+                tag: tag.clone(),
+                response: None,
+                final_code: None,
+                acknowledged: false,
+                interval: T1,
+            },
+        );
+        self.check_request(&text, path);
+        if method == "CANCEL" {
+            return self.on_cancel(&key, now);
+        }
+        if has_tag {
+            if !self.take_in_dialog(&key, &text, now) {
+                return;
+            }
+        } else if method == "INVITE" {
+            let contact = self.contact("user");
+            let number = self.manners.first_cseq;
+            self.dialogs
+                .insert(call_id.clone(), Dialog::of_callee(&text, tag, contact, number, path));
+        }
+        let place = self.reactions.iter().position(|reaction| reaction.method == method);
+        let planned = match place {
+            Some(place) => self.reactions.remove(place).steps,
+            None => default_steps(&method, has_tag),
+        };
+        for (wait, act) in planned {
+            if wait.is_zero() {
+                self.perform(&call_id, Some(key.clone()), act, now);
+            } else {
+                let due = Due::Act {
+                    call_id: call_id.clone(),
+                    server: Some(key.clone()),
+                    act,
+                };
+                self.plan(now + wait, due);
+            }
+        }
+    }
+
+    /// What holds for every request.
+    pub(super) fn check_request(&mut self, text: &Text, path: Path) {
+        let mut faults = Vec::new();
+        if text.header("Route").is_some() {
+            faults.push("arrives with a Route".to_owned());
+        }
+        match text.header("Max-Forwards").map(str::parse::<u8>) {
+            Some(Ok(0..=70)) => {}
+            other => faults.push(format!("has Max-Forwards {other:?}")),
+        }
+        let top = text.list("Via").into_iter().next().unwrap_or_default();
+        if !top.contains(path.transport.via_token()) {
+            faults.push(format!("came by {} with the Via `{top}`", path.transport));
+        }
+        if text.method() == "REFER" {
+            for name in ["Refer-To", "Referred-By", "Contact"] {
+                if text.list(name).len() != 1 {
+                    faults.push(format!("has not one {name}"));
+                }
+            }
+        }
+        for fault in faults {
+            self.violation(format!("`{}` {fault}", text.label()));
+        }
+    }
+
+    /// A request of a dialog. `false`: it was answered with an error.
+    pub(super) fn take_in_dialog(&mut self, key: &Key, text: &Text, now: Instant) -> bool {
+        let call_id = text.call_id();
+        let (in_order, follows) = (self.manners.in_order, self.manners.follows_routes);
+        let Some(dialog) = self.dialogs.get_mut(call_id) else {
+            self.violation(format!("`{}` is of no dialog", text.label()));
+            self.send_response(key, 481, &[], now);
+            return false;
+        };
+        if !dialog.has_remote_tag() {
+            // It has overtaken the response that makes the dialog, or that one is lost.
+            self.send_response(key, 481, &[], now);
+            return false;
+        }
+        let mut faults = Vec::new();
+        if text.tag("To").as_deref() != Some(dialog.local_tag.as_str()) {
+            faults.push("has another To tag than its own".to_owned());
+        }
+        if text.header("From") != Some(dialog.remote().as_str()) {
+            faults.push(format!("has another From than `{}`", dialog.remote()));
+        }
+        if follows && !dialog.shown.iter().any(|contact| uri_of(contact) == text.request_uri()) {
+            faults.push(format!("is for `{}`, which it never showed", text.request_uri()));
+        }
+        let (number, method) = text.cseq();
+        if method != text.method() {
+            faults.push("has another method in CSeq".to_owned());
+        }
+        let is_ended = dialog.state == DialogState::Ended;
+        let taken = dialog.remote_numbers.insert(number, key.0.clone());
+        if taken.is_some() && !is_ended {
+            faults.push(format!("has the CSeq number {number} of an earlier one"));
+        }
+        let is_old = dialog.remote_number.is_some_and(|last| number < last);
+        if is_old && in_order {
+            faults.push(format!("has the CSeq number {number} after {:?}", dialog.remote_number));
+        }
+        dialog.remote_number = dialog.remote_number.max(Some(number));
+        let code = match text.method() {
+            _ if is_ended => Some(481),
+            // A BYE that was overtaken still ends the dialog.
+            "BYE" => None,
+            _ if is_old => Some(500),
+            _ => None,
+        };
+        if code.is_none() {
+            match text.method() {
+                "REFER" => {
+                    dialog.refers += 1;
+                    dialog.refer_number = number;
+                }
+                "PRACK" => {
+                    let acked = text.header("RAck").unwrap_or_default().to_owned();
+                    let invite = dialog.last_invite;
+                    if !acked.ends_with(&format!(" {invite} INVITE")) {
+                        faults.push(format!("has the RAck `{acked}` for INVITE {invite}"));
+                    }
+                }
+                "INVITE" => dialog.last_invite = number,
+                _ => {}
+            }
+            if matches!(text.method(), "INVITE" | "UPDATE" | "REFER" | "NOTIFY" | "SUBSCRIBE") && follows {
+                self.refresh_target(call_id, text);
+            }
+        }
+        for fault in faults {
+            self.violation(format!("`{}` {fault}", text.label()));
+        }
+        match code {
+            Some(code) => {
+                self.send_response(key, code, &[], now);
+                false
+            }
+            None => true,
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, key: &Key, now: Instant) {
+        let invite = (key.0.clone(), "INVITE".to_owned());
+        let Some(server) = self.servers.get(&invite) else {
+            self.violation("a CANCEL matches no INVITE".into());
+            return self.send_response(key, 481, &[], now);
+        };
+        let is_open = server.final_code.is_none();
+        self.send_response(key, 200, &[], now);
+        if is_open {
+            self.send_response(&invite, 487, &[], now);
+        }
+    }
+
+    pub(super) fn on_ack(&mut self, text: &Text) {
+        let number = text.cseq().0;
+        let of_invite = |(key, server): &(&Key, &mut Server)| {
+            key.1 == "INVITE" && server.call_id == text.call_id() && server.request.cseq().0 == number
+        };
+        let Some((key, server)) = self.servers.iter_mut().find(of_invite) else {
+            return self.violation(format!("an ACK has the CSeq number {number} of no INVITE"));
+        };
+        let mut faults = Vec::new();
+        match server.final_code {
+            Some(code) if code >= 300 && key.0 != text.branch() => {
+                faults.push("the ACK of a non-2xx has another branch than the INVITE")
+            }
+            Some(_) => {}
+            None => faults.push("an ACK comes before any final response"),
+        }
+        if text.header("Route").is_some() {
+            faults.push("an ACK arrives with a Route");
+        }
+        server.acknowledged = true;
+        for fault in faults {
+            self.violation(fault.into());
+        }
+    }
+
+    // ---- responses of its own ----
+
+    pub(super) fn send_response(&mut self, key: &Key, code: u16, headers: &[(String, String)], now: Instant) {
+        let (is_invite, follows) = (key.1 == "INVITE", self.manners.follows_routes);
+        let Some(server) = self.servers.get_mut(key) else {
+            return;
+        };
+        if server.final_code.is_some() {
+            return;
+        }
+        let request = &server.request;
+        let mut lines: Vec<(String, String)> = Vec::new();
+        for (name, value) in &request.headers {
+            let copied = match name.as_str() {
+                "Via" | "From" | "Call-ID" | "CSeq" => value.clone(),
+                "To" if code == 100 || param(value, "tag").is_some() => value.clone(),
+                "To" => format!("{value};tag={}", server.tag),
+                "Record-Route" if follows && code > 100 && code < 300 => value.clone(),
+                _ => continue,
+            };
+            lines.push((name.clone(), copied));
+        }
+        let call_id = server.call_id.clone();
+        let path = server.path;
+        if code >= 200 {
+            server.final_code = Some(code);
+        }
+        let dialog = self.dialogs.get_mut(&call_id);
+        let says = |name: &str| headers.iter().any(|(other, _)| other == name);
+        if let Some(dialog) = dialog {
+            let makes_dialog = matches!(key.1.as_str(), "INVITE" | "REFER" | "UPDATE") && code > 100 && code < 300;
+            if makes_dialog && !says("Contact") {
+                lines.push(("Contact".into(), dialog.contact.clone()));
+            }
+            if key.1 == "BYE" && (200..300).contains(&code) {
+                dialog.state = DialogState::Ended;
+            }
+            if is_invite && code >= 200 && dialog.state == DialogState::Early {
+                dialog.state = if code < 300 {
+                    DialogState::Confirmed
+                } else {
+                    DialogState::Ended
+                };
+            }
+        }
+        if is_invite && code > 100 && code < 300 {
+            lines.extend(self.manners.headers.iter().cloned());
+        }
+        lines.extend(headers.iter().cloned());
+        let body = if is_invite && (200..300).contains(&code) {
+            OFFER
+        } else {
+            ""
+        };
+        if !body.is_empty() {
+            lines.push(("Content-Type".into(), "application/sdp".into()));
+        }
+        let bytes = self.write(&format!("SIP/2.0 {code} {}", reason(code)), None, &lines, body);
+        if let Some(server) = self.servers.get_mut(key) {
+            server.response = Some(bytes.clone());
+        }
+        self.put(path, bytes, now);
+        if is_invite && code >= 200 {
+            // RFC 3261 §13.3.1.4: a 2xx is repeated on any transport, a non-2xx where the transport may lose it.
+            if code < 300 || path.transport == Transport::Udp {
+                self.plan(now + T1, Due::Repeat(key.clone()));
+            }
+            self.plan(now + 64 * T1, Due::NoAck(key.clone()));
+        }
+    }
+
+    pub(super) fn repeat(&mut self, key: Key, now: Instant) {
+        let Some(server) = self.servers.get_mut(&key).filter(|server| !server.acknowledged) else {
+            return;
+        };
+        let Some(response) = server.response.clone() else {
+            return;
+        };
+        server.interval = (server.interval * 2).min(T2);
+        let (path, wait) = (server.path, server.interval);
+        if wait > 64 * T1 {
+            return;
+        }
+        self.put(path, response, now);
+        self.plan(now + wait, Due::Repeat(key));
+    }
+
+    pub(super) fn no_ack(&mut self, key: &Key, now: Instant) {
+        let Some(server) = self.servers.get_mut(key).filter(|server| !server.acknowledged) else {
+            return;
+        };
+        // Nothing is repeated any more.
+        server.acknowledged = true;
+        let (call_id, code) = (server.call_id.clone(), server.final_code);
+        if code.is_some_and(|code| code < 300) && self.is_up(&call_id) {
+            self.send_request(&call_id, "BYE", &[], "", now);
+        }
+    }
+}
+
+/// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).
+fn reply_path(request: &Text, path: Path) -> Path {
+    if path.transport == Transport::Tcp {
+        return path;
+    }
+    let top = request.list("Via").into_iter().next().unwrap_or_default();
+    let sent_by = top.split_whitespace().nth(1).and_then(|rest| rest.split(';').next());
+    let port = match param(&top, "rport") {
+        Some(_) => path.far.port(),
+        None => host_port(sent_by.unwrap_or_default()).1,
+    };
+    Path {
+        far: SocketAddr::new(path.far.ip(), port),
+        ..path
+    }
+}
+
+fn default_steps(method: &str, in_dialog: bool) -> Steps {
+    match method {
+        "INVITE" if !in_dialog => steps([(100, respond(180)), (1_000, respond(200))]),
+        "REFER" => steps([(0, respond(603))]),
+        _ => steps([(0, respond(200))]),
+    }
+}
