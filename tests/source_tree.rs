@@ -224,3 +224,28 @@ fn no_file_outgrows_one_question() {
 
 /// About what a reader holds in one reading; a file that passes it has a second question to hand on.
 const LINES_MAX: usize = 950;
+
+#[test]
+fn every_test_that_the_conformance_table_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("CONFORMANCE.md")).unwrap();
+    let mut sources = String::new();
+    for entry in fs::read_dir(root.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            sources += &fs::read_to_string(path).unwrap();
+        }
+    }
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_digit))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 40, "the table has {} rows", rows.len());
+    for row in rows {
+        assert_eq!(row.len(), 5, "{row:?}");
+        let (state, test) = (row[3], row[4].trim_matches('`'));
+        assert_eq!(state == "holds", !test.is_empty(), "{row:?}");
+        assert!(test.is_empty() || sources.contains(&format!("fn {test}()")), "no test {test}");
+    }
+}
