@@ -349,6 +349,10 @@ impl Transfer {
                 }
             }
         }
+        if self.state == State::ByeGrace && answer.code >= 300 && self.final_status.is_none() {
+            // A party that hangs up knows no dialog any more: that its REFER is refused then says nothing of the target.
+            return self.conclude_by_bye(now);
+        }
         self.refer_status = Some(Status::new(answer.code, answer.reason));
         match answer.code {
             200..=299 => self.on_accepted(answer, now),
@@ -366,12 +370,12 @@ impl Transfer {
     }
 
     fn on_accepted(&mut self, answer: Answer<'_>, now: Instant) -> Steps {
+        if self.final_status.is_some() {
+            return self.conclude_by_status(now);
+        }
         if self.state == State::ByeGrace {
             // The BYE overtook the 2xx; the grace goes on and tells what it meant.
             return Steps::new();
-        }
-        if self.final_status.is_some() {
-            return self.conclude_by_status(now);
         }
         if answer.refer_sub_false && self.notify_count == 0 {
             return self.conclude(Outcome::Success, Cause::AcceptedNoSubscription, now);
@@ -479,9 +483,8 @@ impl Transfer {
         }
         self.deadlines[TransferTimer::FirstNotify as usize] = None;
         if self.final_status.is_some() {
-            if self.state != State::Sending && self.state != State::Backoff {
-                steps.extend(self.conclude_by_status(now));
-            } else if let Some(Status { code: 200..=299, .. }) = self.refer_status {
+            // Before the response to the REFER it waits for that, so that the action can tell it.
+            if !matches!(self.state, State::Sending | State::Backoff) && self.refer_status.is_some() {
                 steps.extend(self.conclude_by_status(now));
             }
             return Ok(steps);
@@ -499,10 +502,12 @@ impl Transfer {
                 );
                 steps.push(Step::Arm(TransferTimer::Grace, TERMINATED_GRACE));
             } else if let Some(seconds) = state.expires {
-                steps.push(Step::Arm(
-                    TransferTimer::Subscription,
-                    Duration::from_secs(seconds.into()),
-                ));
+                let wait = Duration::from_secs(seconds.into());
+                self.deadlines[TransferTimer::Subscription as usize] = None;
+                // T_total ends it first otherwise: a timer as long as a peer pleases would only lie about.
+                if self.deadlines[TransferTimer::Total as usize].is_some_and(|total| now + wait < total) {
+                    steps.push(Step::Arm(TransferTimer::Subscription, wait));
+                }
             }
         }
         Ok(steps)
@@ -532,6 +537,8 @@ impl Transfer {
             self.other_party_gone = true;
         }
         match self.state {
+            // A final NOTIFY has told how it ended; only the response to the REFER is still to come.
+            State::Sending if from != self.party && self.final_status.is_some() => Steps::new(),
             State::Sending | State::Backoff if from != self.party || self.state == State::Backoff => {
                 self.refer_status = Some(Status::local(487, "Request Terminated"));
                 self.conclude(Outcome::Canceled, Cause::CallEnded, now)
@@ -600,7 +607,8 @@ impl Transfer {
                 };
                 self.conclude(Outcome::Unknown, cause, now)
             }
-            (TransferTimer::Grace, State::ByeGrace) => self.conclude_by_bye(now),
+            // NOTIFYs without a status start the grace anew; T_total ends that.
+            (TransferTimer::Grace | TransferTimer::Total, State::ByeGrace) => self.conclude_by_bye(now),
             (TransferTimer::Grace, State::Waiting | State::Progress) => {
                 self.conclude(Outcome::Unknown, Cause::SubscriptionTerminated, now)
             }
@@ -618,6 +626,13 @@ impl Transfer {
     }
 
     fn conclude_by_bye(&mut self, now: Instant) -> Steps {
+        if self.final_status.is_some() {
+            // NOTIFYs came, so the REFER was accepted; only its response was lost.
+            if self.refer_status.is_none() {
+                self.refer_status = Some(Status::local(408, "Request Timeout"));
+            }
+            return self.conclude_by_status(now);
+        }
         let accepted = matches!(self.refer_status, Some(Status { code: 200..=299, .. }));
         if !accepted {
             if self.refer_status.is_none() {

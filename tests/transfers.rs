@@ -1478,3 +1478,56 @@ fn with_a_store_answers_wait_until_it_has_recorded() {
 fn numbers(texts: &[&Text]) -> Vec<u32> {
     texts.iter().map(|text| text.cseq().0).collect()
 }
+
+// ---- ends that cross ----
+
+#[test]
+fn a_final_notify_before_the_2xx_outweighs_the_bye_after_it() {
+    for answered_after in [9, 400, 5_000] {
+        let (mut scene, _) = after(steps([
+            (5, notify("200 OK", TERMINATED)),
+            (7, request(BYE)),
+            (answered_after, respond(202)),
+        ]));
+        scene.world.finish();
+        let (_, last, result, cause) = verdict(&scene);
+        assert_eq!(
+            (last, result.as_str(), cause.as_str()),
+            (Some(200), "success", "notify_final"),
+            "answered after {answered_after}\n{}",
+            scene.world.ladder()
+        );
+    }
+}
+
+#[test]
+fn notifies_without_a_status_after_a_bye_do_not_put_off_the_end_for_ever() {
+    let mut course = vec![(10, respond(202)), (100, request(BYE))];
+    course.extend((1..400).map(|i| (100 + i * 900, notify("", TERMINATED))));
+    let (mut scene, _) = after(steps(course));
+    scene.run(125_000);
+    is(&scene, 202, None, "success", "bye_after_accept");
+    scene.world.finish();
+}
+
+#[test]
+fn an_expiry_beyond_the_total_arms_nothing() {
+    let (mut scene, call) = after(steps([
+        (10, respond(202)),
+        (20, notify("100 Trying", "active;expires=4294967295")),
+        (2_000, notify("486 Busy Here", TERMINATED)),
+    ]));
+    scene.run(200_000);
+    is(&scene, 202, Some(486), "failed", "notify_final");
+    assert_eq!(scene.world.shard(0).counters().timers, 0);
+    goes_on(&mut scene, &call);
+}
+
+#[test]
+fn a_refer_that_meets_the_bye_of_the_carrier_is_canceled_whatever_refuses_it() {
+    for code in [481, 487, 603] {
+        let (mut scene, _) = after(steps([(0, request(BYE)), (5, respond(code))]));
+        scene.world.finish();
+        is(&scene, 487, None, "canceled", "call_ended");
+    }
+}
