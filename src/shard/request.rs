@@ -2,7 +2,7 @@
 
 use super::answer::SHED;
 use super::relay::{Changes, mapped_event_id};
-use super::route::{OwnRoutes, retarget};
+use super::route::{NoFlow, OwnRoutes, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::{Call, CallKey, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
@@ -219,6 +219,7 @@ impl Shard {
         let changes = Changes {
             request_uri: request_uri.as_deref(),
             record_routes: &values,
+            own_routes: arrival.own.count,
             ..Changes::default()
         };
         let context = Context {
@@ -242,8 +243,7 @@ impl Shard {
             return self.refuse(message, arrival, SHED, &[("Retry-After", b"10")], now);
         }
         // RFC 3261 §11.2: a proxy that answers itself lists no Allow of its own making up; Accept and Supported are empty too.
-        let server = self.open_server(message, arrival, now);
-        self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
+        self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
     }
 
     fn open_call(
@@ -277,6 +277,12 @@ impl Shard {
     // ---- requests within a dialog ----
 
     fn on_in_dialog(&mut self, message: Message<'_>, arrival: Arrival<'_>, to_tag: &[u8], now: Instant) {
+        // Calls in progress come before new ones; twice the limit is where that ends.
+        let limit = self.config().limits.transactions_max.saturating_mul(2);
+        if arrival.server.is_none() && arrival.method != Method::Ack && self.transactions.len() >= limit {
+            self.counters.shed_total += 1;
+            return self.refuse_stateless(arrival.flow, message, SHED, &[("Retry-After", b"10")]);
+        }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
             self.counters.unmatched_total += 1;
             return self.refuse(
@@ -318,6 +324,9 @@ impl Shard {
             if self.hold_if_needed(message, &arrival, key, party, now) {
                 return;
             }
+        } else if arrival.method == Method::Refer && self.config().trunk(speaker).inbound_refer == InboundRefer::Reject
+        {
+            return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now);
         }
         if arrival.method != Method::Ack {
             if let Err(refused) = proxy::validate(message) {
@@ -536,14 +545,23 @@ impl Shard {
         let next = self.next_uri(message, arrival, &changes);
         let target = match self.flow_to_uri(&next, listener, last, now) {
             Ok(target) => target,
-            Err(no_flow) => return self.wait_or_refuse(message, arrival, no_flow, now),
+            Err(no_flow) => {
+                let ends = context.call.filter(|_| arrival.method == Method::Bye);
+                if let Some(key) = ends.filter(|_| no_flow == NoFlow::Unreachable) {
+                    // RFC 3261 §15.1.1: whoever sends a BYE is gone, whatever becomes of it.
+                    self.on_relayed_bye(key, context.from, message.value(Header::Reason), now);
+                    self.wait_or_refuse(message, arrival, no_flow, now);
+                    return self.end_call(key, now);
+                }
+                return self.wait_or_refuse(message, arrival, no_flow, now);
+            }
         };
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes);
             if let Some(key) = context.call
                 && self.calls[key].extra().is_some_and(|extra| extra.end_after_ack)
             {
-                self.end_both(key, &[], now);
+                self.end_both(key, &[], Cause::CallEnded, now);
             }
             return;
         }
