@@ -12,6 +12,7 @@ use crate::message::{Header, Message, MessageBuf, Method, Uri, Via};
 use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
+use crate::transfer::Cause;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
@@ -388,7 +389,8 @@ impl Shard {
                 self.note_relayed_notify(message, key, party);
                 false
             }
-            Method::Ack if !is_live(state) => true,
+            // It ends the repeats of a 2xx, which would go on beyond our BYEs.
+            Method::Ack => false,
             Method::Bye if ended_here => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
                 true
@@ -410,10 +412,6 @@ impl Shard {
                 } else if rule == InboundRefer::Reject {
                     self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now);
                 } else {
-                    let wait = self.config().transfer.total_timeout_max;
-                    let extra = self.calls[key].extra_mut();
-                    extra.relayed_refer = Some(party);
-                    extra.relayed_refer_until = Some(now + wait);
                     return false;
                 }
                 true
@@ -454,10 +452,8 @@ impl Shard {
         let Some(extra) = self.calls[key].extra() else {
             return false;
         };
-        if !extra
-            .hold
-            .is_some_and(|(speaker, until)| speaker == party && now < until)
-        {
+        // Its timer ends the wait, and lets those that waited go first.
+        if !extra.hold.is_some_and(|(speaker, _)| speaker == party) {
             return false;
         }
         if extra.held.len() >= held_max {
@@ -569,6 +565,14 @@ impl Shard {
             && let Some(key) = context.call
         {
             self.on_relayed_bye(key, context.from, message.value(Header::Reason), now);
+        }
+        if arrival.method == Method::Refer
+            && let Some(key) = context.call
+        {
+            let wait = self.config().transfer.total_timeout_max;
+            let extra = self.calls[key].extra_mut();
+            extra.relayed_refer = Some(context.from);
+            extra.relayed_refer_until = Some(now + wait);
         }
         context.server = self.open_server(message, arrival, now);
         self.relay(message, arrival, context, target, &changes, now);
