@@ -512,10 +512,6 @@ fn a_final_notify_and_a_bye_in_one_burst_are_one_success_in_either_order() {
             (bye_at, request(BYE)),
         ];
         course.sort_by_key(|(at, _)| *at);
-        if notify_at > bye_at {
-            // The peer here sends no NOTIFY after its own BYE unless it is told to keep the dialog.
-            course = course.into_iter().map(|(at, act)| (at, act)).collect();
-        }
         let (mut scene, _) = after(steps(course));
         scene.world.finish();
         is(&scene, 202, Some(200), "success", "notify_final");
@@ -1723,4 +1719,51 @@ fn a_bye_that_crosses_a_hangup_late_is_answered_200() {
         scene.world.ladder()
     );
     assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+}
+
+#[test]
+fn verbs_do_not_pile_up_behind_a_pause() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    scene.verbs(&call, json!({"verb": "pause", "length": 30}));
+    let tags = || Value::Array(vec![json!({"verb": "tag", "data": {"a": 1}}); 64]);
+    assert!(matches!(scene.verbs(&call, tags()), Reply::Accepted { .. }));
+    assert!(matches!(scene.verbs(&call, tags()), Reply::Accepted { .. }));
+    let refusal = refused(scene.verbs(&call, tags()));
+    assert_eq!((refusal.status, refusal.code), (409, "busy"));
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}
+
+#[test]
+fn a_refer_goes_by_every_proxy_of_the_carrier_and_names_one_of_its_identities() {
+    let mut carrier = carrier();
+    // The proxies are where the carrier is, so that what is sent to the first of them arrives.
+    carrier.manners.contact_host = Some("192.0.2.77:5060".into());
+    for line in [
+        ("Record-Route", "<sip:198.51.100.10;lr>, <sip:192.0.2.9;lr>"),
+        ("Record-Route", "<sip:192.0.2.8;lr>"),
+        (
+            "P-Asserted-Identity",
+            "\"A, B\" <sip:+4917012@carrier.example>, <tel:+4917012>",
+        ),
+    ] {
+        carrier.manners.headers.push((line.0.into(), line.1.into()));
+    }
+    let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", course("486 Busy Here", 2_000));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(5_000);
+    let refer = scene.world.peer(scene.carrier).heard("REFER")[0].clone();
+    assert_eq!(
+        refer.list("Route"),
+        ["<sip:198.51.100.10;lr>", "<sip:192.0.2.9;lr>", "<sip:192.0.2.8;lr>"]
+    );
+    assert_eq!(refer.header("Referred-By"), Some("<sip:+4917012@carrier.example>"));
+    scene.carrier_does(&call, request(BYE));
+    scene.run(40_000);
 }

@@ -30,6 +30,9 @@ struct Prepared {
     referred_by: String,
 }
 
+/// Verbs of a call that wait behind a pause or a transfer: two of the longest lists.
+const VERBS_WAITING_MAX: usize = 128;
+
 impl Shard {
     pub(super) fn on_command(&mut self, ticket: u64, command: Command, now: Instant) {
         let reply = match command {
@@ -152,6 +155,14 @@ impl Shard {
         let has_refer = first.is_some();
         let before = self.transfers_of(key);
         let extra = self.calls[key].extra_mut();
+        if extra.verbs.len() + verbs.len() > VERBS_WAITING_MAX {
+            return Err(refusal(
+                409,
+                "busy",
+                None,
+                "Too many verbs of this call wait for their turn.",
+            ));
+        }
         extra.verbs.extend(verbs);
         self.run_verbs(key, now);
         let transfer = if has_refer && self.transfers_of(key) > before {
@@ -482,7 +493,9 @@ fn default_referred_by(call: &Call, party: Party) -> String {
 }
 
 fn uri_of(value: &[u8]) -> String {
-    NameAddr::parse(value).map(|value| text(value.uri)).unwrap_or_default()
+    NameAddr::first_of(value)
+        .map(|value| text(value.uri))
+        .unwrap_or_default()
 }
 
 /// The user part, which for a call is its number; the whole URI where there is none.

@@ -117,7 +117,7 @@ impl Shard {
         };
         let speaker = party.other();
         let routes = call.get(party, Trait::Routes);
-        let hop = match crate::message::NameAddr::parse(routes) {
+        let hop = match crate::message::NameAddr::first_of(routes) {
             Ok(route) if !routes.is_empty() => route.uri,
             _ => call.target(party),
         };

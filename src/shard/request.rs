@@ -580,7 +580,7 @@ impl Shard {
 
     /// What names the next hop: the first Route that is left, else the Request-URI (RFC 3261 §16.6 step 6, 7).
     fn next_uri(&self, message: Message<'_>, arrival: &Arrival<'_>, changes: &Changes<'_>) -> Vec<u8> {
-        let put_in = crate::message::NameAddr::parse(changes.routes)
+        let put_in = crate::message::NameAddr::first_of(changes.routes)
             .ok()
             .map(|route| route.uri.to_vec());
         let left = || {
