@@ -662,3 +662,53 @@ fn what_is_refused_fills_no_table_beyond_its_limit() {
     assert_eq!((carrier.heard("603").len(), carrier.heard("481").len()), (100, 100));
     scene.world.finish();
 }
+
+#[test]
+fn in_a_spiral_each_pass_knows_its_own_part_of_the_way() {
+    let mut scene = Scene::default();
+    for _ in 0..2 {
+        scene.world.peer_mut(scene.platform).on("INVITE", steps([]));
+    }
+    let contact = format!("Contact: <sip:c@{CARRIER}>\r\n");
+    let first = outside("INVITE", "spiral", &contact);
+    scene.world.say(scene.carrier, &first);
+    scene
+        .world
+        .say(scene.carrier, &first.replace("z9hG4bKspiral", "z9hG4bKspiral2"));
+    scene.run(100);
+    let heard: Vec<_> = scene
+        .world
+        .peer(scene.platform)
+        .heard("INVITE")
+        .into_iter()
+        .cloned()
+        .collect();
+    let (inner, outer) = (
+        heard[1].list("Record-Route").join(", "),
+        heard[0].list("Record-Route").join(", "),
+    );
+    let answer = format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nRecord-Route: <sip:10.0.0.9;lr>, {inner}, <sip:10.0.0.5;lr>, {outer}\r\n\
+         From: <sip:c@h>;tag=1\r\nTo: <sip:+4930123456@203.0.113.7>;tag=2\r\nCall-ID: spiral\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:user@10.0.0.8>\r\nContent-Length: 0\r\n\r\n",
+        heard[0].list("Via").join(", "),
+    );
+    scene.world.say(scene.platform, &answer);
+    scene.run(100);
+    let bye = outside("BYE", "spiralbye", "")
+        .replace("Call-ID: spiralbye", "Call-ID: spiral")
+        .replace("CSeq: 1", "CSeq: 2")
+        .replace(
+            "To: <sip:+4930123456@203.0.113.7>",
+            "To: <sip:+4930123456@203.0.113.7>;tag=2",
+        );
+    scene.world.say(scene.carrier, &bye);
+    scene.run(100);
+    // Without a Route the dialog says the way: by the platform, which leads to the second pass.
+    let bye = scene.world.peer(scene.platform).heard(BYE)[0].clone();
+    let inner: Vec<_> = heard[1].list("Record-Route").into_iter().rev().collect();
+    assert_eq!(
+        bye.list("Route").join(", "),
+        format!("<sip:10.0.0.5;lr>, {}, <sip:10.0.0.9;lr>", inner.join(", "))
+    );
+}
