@@ -252,8 +252,8 @@ impl Call {
         }
     }
 
-    /// Takes the dialog from a response to the INVITE with a To tag. `own` is how many Record-Route values are ours; those above
-    /// lead to the callee, nearest last (RFC 3261 §12.1.2).
+    /// Takes the dialog from a response to the INVITE with a To tag. `is_own` tells the Record-Route URIs of this traversal; the
+    /// values above those lead to the callee, nearest last (RFC 3261 §12.1.2).
     pub fn learn_callee(&mut self, response: Message<'_>, is_own: impl Fn(&[u8]) -> bool) {
         if let Some(to) = response.value(Header::To)
             && to != self.get(Party::Callee, Trait::Identity)
@@ -309,7 +309,7 @@ fn uri_of(value: &[u8]) -> Option<&[u8]> {
     if value.is_empty() {
         return None;
     }
-    crate::message::NameAddr::parse(value)
+    crate::message::NameAddr::first_of(value)
         .ok()
         .map(|value| value.uri)
         .filter(|uri| !uri.is_empty())

@@ -20,6 +20,9 @@ pub enum HopHost {
     Name(String),
 }
 
+/// RFC 1035 §2.3.4: a longer one is no name that could be found, and names are remembered.
+const NAME_BYTES_MAX: usize = 255;
+
 /// Why a URI names no hop we can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoHop {
@@ -50,7 +53,9 @@ impl NextHop {
         };
         let host = match host {
             Host::Address(address) => HopHost::Address(address),
-            Host::Name(name) if !name.is_empty() => HopHost::Name(String::from_utf8_lossy(name).to_ascii_lowercase()),
+            Host::Name(name) if (1..=NAME_BYTES_MAX).contains(&name.len()) => {
+                HopHost::Name(String::from_utf8_lossy(name).to_ascii_lowercase())
+            }
             Host::Name(_) => return Err(NoHop::Malformed),
         };
         Ok(NextHop {
@@ -58,5 +63,28 @@ impl NextHop {
             port: uri.port.unwrap_or(5060),
             transport,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hop_is_an_address_or_a_name_that_can_be_looked_up() {
+        let long = format!("sip:a@{}example.com", "a.".repeat(200));
+        for (uri, expected) in [
+            ("sip:a@192.0.2.1", Ok(HopHost::Address("192.0.2.1".parse().unwrap()))),
+            (
+                "sip:a@example.com;maddr=192.0.2.2",
+                Ok(HopHost::Address("192.0.2.2".parse().unwrap())),
+            ),
+            ("sip:a@Example.COM", Ok(HopHost::Name("example.com".into()))),
+            ("sip:a@example.com;transport=sctp", Err(NoHop::Transport)),
+            ("tel:+4930", Err(NoHop::Scheme)),
+            (&long, Err(NoHop::Malformed)),
+        ] {
+            assert_eq!(NextHop::of_uri(uri.as_bytes()).map(|hop| hop.host), expected, "{uri}");
+        }
     }
 }

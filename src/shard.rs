@@ -338,7 +338,7 @@ impl Shard {
                         self.carry_out(key, steps, now);
                     }
                 }
-                TimerKey::Hold(call) => self.release_held(call, now),
+                TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
             }

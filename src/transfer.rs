@@ -557,8 +557,8 @@ impl Transfer {
         }
     }
 
-    /// We ended the call ourselves: by the control API or at the end of a drain.
-    pub fn on_hangup(&mut self, now: Instant) -> Steps {
+    /// We end the call ourselves: by the control API, or because another transfer or a lost dialog asks for it.
+    pub fn on_ended_here(&mut self, cause: Cause, now: Instant) -> Steps {
         self.call_gone = true;
         if self.is_over() {
             self.state = State::Done;
@@ -567,7 +567,7 @@ impl Transfer {
         if self.refer_status.is_none() {
             self.refer_status = Some(Status::local(487, "Request Terminated"));
         }
-        self.conclude(Outcome::Canceled, Cause::Hangup, now)
+        self.conclude(Outcome::Canceled, cause, now)
     }
 
     /// The first attempt of the action is over: what the application wants is known.

@@ -1,7 +1,8 @@
 //! The token in our Record-Route: which traversal of which call a request within a dialog belongs to.
 //!
 //! Call-ID and tags may pass referee more than once (a spiral, a hairpin); each traversal is a call of its own. The token is
-//! authenticated, so that a peer cannot name another's call or have referee relay to where it pleases.
+//! authenticated, so that a peer cannot name another's call, and that whoever has no dialog through referee cannot have it
+//! relay. Where a request within a dialog goes is what its Request-URI and Route say, as with any proxy.
 
 use crate::call::CallKey;
 use crate::config::TrunkId;

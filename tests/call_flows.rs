@@ -593,3 +593,122 @@ fn ack_of(invite: &str, to: &str) -> String {
         .replace("INVITE", "ACK")
         .replace("To: <sip:+4930123456@203.0.113.7>", &format!("To: {to}"))
 }
+
+#[test]
+fn a_bye_that_cannot_go_on_ends_the_call_all_the_same() {
+    let mut carrier = carrier();
+    carrier.manners.contact_host = Some("nowhere.example".into());
+    let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+    let call = scene.answered();
+    scene.platform_does(&call, request(BYE));
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).outcomes(BYE), [500]);
+    assert_eq!(scene.world.shard(0).counters().calls, 0);
+}
+
+#[test]
+fn a_route_of_ours_that_a_new_request_brings_along_goes_no_further() {
+    let mut scene = Scene::default();
+    let call = scene.world.call(
+        scene.carrier,
+        "sip:+4930123456@example.com",
+        &[("Route", "<sip:203.0.113.7:5060;lr>")],
+    );
+    scene.run(2_000);
+    let heard = scene.world.peer(scene.platform).heard("INVITE")[0].clone();
+    assert_eq!(heard.header("Route"), None);
+    assert_eq!(heard.request_uri(), "sip:+4930123456@example.com");
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}
+
+#[test]
+fn a_token_does_not_carry_a_refer_past_the_trunks_rule() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    let answer = scene.world.peer(scene.carrier).heard("200 OK (INVITE)")[0].clone();
+    let invite = scene.world.peer(scene.carrier).said("INVITE")[0].clone();
+    let route = answer.list("Record-Route");
+    // Reversed, as a caller's route set is (RFC 3261 §12.1.2).
+    let route: Vec<_> = route.iter().rev().map(|value| value.to_string()).collect();
+    let forged = format!(
+        "REFER sip:user@10.0.0.5:5060 SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bKforged\r\n\
+         Max-Forwards: 70\r\nRoute: {}\r\nFrom: {}\r\nTo: <sip:x@y>;tag=of-another-fork\r\nCall-ID: {call}\r\n\
+         CSeq: 9 REFER\r\nRefer-To: <sip:a@b>\r\nContact: <sip:c@{CARRIER}>\r\nContent-Length: 0\r\n\r\n",
+        route.join(", "),
+        invite.header("From").unwrap(),
+    );
+    scene.world.say(scene.carrier, &forged);
+    scene.run(1_000);
+    assert!(scene.world.peer(scene.platform).heard("REFER").is_empty());
+    assert_eq!(scene.world.peer(scene.carrier).heard("603").len(), 1);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}
+
+#[test]
+fn what_is_refused_fills_no_table_beyond_its_limit() {
+    let config = format!("{TWO_SIDES}\n[limits]\ntransactions_max = 8\n");
+    let mut scene = Scene::with(&config, carrier(), platform());
+    for i in 0..100 {
+        let refer = outside("REFER", &format!("refused{i}"), "Refer-To: <sip:a@b>\r\n");
+        scene.world.say(scene.carrier, &refer);
+        let cancel = outside("CANCEL", &format!("cancel{i}"), "");
+        scene.world.say(scene.carrier, &cancel);
+    }
+    scene.run(1_000);
+    assert!(scene.world.shard(0).counters().transactions <= 8);
+    let carrier = scene.world.peer(scene.carrier);
+    assert_eq!((carrier.heard("603").len(), carrier.heard("481").len()), (100, 100));
+    scene.world.finish();
+}
+
+#[test]
+fn in_a_spiral_each_pass_knows_its_own_part_of_the_way() {
+    let mut scene = Scene::default();
+    for _ in 0..2 {
+        scene.world.peer_mut(scene.platform).on("INVITE", steps([]));
+    }
+    let contact = format!("Contact: <sip:c@{CARRIER}>\r\n");
+    let first = outside("INVITE", "spiral", &contact);
+    scene.world.say(scene.carrier, &first);
+    scene
+        .world
+        .say(scene.carrier, &first.replace("z9hG4bKspiral", "z9hG4bKspiral2"));
+    scene.run(100);
+    let heard: Vec<_> = scene
+        .world
+        .peer(scene.platform)
+        .heard("INVITE")
+        .into_iter()
+        .cloned()
+        .collect();
+    let (inner, outer) = (
+        heard[1].list("Record-Route").join(", "),
+        heard[0].list("Record-Route").join(", "),
+    );
+    let answer = format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nRecord-Route: <sip:10.0.0.9;lr>, {inner}, <sip:10.0.0.5;lr>, {outer}\r\n\
+         From: <sip:c@h>;tag=1\r\nTo: <sip:+4930123456@203.0.113.7>;tag=2\r\nCall-ID: spiral\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:user@10.0.0.8>\r\nContent-Length: 0\r\n\r\n",
+        heard[0].list("Via").join(", "),
+    );
+    scene.world.say(scene.platform, &answer);
+    scene.run(100);
+    let bye = outside("BYE", "spiralbye", "")
+        .replace("Call-ID: spiralbye", "Call-ID: spiral")
+        .replace("CSeq: 1", "CSeq: 2")
+        .replace(
+            "To: <sip:+4930123456@203.0.113.7>",
+            "To: <sip:+4930123456@203.0.113.7>;tag=2",
+        );
+    scene.world.say(scene.carrier, &bye);
+    scene.run(100);
+    // Without a Route the dialog says the way: by the platform, which leads to the second pass.
+    let bye = scene.world.peer(scene.platform).heard(BYE)[0].clone();
+    let inner: Vec<_> = heard[1].list("Record-Route").into_iter().rev().collect();
+    assert_eq!(
+        bye.list("Route").join(", "),
+        format!("<sip:10.0.0.5;lr>, {}, <sip:10.0.0.9;lr>", inner.join(", "))
+    );
+}

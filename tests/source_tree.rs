@@ -246,6 +246,9 @@ fn every_test_that_the_conformance_table_names_exists() {
         assert_eq!(row.len(), 5, "{row:?}");
         let (state, test) = (row[3], row[4].trim_matches('`'));
         assert_eq!(state == "holds", !test.is_empty(), "{row:?}");
-        assert!(test.is_empty() || sources.contains(&format!("fn {test}(")), "no test {test}");
+        assert!(
+            test.is_empty() || sources.contains(&format!("fn {test}(")),
+            "no test {test}"
+        );
     }
 }

@@ -542,3 +542,15 @@ fn on_a_stream_the_messages_come_out_whole_and_broken_lengths_end_it() {
     }
     assert_eq!(Framer::new().next(&load("rfc4475", "clerr.dat")), Ok(Frame::Incomplete));
 }
+
+#[test]
+fn the_fuzzers_corpus_of_configurations_and_verbs_keeps_its_properties() {
+    let corpus = |target: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        files.into_iter().map(|path| fs::read_to_string(path).unwrap())
+    };
+    corpus("config").for_each(|text| referee::config::parse::config_text(&text));
+    corpus("verb").for_each(|text| referee::verb::verb_json(&text));
+}

@@ -1531,3 +1531,262 @@ fn a_refer_that_meets_the_bye_of_the_carrier_is_canceled_whatever_refuses_it() {
         is(&scene, 487, None, "canceled", "call_ended");
     }
 }
+
+#[test]
+fn a_list_ends_with_the_transfer_that_succeeds() {
+    let no_base = TWO_SIDES.replace("base_url = \"https://app.example.com\"", "");
+    let mut scene = Scene::with(&no_base, carrier(), platform());
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    let call = scene.answered();
+    scene.verbs(
+        &call,
+        json!([{"verb": "sip:refer", "referTo": "+4930111"}, {"verb": "sip:refer", "referTo": "+4930222"}]),
+    );
+    scene.run(10_000);
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 1);
+    assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+}
+
+#[test]
+fn a_list_goes_on_after_a_failure_that_nobody_is_told_of() {
+    let no_base = TWO_SIDES.replace("base_url = \"https://app.example.com\"", "");
+    let mut scene = Scene::with(&no_base, carrier(), platform());
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(5, respond(603))]));
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    let call = scene.answered();
+    scene.verbs(
+        &call,
+        json!([{"verb": "sip:refer", "referTo": "+4930111"}, {"verb": "sip:refer", "referTo": "+4930222"}]),
+    );
+    scene.run(10_000);
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 2);
+}
+
+#[test]
+fn a_call_that_is_about_to_end_takes_no_second_transfer() {
+    let mut scene = Scene::default();
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    scene.world.application.answer_action(Answer {
+        after: Duration::from_millis(800),
+        ..Answer::default()
+    });
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(2_300);
+    let refusal = refused(scene.verbs(&call, refer()));
+    assert_eq!((refusal.status, refusal.code), (409, "busy"));
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 1);
+}
+
+#[test]
+fn a_late_success_that_ends_the_call_ends_the_transfer_that_runs_on_it() {
+    let mut scene = Scene::default();
+    let late = request_with(
+        "NOTIFY",
+        &[
+            ("Event", "refer;id=1"),
+            ("Subscription-State", TERMINATED),
+            ("Content-Type", "message/sipfrag"),
+        ],
+        "SIP/2.0 200 OK\r\n",
+    );
+    let late = steps([(10, respond(202)), (5_000, late)]);
+    scene.world.peer_mut(scene.carrier).on("REFER", late);
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(10, respond(202))]));
+    let call = scene.answered();
+    accepted(scene.verbs(
+        &call,
+        json!({"verb": "sip:refer", "referTo": "+4930111", "timeout": 2, "actionHook": "/action"}),
+    ));
+    scene.run(3_000);
+    accepted(scene.verbs(&call, refer()));
+    scene.run(4_000);
+    let ends: Vec<_> = actions(&scene)
+        .iter()
+        .map(|action| (action.body["refer_result"].clone(), action.body["refer_cause"].clone()))
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            (json!("unknown"), json!("no_notify")),
+            (json!("canceled"), json!("call_ended"))
+        ],
+        "\n{}",
+        scene.world.ladder()
+    );
+    scene.world.finish();
+}
+
+#[test]
+fn a_transfer_that_is_to_be_remembered_no_longer_still_ends_its_call() {
+    let config = format!("{TWO_SIDES}\n[limits]\ntransfers_remembered = 0\n");
+    let mut scene = Scene::with(&config, carrier(), platform());
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(10_000);
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1, "\n{}", scene.world.ladder());
+    }
+    scene.world.finish();
+}
+
+#[test]
+fn a_pause_lasts_whatever_an_application_answers_meanwhile() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(5, respond(603))]));
+    scene.world.application.answer_action(Answer {
+        after: Duration::from_secs(2),
+        ..Answer::default()
+    });
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(1_000);
+    scene.verbs(&call, json!([{"verb": "pause", "length": 5}, {"verb": "hangup"}]));
+    scene.run(4_500);
+    assert!(
+        scene.world.peer(scene.carrier).is_up(&call),
+        "\n{}",
+        scene.world.ladder()
+    );
+    scene.run(1_000);
+    assert!(!scene.world.peer(scene.carrier).is_up(&call));
+    scene.world.finish();
+}
+
+#[test]
+fn a_wait_for_the_second_refer_is_not_ended_by_the_timer_of_the_first() {
+    let mut scene = Scene::default();
+    let again = steps([(400, respond_with(500, &[("Retry-After", "0")]))]);
+    scene.world.peer_mut(scene.carrier).on("REFER", again);
+    let slow = steps([(450, respond(202)), (500, notify("486 Busy Here", TERMINATED))]);
+    scene.world.peer_mut(scene.carrier).on("REFER", slow);
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(450);
+    scene.platform_does(&call, request("INFO"));
+    scene.run(5_000);
+    let refer_at = scene.world.peer(scene.carrier).heard_at("REFER")[1];
+    let info_at = scene.world.peer(scene.carrier).heard_at("INFO")[0];
+    assert!(
+        info_at >= refer_at + Duration::from_millis(450),
+        "\n{}",
+        scene.world.ladder()
+    );
+    goes_on_with_two(&mut scene, &call);
+}
+
+#[test]
+fn a_refer_that_is_not_relayed_blocks_no_transfer() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", course("486 Busy Here", 2_000));
+    let call = scene.answered();
+    let refused_here = request_with(
+        "REFER",
+        &[("Refer-To", "<sip:x@example.com>"), ("Proxy-Require", "foo")],
+        "",
+    );
+    scene.platform_does(&call, refused_here);
+    scene.run(1_000);
+    assert_eq!(scene.world.peer(scene.platform).outcomes("REFER"), [420]);
+    accepted(scene.verbs(&call, refer()));
+    scene.run(10_000);
+    is(&scene, 202, Some(486), "failed", "notify_final");
+    goes_on(&mut scene, &call);
+}
+
+#[test]
+fn a_refer_that_has_nowhere_to_go_says_transport() {
+    let mut carrier = carrier();
+    carrier.manners.contact_host = Some("nowhere.example".into());
+    let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(1_000);
+    is(&scene, 503, None, "failed", "transport");
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}
+
+#[test]
+fn a_bye_that_crosses_a_hangup_late_is_answered_200() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .network
+        .delay("carrier", "referee", BYE, Duration::from_millis(300));
+    let call = scene.answered();
+    scene.carrier_does(&call, request(BYE));
+    let ticket = scene.world.command(Command::Hangup {
+        call: CallSelector::SipCallId(call.clone().into_bytes()),
+    });
+    assert!(matches!(scene.world.reply(ticket), Some(Reply::Done)));
+    scene.world.finish();
+    assert_eq!(
+        scene.world.peer(scene.carrier).outcomes(BYE),
+        [200],
+        "\n{}",
+        scene.world.ladder()
+    );
+    assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+}
+
+#[test]
+fn verbs_do_not_pile_up_behind_a_pause() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    scene.verbs(&call, json!({"verb": "pause", "length": 30}));
+    let tags = || Value::Array(vec![json!({"verb": "tag", "data": {"a": 1}}); 64]);
+    assert!(matches!(scene.verbs(&call, tags()), Reply::Accepted { .. }));
+    assert!(matches!(scene.verbs(&call, tags()), Reply::Accepted { .. }));
+    let refusal = refused(scene.verbs(&call, tags()));
+    assert_eq!((refusal.status, refusal.code), (409, "busy"));
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}
+
+#[test]
+fn a_refer_goes_by_every_proxy_of_the_carrier_and_names_one_of_its_identities() {
+    let mut carrier = carrier();
+    // The proxies are where the carrier is, so that what is sent to the first of them arrives.
+    carrier.manners.contact_host = Some("192.0.2.77:5060".into());
+    for line in [
+        ("Record-Route", "<sip:198.51.100.10;lr>, <sip:192.0.2.9;lr>"),
+        ("Record-Route", "<sip:192.0.2.8;lr>"),
+        (
+            "P-Asserted-Identity",
+            "\"A, B\" <sip:+4917012@carrier.example>, <tel:+4917012>",
+        ),
+    ] {
+        carrier.manners.headers.push((line.0.into(), line.1.into()));
+    }
+    let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", course("486 Busy Here", 2_000));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(5_000);
+    let refer = scene.world.peer(scene.carrier).heard("REFER")[0].clone();
+    assert_eq!(
+        refer.list("Route"),
+        ["<sip:198.51.100.10;lr>", "<sip:192.0.2.9;lr>", "<sip:192.0.2.8;lr>"]
+    );
+    assert_eq!(refer.header("Referred-By"), Some("<sip:+4917012@carrier.example>"));
+    scene.carrier_does(&call, request(BYE));
+    scene.run(40_000);
+}

@@ -89,6 +89,11 @@ impl<'a> NameAddr<'a> {
         }
     }
 
+    /// Parses the first value of a comma-separated list (spans count from its start). The header in the error is `Other`.
+    pub fn first_of(list: &'a [u8]) -> Result<NameAddr<'a>, FieldError> {
+        NameAddr::parse(scan::split_list(list).0)
+    }
+
     /// A header parameter by name without regard to case: `None` absent, `Some(None)` without value. Quotes kept.
     pub fn param(&self, name: &str) -> Option<Option<&'a [u8]>> {
         scan::find_param(self.params, name)

@@ -29,7 +29,7 @@ impl Shard {
         server
     }
 
-    /// Answers a request through its transaction; an ACK is never answered.
+    /// Answers a request through its transaction, or without one when there is no room; an ACK is never answered.
     pub(super) fn refuse(
         &mut self,
         message: Message<'_>,
@@ -42,17 +42,20 @@ impl Shard {
             self.counters.stray_acks_total += 1;
             return;
         }
-        if refused.code >= 300 {
-            self.counters.refused_total += 1;
-        }
         let server = match arrival.server {
             Some(server) => server,
+            None if self.transactions.len() >= self.config().limits.transactions_max => {
+                return self.refuse_stateless(arrival.flow, message, refused, extra);
+            }
             None => {
                 let reply_to = reply_flow(arrival.flow, &arrival.via);
                 self.transactions
                     .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local)
             }
         };
+        if refused.code >= 300 {
+            self.counters.refused_total += 1;
+        }
         self.respond(server, message, arrival, refused, extra, now);
     }
 
@@ -133,7 +136,9 @@ impl Shard {
         refused: Refused,
         extra: &[(&str, &[u8])],
     ) {
-        self.counters.refused_total += 1;
+        if refused.code >= 300 {
+            self.counters.refused_total += 1;
+        }
         let Ok(via) = message.top_via() else { return };
         let tag = hex16(self.stateless_tag(message, &via));
         let start = self.outbox.bytes.len();

@@ -2,7 +2,7 @@
 
 use super::own::{DEFAULT_HOOK, ip_of, refer_lines};
 use super::{Output, Shard, TimerKey, Unrecorded};
-use crate::call::{Call, CallKey, CallState, Party, Trait};
+use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
 use crate::command::{CallSelector, CallView, Command, Refusal, Reply};
 use crate::config::{Side, TrunkId};
 use crate::destination::{destination_allowed, refer_to_value, referred_by_value};
@@ -14,6 +14,7 @@ use crate::transfer::report::CallFacts;
 use crate::transfer::{Cause, Transfer};
 use crate::verb::{HookTarget, Leg, SipRefer, Verb, VerbError};
 use crate::webhook::resolve_target;
+use slotmap::SlotMap;
 
 /// Hook settings as they hold for one trunk.
 pub(super) struct HookSettings {
@@ -28,6 +29,9 @@ struct Prepared {
     refer_to: String,
     referred_by: String,
 }
+
+/// Verbs of a call that wait behind a pause or a transfer: two of the longest lists.
+const VERBS_WAITING_MAX: usize = 128;
 
 impl Shard {
     pub(super) fn on_command(&mut self, ticket: u64, command: Command, now: Instant) {
@@ -151,11 +155,16 @@ impl Shard {
         let has_refer = first.is_some();
         let before = self.transfers_of(key);
         let extra = self.calls[key].extra_mut();
-        extra.verbs.extend(verbs);
-        let pending = extra.paused_until.is_some_and(|until| now < until) || extra.transfer.is_some();
-        if !pending {
-            self.run_verbs(key, now);
+        if extra.verbs.len() + verbs.len() > VERBS_WAITING_MAX {
+            return Err(refusal(
+                409,
+                "busy",
+                None,
+                "Too many verbs of this call wait for their turn.",
+            ));
         }
+        extra.verbs.extend(verbs);
+        self.run_verbs(key, now);
         let transfer = if has_refer && self.transfers_of(key) > before {
             self.last_transfer_of(key)
         } else {
@@ -187,7 +196,11 @@ impl Shard {
                 return;
             }
             let Some(extra) = call.extra_if_any() else { return };
-            if extra.transfer.is_some() || extra.awaits_reply {
+            let is_ending = extra
+                .last_transfer
+                .is_some_and(|key| is_lingering(&self.transfers, key));
+            let is_paused = extra.paused_until.is_some_and(|until| now < until);
+            if extra.transfer.is_some() || extra.awaits_reply || is_ending || is_paused {
                 return;
             }
             let Some(verb) = extra.verbs.pop_front() else { return };
@@ -205,6 +218,8 @@ impl Shard {
                 Verb::SipRefer(refer) => {
                     let prepared = self.prepare(&self.calls[key], &refer, true, now);
                     self.start_transfer(key, refer, prepared, now);
+                    // Its end runs the next, also if it ended at once.
+                    return;
                 }
             }
         }
@@ -261,7 +276,10 @@ impl Shard {
     /// Whether a `sip:refer` can run on this call, and what its REFER says. `queued`: others of the same list run before it.
     fn prepare(&self, call: &Call, refer: &SipRefer, queued: bool, now: Instant) -> Result<Prepared, Refusal> {
         if let Some(extra) = call.extra() {
-            if !queued && (extra.transfer.is_some() || !extra.verbs.is_empty()) {
+            let is_ending = extra
+                .last_transfer
+                .is_some_and(|key| is_lingering(&self.transfers, key));
+            if is_ending || !queued && (extra.transfer.is_some() || !extra.verbs.is_empty()) {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
             }
             if extra.relayed_refer.is_some() && extra.relayed_refer_until.is_some_and(|until| now < until) {
@@ -366,14 +384,7 @@ impl Shard {
                 }
             }
             CallState::Answered => {
-                let transfers = call
-                    .extra()
-                    .map(|extra| [extra.transfer, extra.last_transfer])
-                    .unwrap_or_default();
-                self.end_both(key, headers, now);
-                for transfer in transfers.into_iter().flatten() {
-                    self.with_transfer(transfer, now, |transfer| transfer.on_hangup(now));
-                }
+                self.end_both(key, headers, Cause::Hangup, now);
             }
             CallState::Ending | CallState::Ended => {}
         }
@@ -456,6 +467,11 @@ impl Shard {
     }
 }
 
+/// Whether this transfer has succeeded and is about to end its call.
+fn is_lingering(transfers: &SlotMap<TransferKey, Transfer>, key: TransferKey) -> bool {
+    transfers.get(key).is_some_and(Transfer::is_lingering)
+}
+
 fn refusal(status: u16, code: &'static str, field: Option<&str>, detail: &str) -> Refusal {
     Refusal {
         status,
@@ -478,7 +494,9 @@ fn default_referred_by(call: &Call, party: Party) -> String {
 }
 
 fn uri_of(value: &[u8]) -> String {
-    NameAddr::parse(value).map(|value| text(value.uri)).unwrap_or_default()
+    NameAddr::first_of(value)
+        .map(|value| text(value.uri))
+        .unwrap_or_default()
 }
 
 /// The user part, which for a call is its number; the whole URI where there is none.

@@ -12,7 +12,7 @@ use crate::proxy::Refused;
 use crate::sequence::Origin;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
-use crate::transfer::{Answer, Notification, Outcome, Step, Steps, Transfer};
+use crate::transfer::{Answer, Cause, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
 use crate::verb::Verb;
 use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
@@ -23,6 +23,8 @@ use std::time::Duration;
 /// Why a request of ours cannot be sent.
 enum Unsent {
     Wait(String),
+    /// Its next hop cannot be reached.
+    Unreachable,
     Never,
 }
 
@@ -115,7 +117,7 @@ impl Shard {
         };
         let speaker = party.other();
         let routes = call.get(party, Trait::Routes);
-        let hop = match crate::message::NameAddr::parse(routes) {
+        let hop = match crate::message::NameAddr::first_of(routes) {
             Ok(route) if !routes.is_empty() => route.uri,
             _ => call.target(party),
         };
@@ -123,7 +125,7 @@ impl Shard {
         let flow = match self.flow_to_uri(hop, call.trunk(party), last, now) {
             Ok(flow) => flow,
             Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
-            Err(NoFlow::Unreachable) => return Err(Unsent::Never),
+            Err(NoFlow::Unreachable) => return Err(Unsent::Unreachable),
         };
         let Some(call) = self.calls.get_mut(key) else {
             return Err(Unsent::Never);
@@ -200,15 +202,19 @@ impl Shard {
             }
             Err(Unsent::Wait(name)) => {
                 if self.wait_for(&name, Waiting::Refer(key)).is_err() {
-                    self.with_transfer(key, now, |transfer| transfer.on_unsendable(now));
+                    self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                 }
+            }
+            Err(Unsent::Unreachable) => {
+                self.counters.unroutable_total += 1;
+                self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
             }
             Err(Unsent::Never) => self.with_transfer(key, now, |transfer| transfer.on_unsendable(now)),
         }
     }
 
-    /// BYE to both parties, each as the other, in one batch.
-    pub(super) fn end_both(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) {
+    /// BYE to both parties, each as the other, in one batch. A transfer that still runs on the call ends with it, for `cause`.
+    pub(super) fn end_both(&mut self, key: CallKey, headers: &[(String, String)], cause: Cause, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state != CallState::Answered {
             return;
@@ -218,10 +224,14 @@ impl Shard {
         extra.ended_here = true;
         extra.byes_open = 2;
         extra.bye_headers = headers.to_vec();
+        let transfers = [extra.transfer, extra.last_transfer];
         for party in [Party::Caller, Party::Callee] {
             self.send_bye(key, party, now);
         }
         self.mark_completed(key);
+        for transfer in transfers.into_iter().flatten() {
+            self.with_transfer(transfer, now, |transfer| transfer.on_ended_here(cause, now));
+        }
     }
 
     pub(super) fn send_bye(&mut self, key: CallKey, party: Party, now: Instant) {
@@ -238,7 +248,7 @@ impl Shard {
                     self.on_bye_answered(key, now);
                 }
             }
-            Err(Unsent::Never) => {
+            Err(Unsent::Unreachable | Unsent::Never) => {
                 self.counters.unroutable_total += 1;
                 self.on_bye_answered(key, now);
             }
@@ -269,7 +279,8 @@ impl Shard {
         }
     }
 
-    /// The dialog is over. A call that had transfers stays as a tombstone, so that late NOTIFYs still get 200 (RFC 5057 §4).
+    /// The dialog is over. A call that had transfers stays as a tombstone, so that late NOTIFYs still get 200 (RFC 5057 §4), and
+    /// so does one that we ended: a party that did not know yet may have hung up as well.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.release_held(key, now);
         let tombstone = self.config().transfer.tombstone;
@@ -279,7 +290,7 @@ impl Shard {
         }
         if call
             .extra()
-            .is_some_and(|extra| extra.transfer.is_some() || extra.last_transfer.is_some())
+            .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.last_transfer.is_some())
         {
             call.state = CallState::Ended;
             self.arm(now, tombstone, TimerKey::Forget(key));
@@ -326,6 +337,14 @@ impl Shard {
     }
 
     // ---- requests that waited for our REFER ----
+
+    pub(super) fn on_hold_over(&mut self, key: CallKey, now: Instant) {
+        // A REFER that was sent again has a wait of its own.
+        let hold = self.calls.get(key).and_then(|call| call.extra()?.hold);
+        if hold.is_some_and(|(_, until)| until <= now) {
+            self.release_held(key, now);
+        }
+    }
 
     pub(super) fn release_held(&mut self, key: CallKey, now: Instant) {
         let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
@@ -402,7 +421,7 @@ impl Shard {
                     let Some(call) = self.transfers.get(key).map(|transfer| transfer.call) else {
                         continue;
                     };
-                    self.end_both(call, &[], now);
+                    self.end_both(call, &[], Cause::CallEnded, now);
                 }
                 Step::Suspect => {
                     if let Some(transfer) = self.transfers.get(key) {
@@ -419,7 +438,7 @@ impl Shard {
         let Some(call) = self.calls.get_mut(key) else { return };
         let extra = call.extra_mut();
         match extra.suspect.replace(party) {
-            Some(again) if again == party => self.end_both(key, &[], now),
+            Some(again) if again == party => self.end_both(key, &[], Cause::CallEnded, now),
             _ => {}
         }
     }
@@ -445,19 +464,25 @@ impl Shard {
             extra.transfer = None;
             extra.last_transfer = Some(key);
         }
-        if is_posted {
-            if let Some(extra) = self.calls.get_mut(call).and_then(Call::extra_if_any) {
-                extra.awaits_reply = true;
-            }
-        } else {
-            // Nobody will answer: what is left of the list runs.
-            self.run_verbs(call, now);
+        if !is_posted {
+            // Nobody will answer: what is left of the list runs, once the other steps of this end are carried out.
+            self.arm(now, Duration::ZERO, TimerKey::Pause(call));
+        } else if let Some(extra) = self.calls.get_mut(call).and_then(Call::extra_if_any) {
+            extra.awaits_reply = true;
         }
         self.remembered.push_back(key);
         if self.remembered.len() > self.config().limits.transfers_remembered
             && let Some(oldest) = self.remembered.pop_front()
-            && let Some(forgotten) = self.transfers.remove(oldest)
         {
+            self.forget_transfer(oldest);
+        }
+    }
+
+    /// One that is still to end its call is forgotten later.
+    fn forget_transfer(&mut self, key: TransferKey) {
+        if self.transfers.get(key).is_some_and(Transfer::is_lingering) {
+            self.remembered.push_back(key);
+        } else if let Some(forgotten) = self.transfers.remove(key) {
             self.transfer_by_number.remove(&forgotten.id.number);
         }
     }
@@ -536,6 +561,7 @@ impl Shard {
             extra.awaits_reply = false;
             if !verbs.is_empty() {
                 extra.verbs.clear();
+                extra.paused_until = None;
             }
             for verb in verbs {
                 match verb {
@@ -547,7 +573,7 @@ impl Shard {
             }
         }
         if self.transfers.get(key).is_some_and(Transfer::is_lingering) && !headers.is_empty() {
-            self.end_both(call, &headers, now);
+            self.end_both(call, &headers, Cause::CallEnded, now);
         }
         self.with_transfer(key, now, |transfer| transfer.on_action_outcome());
         self.run_verbs(call, now);

@@ -173,7 +173,7 @@ impl Shard {
 
 /// What names the next hop: the first Route that is left or put in, else the Request-URI (RFC 3261 §16.6 step 6, 7).
 pub(super) fn next_uri<'a>(message: Message<'a>, own_routes: usize, changes: &Changes<'a>) -> &'a [u8] {
-    let put_in = NameAddr::parse(changes.routes)
+    let put_in = NameAddr::first_of(changes.routes)
         .ok()
         .map(|route| route.uri)
         .filter(|uri| !uri.is_empty());

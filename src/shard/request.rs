@@ -2,9 +2,9 @@
 
 use super::arrival::Arrival;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
-use super::route::retarget;
+use super::route::{NoFlow, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
-use crate::call::{Call, CallKey, CallState, Held, Party};
+use crate::call::{Call, CallKey, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::check;
@@ -12,6 +12,7 @@ use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
+use crate::transfer::Cause;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
@@ -207,6 +208,7 @@ impl Shard {
         let changes = Changes {
             request_uri: request_uri.as_deref(),
             record_routes: &values,
+            own_routes: arrival.own.count,
             ..Changes::default()
         };
         let context = Context {
@@ -230,8 +232,7 @@ impl Shard {
             return self.refuse(message, arrival, Refused::SHED, &[("Retry-After", b"10")], now);
         }
         // RFC 3261 §11.2: a proxy that answers itself lists no Allow of its own making up; Accept and Supported are empty too.
-        let server = self.open_server(message, arrival, now);
-        self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
+        self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
     }
 
     fn open_call(
@@ -265,6 +266,12 @@ impl Shard {
     // ---- requests within a dialog ----
 
     fn on_in_dialog(&mut self, message: Message<'_>, arrival: Arrival<'_>, to_tag: &[u8], now: Instant) {
+        // Calls in progress come before new ones; twice the limit is where that ends.
+        let limit = self.config().limits.transactions_max.saturating_mul(2);
+        if arrival.server.is_none() && arrival.method != Method::Ack && self.transactions.len() >= limit {
+            self.counters.shed_total += 1;
+            return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
+        }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
             self.counters.unmatched_total += 1;
             return self.refuse(
@@ -306,6 +313,9 @@ impl Shard {
             if self.hold_if_needed(message, &arrival, key, party, now) {
                 return;
             }
+        } else if arrival.method == Method::Refer && self.config().trunk(speaker).inbound_refer == InboundRefer::Reject
+        {
+            return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now);
         }
         if arrival.method != Method::Ack {
             if let Err(refused) = proxy::validate(message) {
@@ -367,9 +377,8 @@ impl Shard {
                 self.note_relayed_notify(message, key, party);
                 false
             }
-            // While our BYEs are on their way a callee may still wait for its ACK.
-            Method::Ack if state == CallState::Ending => false,
-            Method::Ack if state == CallState::Ended => true,
+            // It ends the repeats of a 2xx, which would go on beyond our BYEs.
+            Method::Ack => false,
             Method::Bye if ended_here => {
                 self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
                 true
@@ -391,10 +400,6 @@ impl Shard {
                 } else if rule == InboundRefer::Reject {
                     self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now);
                 } else {
-                    let wait = self.config().transfer.total_timeout_max;
-                    let extra = self.calls[key].extra_mut();
-                    extra.relayed_refer = Some(party);
-                    extra.relayed_refer_until = Some(now + wait);
                     return false;
                 }
                 true
@@ -435,10 +440,8 @@ impl Shard {
         let Some(extra) = self.calls[key].extra() else {
             return false;
         };
-        if !extra
-            .hold
-            .is_some_and(|(speaker, until)| speaker == party && now < until)
-        {
+        // Its timer ends the wait, and lets those that waited go first.
+        if !extra.hold.is_some_and(|(speaker, _)| speaker == party) {
             return false;
         }
         if extra.held.len() >= held_max {
@@ -526,14 +529,23 @@ impl Shard {
         let next = next_uri(message, arrival.own.count, &changes);
         let target = match self.flow_to_uri(next, listener, last, now) {
             Ok(target) => target,
-            Err(no_flow) => return self.wait_or_refuse(message, arrival, no_flow, now),
+            Err(no_flow) => {
+                let ends = context.call.filter(|_| arrival.method == Method::Bye);
+                if let Some(key) = ends.filter(|_| no_flow == NoFlow::Unreachable) {
+                    // RFC 3261 §15.1.1: whoever sends a BYE is gone, whatever becomes of it.
+                    self.on_relayed_bye(key, context.from, message.value(Header::Reason), now);
+                    self.wait_or_refuse(message, arrival, no_flow, now);
+                    return self.end_call(key, now);
+                }
+                return self.wait_or_refuse(message, arrival, no_flow, now);
+            }
         };
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes);
             if let Some(key) = context.call
                 && self.calls[key].extra().is_some_and(|extra| extra.end_after_ack)
             {
-                self.end_both(key, &[], now);
+                self.end_both(key, &[], Cause::CallEnded, now);
             }
             return;
         }
@@ -541,6 +553,14 @@ impl Shard {
             && let Some(key) = context.call
         {
             self.on_relayed_bye(key, context.from, message.value(Header::Reason), now);
+        }
+        if arrival.method == Method::Refer
+            && let Some(key) = context.call
+        {
+            let wait = self.config().transfer.total_timeout_max;
+            let extra = self.calls[key].extra_mut();
+            extra.relayed_refer = Some(context.from);
+            extra.relayed_refer_until = Some(now + wait);
         }
         context.server = self.open_server(message, arrival, now);
         self.relay(message, arrival, context, target, &changes, now);

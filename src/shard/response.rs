@@ -5,6 +5,7 @@ use crate::call::CallState;
 use crate::message::{Message, Method, Uri};
 use crate::proxy::{self, Cancelled, ContextKey, Refused};
 use crate::timer::Instant;
+use crate::traversal::{PARAMETER, Traversal};
 
 /// Why a branch ended without a final response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +111,10 @@ impl Shard {
             // A repeated 2xx does not bring back a call that is being ended.
             if has_tag && code < 300 && matches!(call.state, CallState::Trying | CallState::Ringing) {
                 call.learn_callee(message, |uri| {
-                    let token = Uri::parse(uri)
-                        .ok()
-                        .and_then(|uri| uri.param(crate::traversal::PARAMETER).flatten());
-                    token.is_some_and(|token| crate::traversal::Traversal::read(token, call_id, &secret).is_some())
+                    let token = Uri::parse(uri).ok().and_then(|uri| uri.param(PARAMETER).flatten());
+                    // A spiral has tokens of its other passes above ours: those lead to the callee, like any proxy's.
+                    let traversal = token.and_then(|token| Traversal::read(token, call_id, &secret));
+                    traversal.is_some_and(|traversal| traversal.call == call_key)
                 });
                 if is_2xx {
                     call.state = CallState::Answered;

@@ -629,10 +629,3 @@ proptest::proptest! {
         config_text(&text.into_iter().collect::<String>());
     }
 }
-
-#[test]
-fn the_fuzzers_corpus_keeps_its_property() {
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/config")).unwrap() {
-        config_text(&std::fs::read_to_string(entry.unwrap().path()).unwrap());
-    }
-}
