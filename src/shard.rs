@@ -21,7 +21,7 @@ mod route;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
-use crate::config::Config;
+use crate::config::{Config, TrunkId};
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
@@ -129,6 +129,10 @@ pub struct Shard {
     random: Random,
     /// `host:port` of each bind, as Via and Record-Route say it.
     sent_by: Vec<Vec<u8>>,
+    /// What each bind advertises, where it is an address.
+    advertised: Vec<Option<IpAddr>>,
+    /// The addresses of trunks, where they are no names.
+    peers: Vec<(TrunkId, IpAddr, u16)>,
     outbox: Outbox,
     effects: VecDeque<Output>,
     editor: Editor,
@@ -234,9 +238,21 @@ impl Shard {
             .iter()
             .map(|bind| format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes())
             .collect();
+        let advertised = config.binds.iter().map(|bind| {
+            let host = bind.advertise.as_deref()?;
+            host.trim_matches(['[', ']']).parse().ok()
+        });
+        let peers = config.trunks.iter().enumerate().flat_map(|(i, trunk)| {
+            trunk.addresses.iter().filter_map(move |address| {
+                let host: IpAddr = address.host.parse().ok()?;
+                Some((TrunkId(i as u8), host.to_canonical(), address.port))
+            })
+        });
         Shard {
             random,
             sent_by,
+            advertised: advertised.collect(),
+            peers: peers.collect(),
             outbox: Outbox::default(),
             effects: VecDeque::new(),
             editor: Editor::new(),

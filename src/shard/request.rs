@@ -8,7 +8,7 @@ use crate::call::{Call, CallKey, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::check;
-use crate::message::{Header, Message, MessageBuf, Method, Uri, Via};
+use crate::message::{Header, Message, MessageBuf, Method, NameAddr, Uri, Via};
 use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
@@ -538,8 +538,8 @@ impl Shard {
         }
         changes.request_uri = request_uri.as_deref();
         changes.routes = &routes;
-        let next = self.next_uri(message, arrival, &changes);
-        let target = match self.flow_to_uri(&next, listener, last, now) {
+        let next = next_uri(message, arrival, &changes);
+        let target = match self.flow_to_uri(next, listener, last, now) {
             Ok(target) => target,
             Err(no_flow) => {
                 let ends = context.call.filter(|_| arrival.method == Method::Bye);
@@ -576,19 +576,6 @@ impl Shard {
         }
         context.server = self.open_server(message, arrival, now);
         self.relay(message, arrival, context, target, &changes, now);
-    }
-
-    /// What names the next hop: the first Route that is left, else the Request-URI (RFC 3261 §16.6 step 6, 7).
-    fn next_uri(&self, message: Message<'_>, arrival: &Arrival<'_>, changes: &Changes<'_>) -> Vec<u8> {
-        let put_in = crate::message::NameAddr::first_of(changes.routes)
-            .ok()
-            .map(|route| route.uri.to_vec());
-        let left = || {
-            let mut values = message.name_addrs(Header::Route).skip(arrival.own.count);
-            values.next().and_then(Result::ok).map(|route| route.uri.to_vec())
-        };
-        let uri = || changes.request_uri.unwrap_or(message.request_uri()).to_vec();
-        put_in.filter(|uri| !uri.is_empty()).or_else(left).unwrap_or_else(uri)
     }
 
     // ---- CANCEL and ACK ----
@@ -640,4 +627,15 @@ impl Shard {
         let wait = 64 * self.config().timers.t1;
         self.arm(now, wait, TimerKey::CancelWait(key));
     }
+}
+
+/// What names the next hop: the first Route that is left, else the Request-URI (RFC 3261 §16.6 step 6, 7).
+fn next_uri<'a>(message: Message<'a>, arrival: &Arrival<'_>, changes: &Changes<'a>) -> &'a [u8] {
+    let put_in = NameAddr::first_of(changes.routes).ok().map(|route| route.uri);
+    let left = || {
+        let mut values = message.name_addrs(Header::Route).skip(arrival.own.count);
+        values.next().and_then(Result::ok).map(|route| route.uri)
+    };
+    let uri = || changes.request_uri.unwrap_or(message.request_uri());
+    put_in.filter(|uri| !uri.is_empty()).or_else(left).unwrap_or_else(uri)
 }

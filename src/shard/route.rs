@@ -36,22 +36,18 @@ impl Shard {
     pub(super) fn trunk_of(&self, flow: Flow) -> Option<TrunkId> {
         let listen = &self.config().bind(flow.bind).listen;
         let ip = flow.peer.ip().to_canonical();
-        let trunks = || {
-            let of_listen = move |(_, trunk): &(usize, &crate::config::Trunk)| trunk.listen == *listen;
-            self.config().trunks.iter().enumerate().filter(of_listen)
-        };
-        let by_address = trunks().find(|(_, trunk)| {
-            trunk.addresses.iter().any(|address| {
-                address.port == flow.peer.port()
-                    && address
-                        .host
-                        .parse::<IpAddr>()
-                        .is_ok_and(|host| host.to_canonical() == ip)
-            })
+        let by_address = self.peers.iter().find(|(trunk, host, port)| {
+            *port == flow.peer.port() && *host == ip && self.config().trunk(*trunk).listen == *listen
         });
-        let found =
-            by_address.or_else(|| trunks().find(|(_, trunk)| trunk.sources.iter().any(|source| source.contains(ip))));
-        found.map(|(i, _)| TrunkId(i as u8))
+        if let Some((trunk, ..)) = by_address {
+            return Some(*trunk);
+        }
+        let by_source = self
+            .config()
+            .trunks
+            .iter()
+            .position(|trunk| trunk.listen == *listen && trunk.sources.iter().any(|source| source.contains(ip)));
+        by_source.map(|i| TrunkId(i as u8))
     }
 
     /// Whether a flow may speak as this trunk.
@@ -64,23 +60,20 @@ impl Shard {
     /// Whether a URI's host and port are one of our sockets'.
     pub(super) fn names_us(&self, uri: &Uri<'_>) -> bool {
         let port = uri.port.unwrap_or(5060);
-        self.config().binds.iter().any(|bind| {
-            bind.address.port() == port
-                && match uri.host {
-                    Host::Address(ip) => {
-                        ip == bind.address.ip()
-                            || bind.advertise.as_ref().is_some_and(|host| {
-                                host.trim_matches(['[', ']'])
-                                    .parse::<IpAddr>()
-                                    .is_ok_and(|host| host == ip)
-                            })
+        self.config()
+            .binds
+            .iter()
+            .zip(&self.advertised)
+            .any(|(bind, advertised)| {
+                bind.address.port() == port
+                    && match uri.host {
+                        Host::Address(ip) => ip == bind.address.ip() || *advertised == Some(ip),
+                        Host::Name(name) => bind
+                            .advertise
+                            .as_ref()
+                            .is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(name)),
                     }
-                    Host::Name(name) => bind
-                        .advertise
-                        .as_ref()
-                        .is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(name)),
-                }
-        })
+            })
     }
 
     /// Reads the Routes of ours on top of a request (RFC 3261 §16.4): two of them where our sockets differ by side.
