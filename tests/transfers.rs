@@ -1767,3 +1767,21 @@ fn a_refer_goes_by_every_proxy_of_the_carrier_and_names_one_of_its_identities() 
     scene.carrier_does(&call, request(BYE));
     scene.run(40_000);
 }
+
+#[test]
+fn where_a_success_does_not_end_the_call_the_reply_runs() {
+    let config = TWO_SIDES.replace("bare_number =", "bye_on_success = false\nbare_number =");
+    let mut scene = Scene::with(&config, carrier(), platform());
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    reply(
+        &mut scene,
+        json!([{"verb": "tag", "data": {"a": 1}}, {"verb": "hangup"}]),
+    );
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.world.finish();
+    is(&scene, 202, Some(200), "success", "notify_final");
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1, "\n{}", scene.world.ladder());
+    }
+}
