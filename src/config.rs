@@ -331,7 +331,7 @@ pub struct Limits {
     pub partial_message_timeout: Duration,
     /// Messages on the way between two shards; UDP drops beyond it, TCP stops reading.
     pub handoff_max: usize,
-    /// Spins for this long before sleeping when there was work, since sleeping and waking cost more than a message.
+    /// Spins for this long before sleeping, where messages come that close together: a sleep and a wake-up cost more than one.
     pub spin: Duration,
 }
 
@@ -474,7 +474,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(600),
             partial_message_timeout: Duration::from_secs(20),
             handoff_max: 4_096,
-            spin: Duration::from_micros(50),
+            spin: Duration::from_micros(25),
         }
     }
 }

@@ -321,6 +321,12 @@ impl Transfer {
         self.state == State::Sending
     }
 
+    /// Whether it succeeded and its call is ended for that, or was.
+    pub fn ends_call(&self) -> bool {
+        let is_success = self.verdict.is_some_and(|verdict| verdict.result == Outcome::Success);
+        is_success && self.rules.bye_on_success
+    }
+
     pub fn verdict(&self) -> Option<Verdict> {
         self.verdict
     }

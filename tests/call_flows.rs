@@ -712,3 +712,18 @@ fn in_a_spiral_each_pass_knows_its_own_part_of_the_way() {
         format!("<sip:10.0.0.5;lr>, {}, <sip:10.0.0.9;lr>", inner.join(", "))
     );
 }
+
+#[test]
+fn of_the_addresses_of_a_name_one_is_taken_that_a_socket_reaches() {
+    let mut carrier = carrier();
+    carrier.manners.contact_host = Some("sbc.carrier.example:5060".into());
+    let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+    let addresses = ["2001:db8::1", "198.51.100.10"].map(|address| address.parse().unwrap());
+    scene.world.name("sbc.carrier.example", &addresses);
+    let call = scene.answered();
+    scene.platform_does(&call, request("INFO"));
+    scene.run(1_000);
+    assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [200]);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}

@@ -547,7 +547,10 @@ fn on_a_stream_the_messages_come_out_whole_and_broken_lengths_end_it() {
 fn the_fuzzers_corpus_of_configurations_and_verbs_keeps_its_properties() {
     let corpus = |target: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let files: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         assert!(!files.is_empty());
         files.into_iter().map(|path| fs::read_to_string(path).unwrap())
     };

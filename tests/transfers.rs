@@ -1659,7 +1659,8 @@ fn a_pause_lasts_whatever_an_application_answers_meanwhile() {
         "\n{}",
         scene.world.ladder()
     );
-    scene.run(1_000);
+    // The list begins with the application's reply, at 2 s, which might have replaced it.
+    scene.run(2_000);
     assert!(!scene.world.peer(scene.carrier).is_up(&call));
     scene.world.finish();
 }
@@ -1789,4 +1790,22 @@ fn a_refer_goes_by_every_proxy_of_the_carrier_and_names_one_of_its_identities() 
     assert_eq!(refer.header("Referred-By"), Some("<sip:+4917012@carrier.example>"));
     scene.carrier_does(&call, request(BYE));
     scene.run(40_000);
+}
+
+#[test]
+fn where_a_success_does_not_end_the_call_the_reply_runs() {
+    let config = TWO_SIDES.replace("bare_number =", "bye_on_success = false\nbare_number =");
+    let mut scene = Scene::with(&config, carrier(), platform());
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+    reply(
+        &mut scene,
+        json!([{"verb": "tag", "data": {"a": 1}}, {"verb": "hangup"}]),
+    );
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.world.finish();
+    is(&scene, 202, Some(200), "success", "notify_final");
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1, "\n{}", scene.world.ladder());
+    }
 }

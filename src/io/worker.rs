@@ -191,6 +191,8 @@ pub struct Worker {
     events: mio::Events,
     /// When a turn last found something to do.
     worked_at: Instant,
+    /// The last wait was shorter than a spin.
+    spin_pays: bool,
     /// What carrying out outputs came to, for our own shard.
     deferred: Vec<Deferred>,
     /// Action hooks that found delivery behind.
@@ -256,6 +258,7 @@ impl Worker {
             parts,
             events: mio::Events::with_capacity(EVENTS_MAX),
             worked_at: Instant::START,
+            spin_pays: false,
             deferred: Vec::new(),
             waiting_hooks: VecDeque::new(),
             owes_outputs: false,
@@ -287,7 +290,11 @@ impl Worker {
     /// Waits for events, or only looks if there is work or was just now. Returns the time at which the new turn begins.
     fn poll(&mut self, now: Instant) -> io::Result<Instant> {
         let mut timeout = Some(Duration::ZERO);
-        if now.since(self.worked_at) >= self.parts.config.limits.spin && !self.has_work(now) {
+        let spin = self.parts.config.limits.spin;
+        // Spinning pays where the next message comes sooner than a sleep and a wake-up take: the last wait tells.
+        let spins = self.spin_pays && now.since(self.worked_at) < spin;
+        self.spin_pays &= spins;
+        if !spins && !self.has_work(now) {
             self.publish(now, true);
             self.parts.doorbell.may_sleep();
             // What came before the announcement rang no bell.
@@ -310,7 +317,11 @@ impl Worker {
                 Polled::Connection(slot) => tcp.on_event(slot, event),
             }
         }
-        Ok(self.parts.clock.now())
+        let then = self.parts.clock.now();
+        if timeout.is_none_or(|timeout| !timeout.is_zero()) {
+            self.spin_pays = then.since(now) < spin;
+        }
+        Ok(then)
     }
 
     /// Takes a batch of everything and carries out what came of it. Returns whether there was anything.

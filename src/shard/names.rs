@@ -36,7 +36,7 @@ struct Lookup<W> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookedup {
     Address(IpAddr),
-    /// It has no address.
+    /// It has no address, or none that fits.
     Nowhere,
     Unknown,
 }
@@ -52,11 +52,13 @@ impl<W> Names<W> {
         }
     }
 
-    pub fn get(&self, name: &str, now: Instant) -> Lookedup {
+    /// What is known of a name: the first of its addresses that `fits`, since a socket reaches those of its own family only.
+    pub fn get(&self, name: &str, fits: impl Fn(IpAddr) -> bool, now: Instant) -> Lookedup {
         match self.known.get(name) {
             Some(known) if known.until > now => known
                 .addresses
-                .first()
+                .iter()
+                .find(|address| fits(**address))
                 .map_or(Lookedup::Nowhere, |address| Lookedup::Address(*address)),
             _ => Lookedup::Unknown,
         }
@@ -124,15 +126,18 @@ mod tests {
     fn all_that_wait_for_a_name_share_one_lookup() {
         let mut names = Names::new(2);
         let now = Instant::from_millis(5);
-        assert_eq!(names.get("a", now), Lookedup::Unknown);
+        assert_eq!(names.get("a", |_| true, now), Lookedup::Unknown);
         let ticket = names.wait("a", 1).unwrap().unwrap();
         assert_eq!(names.wait("a", 2), Ok(None));
         assert!(names.wait("b", 3).unwrap().is_some());
         assert_eq!(names.wait("c", 4), Err(4));
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert_eq!(names.resolved(ticket, &[address], Duration::from_secs(1), now), [1, 2]);
-        assert_eq!(names.get("a", now), Lookedup::Address(address));
-        assert_eq!(names.get("a", now + Duration::from_secs(1)), Lookedup::Unknown);
+        assert_eq!(names.get("a", |_| true, now), Lookedup::Address(address));
+        assert_eq!(
+            names.get("a", |_| true, now + Duration::from_secs(1)),
+            Lookedup::Unknown
+        );
         assert!(names.resolved(ticket, &[address], Duration::ZERO, now).is_empty());
     }
 
@@ -141,6 +146,6 @@ mod tests {
         let mut names = Names::new(1);
         let ticket = names.wait("a", ()).unwrap().unwrap();
         names.resolved(ticket, &[], Duration::from_secs(5), Instant::START);
-        assert_eq!(names.get("a", Instant::START), Lookedup::Nowhere);
+        assert_eq!(names.get("a", |_| true, Instant::START), Lookedup::Nowhere);
     }
 }

@@ -526,7 +526,7 @@ impl Shard {
     }
 
     /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
-    /// only `hangup` and `tag` count, since the call is being ended.
+    /// that ends the call only `hangup` and `tag` count.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
         let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
             return;
@@ -535,9 +535,7 @@ impl Shard {
             return;
         };
         let call = transfer.call;
-        let is_success = transfer
-            .verdict()
-            .is_some_and(|verdict| verdict.result == Outcome::Success);
+        let ends_call = transfer.ends_call();
         let reply = match outcome {
             ActionOutcome::Delivered { reply: Some(reply) }
                 if reply.as_array().is_some_and(|list| !list.is_empty()) =>
@@ -565,9 +563,9 @@ impl Shard {
             }
             for verb in verbs {
                 match verb {
-                    Verb::Hangup { headers: of_bye, .. } if is_success => headers = of_bye,
-                    Verb::Tag { data, .. } if is_success => extra.customer_data.extend(data),
-                    Verb::SipRefer(_) | Verb::Pause { .. } if is_success => {}
+                    Verb::Hangup { headers: of_bye, .. } if ends_call => headers = of_bye,
+                    Verb::Tag { data, .. } if ends_call => extra.customer_data.extend(data),
+                    Verb::SipRefer(_) | Verb::Pause { .. } if ends_call => {}
                     verb => extra.verbs.push_back(verb),
                 }
             }

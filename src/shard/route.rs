@@ -100,7 +100,11 @@ impl Shard {
         let transport = address.transport.unwrap_or(arrived);
         let ip = match address.host.parse::<IpAddr>() {
             Ok(ip) => ip,
-            Err(_) => self.address_of(&address.host, now)?,
+            Err(_) => self.address_of(
+                &address.host,
+                |ip| self.topology.bind_of(trunk, transport, ip, None).is_some(),
+                now,
+            )?,
         };
         let bind = self
             .topology
@@ -128,16 +132,21 @@ impl Shard {
             .transport
             .or(last.map(|flow| flow.transport))
             .unwrap_or(Transport::Udp);
+        let preferred = last.map(|flow| flow.bind);
         let ip = match hop.host {
             HopHost::Address(ip) => ip,
-            HopHost::Name(name) => self.address_of(&name, now)?,
+            HopHost::Name(name) => self.address_of(
+                &name,
+                |ip| self.topology.bind_of(trunk, transport, ip, preferred).is_some(),
+                now,
+            )?,
         };
         let connection = last
             .filter(|flow| flow.transport == transport)
             .and_then(|flow| flow.connection);
         let bind = self
             .topology
-            .bind_of(trunk, transport, ip, last.map(|flow| flow.bind))
+            .bind_of(trunk, transport, ip, preferred)
             .ok_or(NoFlow::Unreachable)?;
         Ok(Flow {
             bind,
@@ -147,8 +156,8 @@ impl Shard {
         })
     }
 
-    fn address_of(&self, name: &str, now: Instant) -> Result<IpAddr, NoFlow> {
-        match self.names.get(name, now) {
+    fn address_of(&self, name: &str, fits: impl Fn(IpAddr) -> bool, now: Instant) -> Result<IpAddr, NoFlow> {
+        match self.names.get(name, fits, now) {
             Lookedup::Address(ip) => Ok(ip),
             Lookedup::Nowhere => Err(NoFlow::Unreachable),
             Lookedup::Unknown => Err(NoFlow::Name(name.into())),
