@@ -46,7 +46,8 @@ impl Sub<Duration> for Instant {
 /// Deadlines in order, without a search when one is set.
 ///
 /// SIP uses about a dozen durations. Each has a queue of its own that is in order by construction, so arming is a push and
-/// the next deadline is the least of the heads. Durations beyond [`QUEUES_MAX`] distinct ones share a heap.
+/// the next deadline is the least of the heads. Durations beyond [`QUEUES_MAX`] distinct ones, and those that are computed, share a
+/// heap.
 /// Entries are never removed early: whoever owns the key knows whether a deadline that fires is still meant.
 #[derive(Debug)]
 pub struct Timers<K> {
@@ -100,14 +101,26 @@ impl<K> Timers<K> {
                 entries: VecDeque::from([(at, key)]),
             });
         } else {
-            self.sequence += 1;
-            self.odd.push(std::cmp::Reverse(Odd {
-                at,
-                sequence: self.sequence,
-                key,
-            }));
+            self.push_odd(at, key);
         }
         at
+    }
+
+    /// Arms a timer whose duration is computed and will not come again: it takes no queue.
+    pub fn arm_once(&mut self, now: Instant, duration: Duration, key: K) -> Instant {
+        let at = now + duration;
+        self.len += 1;
+        self.push_odd(at, key);
+        at
+    }
+
+    fn push_odd(&mut self, at: Instant, key: K) {
+        self.sequence += 1;
+        self.odd.push(std::cmp::Reverse(Odd {
+            at,
+            sequence: self.sequence,
+            key,
+        }));
     }
 
     /// The earliest deadline, or `None` if nothing is armed.
@@ -190,7 +203,11 @@ mod tests {
             let now = Instant::from_millis(i);
             // 50 distinct durations: more than there are queues.
             let duration = Duration::from_millis((i * 37) % 50 + 1);
-            expected.push((timers.arm(now, duration, i), i));
+            let at = match i % 7 {
+                0 => timers.arm_once(now, duration, i),
+                _ => timers.arm(now, duration, i),
+            };
+            expected.push((at, i));
         }
         expected.sort_by_key(|(at, _)| *at);
         assert_eq!(timers.next_deadline(), Some(expected[0].0));

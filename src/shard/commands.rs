@@ -208,7 +208,7 @@ impl Shard {
                 Verb::Tag { data, .. } => extra.customer_data.extend(data),
                 Verb::Pause { length, .. } => {
                     extra.paused_until = Some(now + length);
-                    self.arm(now, length, TimerKey::Pause(key));
+                    self.timers.arm_once(now, length, TimerKey::Pause(key));
                     return;
                 }
                 Verb::Hangup { headers, .. } => {

@@ -392,7 +392,7 @@ impl Shard {
         for step in steps {
             match step {
                 Step::Arm(timer, wait) => {
-                    let at = self.arm(now, wait, TimerKey::Transfer(key, timer));
+                    let at = self.timers.arm_once(now, wait, TimerKey::Transfer(key, timer));
                     if let Some(transfer) = self.transfers.get_mut(key) {
                         transfer.armed(timer, at);
                     }

@@ -228,7 +228,7 @@ impl Shard {
         }
         if now < deadline {
             // A provisional response has moved it.
-            self.arm(now, deadline.since(now), TimerKey::TimerC(key));
+            self.timers.arm_once(now, deadline.since(now), TimerKey::TimerC(key));
             return;
         }
         if transaction.state == crate::transaction::client::ClientState::Proceeding {
