@@ -252,6 +252,16 @@ impl Call {
         }
     }
 
+    /// As [`Call::learn`], from a message that the other party sees too: a Contact in it is no longer unseen.
+    pub fn learn_seen(&mut self, party: Party, message: Message<'_>) {
+        self.learn(party, message);
+        if message.count(Header::Contact) > 0
+            && let Some(extra) = self.extra_if_any()
+        {
+            extra.retargets[party as usize] = None;
+        }
+    }
+
     /// Takes the dialog from a response to the INVITE with a To tag. `is_own` tells the Record-Route URIs of this traversal; the
     /// values above those lead to the callee, nearest last (RFC 3261 §12.1.2).
     pub fn learn_callee(&mut self, response: Message<'_>, is_own: impl Fn(&[u8]) -> bool) {

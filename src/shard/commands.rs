@@ -81,9 +81,14 @@ impl Shard {
                     .by_call_id
                     .get(&self.call_id_digest(call_id))
                     .ok_or_else(not_found)?;
-                let mut found = keys
-                    .iter()
-                    .filter(|key| self.calls[**key].call_id() == call_id.as_slice());
+                // One that has ended is found only where no other bears the name.
+                let named = || {
+                    keys.iter()
+                        .filter(|key| self.calls[**key].call_id() == call_id.as_slice())
+                };
+                let is_live = |key: &&CallKey| self.calls[**key].state != CallState::Ended;
+                let live = named().filter(is_live).count();
+                let mut found = named().filter(|key| live == 0 || is_live(key));
                 let key = found.next().ok_or_else(not_found)?;
                 if found.next().is_some() {
                     let ids: Vec<_> = keys.iter().map(|key| self.calls[*key].id.to_string()).collect();
@@ -400,14 +405,16 @@ impl Shard {
 
     // ---- views ----
 
-    /// A page in the order of opening; it looks at no more calls than it shows.
+    /// A page in the order of opening; it looks at no more calls than its limit. Calls that have ended are left out.
     fn list_calls(&self, after: Option<u64>, limit: usize) -> Reply {
         let from = after.map_or(0, |after| after + 1);
         let mut page = self.by_order.range(from..).take(limit.saturating_add(1));
         let calls = page
             .by_ref()
             .take(limit)
-            .map(|(_, key)| self.view(&self.calls[*key]))
+            .map(|(_, key)| &self.calls[*key])
+            .filter(|call| call.state != CallState::Ended)
+            .map(|call| self.view(call))
             .collect();
         let next = page.next().map(|(order, _)| order - 1);
         Reply::Calls { calls, next }

@@ -131,12 +131,9 @@ impl Shard {
         let mut index = std::mem::take(&mut self.scratch);
         if let Some(call) = self.calls.get_mut(call_key) {
             if let Some(request) = self.transactions.request_of(server, &mut index) {
-                call.learn(from, request);
+                call.learn_seen(from, request);
             }
-            call.learn(from.other(), message);
-            if let Some(extra) = call.extra_if_any() {
-                extra.retargets = Default::default();
-            }
+            call.learn_seen(from.other(), message);
         }
         self.scratch = index;
     }
