@@ -5,7 +5,7 @@
 
 use crate::config::TrunkId;
 use crate::identifiers::CallId;
-use crate::message::{Header, Message, MessageBuf};
+use crate::message::{Header, Message, MessageBuf, NameAddr};
 use crate::sequence::Sequence;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
@@ -227,7 +227,7 @@ impl Call {
 
     /// The tag of a party; `None` before the callee has one.
     pub fn tag(&self, party: Party) -> Option<&[u8]> {
-        tag_of(self.get(party, Trait::Identity))
+        NameAddr::tag_of(self.get(party, Trait::Identity))
     }
 
     /// The remote target: the URI of the party's last Contact, or of its identity if it showed none.
@@ -309,10 +309,6 @@ fn append_list(list: &mut Vec<u8>, value: &[u8]) {
         list.extend_from_slice(b", ");
     }
     list.extend_from_slice(value);
-}
-
-fn tag_of(value: &[u8]) -> Option<&[u8]> {
-    crate::message::NameAddr::parse(value).ok()?.tag
 }
 
 fn uri_of(value: &[u8]) -> Option<&[u8]> {

@@ -234,6 +234,16 @@ impl<'a> Message<'a> {
         self.single_name_addr(Header::To)
     }
 
+    /// The tag of From, in a message that [`check()`] passed.
+    pub fn from_tag(&self) -> Option<&'a [u8]> {
+        NameAddr::tag_of(self.value(Header::From)?)
+    }
+
+    /// The tag of To, in a message that [`check()`] passed.
+    pub fn to_tag(&self) -> Option<&'a [u8]> {
+        NameAddr::tag_of(self.value(Header::To)?)
+    }
+
     /// The value of a header that holds one name-addr and no list (From, To, Refer-To, Referred-By).
     pub fn single_name_addr(&self, header: Header) -> Result<NameAddr<'a>, FieldError> {
         let value = self.value(header).ok_or(FieldError::Missing(header))?;

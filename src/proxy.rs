@@ -59,18 +59,16 @@ impl Refused {
     }
 }
 
-/// What is asked of any request before it is relayed (RFC 3261 §16.3). `Proxy-Require` is left to the caller, since its answer
+/// What is asked of any checked request before it is relayed (RFC 3261 §16.3). `Proxy-Require` is left to the caller, since its answer
 /// carries the header.
 pub fn validate(message: Message<'_>) -> Result<(), Refused> {
     if message.max_forwards().unwrap_or_default() == Some(0) {
         return Err(Refused::new(483, "Too Many Hops"));
     }
-    match crate::message::Uri::parse(message.request_uri()) {
-        Ok(uri) => match uri.scheme {
-            crate::message::uri::Scheme::Sip => Ok(()),
-            _ => Err(Refused::new(416, "Unsupported URI Scheme")),
-        },
-        Err(_) => Err(Refused::new(400, "Malformed Request-URI")),
+    let uri = message.request_uri();
+    match uri.get(..4) {
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"sip:") => Ok(()),
+        _ => Err(Refused::new(416, "Unsupported URI Scheme")),
     }
 }
 

@@ -326,14 +326,21 @@ impl Worker {
 
     /// Takes a batch of everything and carries out what came of it. Returns whether there was anything.
     fn turn(&mut self, now: Instant) -> bool {
-        let Parts { intake, udp, tcp, .. } = &mut self.parts;
+        let Parts {
+            intake,
+            udp,
+            tcp,
+            publisher,
+            ..
+        } = &mut self.parts;
         intake.ledger.now = now;
         intake.ledger.counters.turns += 1;
         // An event alone may close a connection.
         let mut work = !self.events.is_empty();
         if intake.shard.next_timeout().is_some_and(|deadline| deadline <= now) {
             intake.shard.handle_timeout(now);
-            work = true;
+            // No reason to spin afterwards: the next timer is known, and one that ends a transaction sends nothing.
+            publisher.changed();
         }
         work |= udp.take_bounced(intake.me(), &mut intake.ledger);
         work |= udp.receive(intake) > 0;

@@ -1,6 +1,6 @@
 //! What [`super::parse()`] leaves to the reader of a field, checked at once: all the grammar a proxy depends on.
 
-use super::field::FieldError;
+use super::field::{FieldError, Via};
 use super::header::{Header, Method};
 use super::parse::ParseErrorKind;
 use super::scan;
@@ -16,9 +16,14 @@ const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 ///
 /// The Request-URI's scheme is none of its business: an unknown one is a 416, not a 400.
 pub fn check(message: Message<'_>) -> Result<(), ParseErrorKind> {
+    checked_via(message).map(|_| ())
+}
+
+/// [`check()`], and the top Via it has read: the longest field there is to read.
+pub fn checked_via(message: Message<'_>) -> Result<Via<'_>, ParseErrorKind> {
     let via = message.top_via().map_err(kind_of)?;
     let StartLine::Request { method, uri, .. } = message.start_line() else {
-        return Ok(());
+        return Ok(via);
     };
     if via
         .branch
@@ -45,7 +50,7 @@ pub fn check(message: Message<'_>) -> Result<(), ParseErrorKind> {
     {
         return Err(ParseErrorKind::ContactStar);
     }
-    Ok(())
+    Ok(via)
 }
 
 fn check_request_uri(bytes: &[u8]) -> Result<(), ParseErrorKind> {

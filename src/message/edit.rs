@@ -191,9 +191,33 @@ impl AddressText {
             length: 0,
         };
         // 45 bytes hold every address, so this cannot fail.
-        let written = write!(text, "{address}");
+        let written = match address {
+            // Nearly all are of this kind, and the formatter takes a thousand instructions for one.
+            IpAddr::V4(address) => text.write_octets(address.octets()),
+            IpAddr::V6(address) => write!(text, "{address}"),
+        };
         debug_assert!(written.is_ok());
         text
+    }
+
+    fn write_octets(&mut self, octets: [u8; 4]) -> fmt::Result {
+        for (i, octet) in octets.into_iter().enumerate() {
+            if i > 0 {
+                self.write_bytes(b".")?;
+            }
+            self.write_bytes(decimal(u32::from(octet)).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, part: &[u8]) -> fmt::Result {
+        let end = self.length + part.len();
+        self.text
+            .get_mut(self.length..end)
+            .ok_or(fmt::Error)?
+            .copy_from_slice(part);
+        self.length = end;
+        Ok(())
     }
 
     fn as_bytes(&self) -> &[u8] {
@@ -203,13 +227,7 @@ impl AddressText {
 
 impl fmt::Write for AddressText {
     fn write_str(&mut self, part: &str) -> fmt::Result {
-        let end = self.length + part.len();
-        self.text
-            .get_mut(self.length..end)
-            .ok_or(fmt::Error)?
-            .copy_from_slice(part.as_bytes());
-        self.length = end;
-        Ok(())
+        self.write_bytes(part.as_bytes())
     }
 }
 

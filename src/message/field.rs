@@ -94,6 +94,19 @@ impl<'a> NameAddr<'a> {
         NameAddr::parse(scan::split_list(list).0)
     }
 
+    /// The tag of a value that is known to follow the grammar, such as that of a checked message.
+    pub fn tag_of(value: &'a [u8]) -> Option<&'a [u8]> {
+        // Nearly always it is the last parameter. A token behind the last semicolon is no part of a quoted string or a
+        // URI in brackets: those would have to end behind it.
+        if let Some(at) = memchr::memrchr(b';', value)
+            && let Some(tag) = value[at + 1..].strip_prefix(b"tag=")
+            && scan::is_token(tag)
+        {
+            return Some(tag);
+        }
+        NameAddr::parse(value).ok()?.tag
+    }
+
     /// A header parameter by name without regard to case: `None` absent, `Some(None)` without value. Quotes kept.
     pub fn param(&self, name: &str) -> Option<Option<&'a [u8]>> {
         scan::find_param(self.params, name)

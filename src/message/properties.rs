@@ -187,6 +187,7 @@ fn name_addr_is_sound(bytes: &[u8], value: &NameAddr<'_>) {
         (value.uri, value.tag, value.params)
     );
     assert_eq!(value.param("tag").flatten(), value.tag);
+    assert_eq!(NameAddr::tag_of(whole), value.tag, "the tag alone is the same");
     uri_is_sound(value.uri);
 }
 

@@ -465,7 +465,11 @@ fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
 /// Cuts the first value off a comma list: what lies before the first comma that is outside quotes and angle
 /// brackets, and what comes after it (`None` without a comma). Works on values no grammar would accept.
 pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let mut at = 0;
+    // Most values stand alone on their line, and a search for the comma is a tenth of the walk.
+    let mut at = match memchr::memchr(b',', list) {
+        Some(_) => 0,
+        None => list.len(),
+    };
     while let Some(&byte) = list.get(at) {
         match byte {
             b',' => return (trim(&list[..at]), Some(&list[at + 1..])),

@@ -168,8 +168,9 @@ impl Shard {
     }
 
     pub(super) fn is_stateless_ack(&self, message: Message<'_>, via: &Via<'_>) -> bool {
-        let to_tag = message.to().ok().and_then(|to| to.tag);
-        to_tag.is_some_and(|tag| tag == hex16(self.stateless_tag(message, via)))
+        message
+            .to_tag()
+            .is_some_and(|tag| tag == hex16(self.stateless_tag(message, via)))
     }
 
     /// Bytes that are no message: an answer where they can be answered, else a count.

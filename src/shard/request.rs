@@ -7,7 +7,7 @@ use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::{Call, CallKey, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
-use crate::message::check::check;
+use crate::message::check::checked_via;
 use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
@@ -44,17 +44,19 @@ impl Shard {
             }
             return;
         }
-        if let Err(kind) = check(message) {
-            self.counters.malformed_total += 1;
-            if method != Method::Ack {
-                self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[]);
+        let via = match checked_via(message) {
+            Ok(via) => via,
+            Err(kind) => {
+                self.counters.malformed_total += 1;
+                if method != Method::Ack {
+                    self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[]);
+                }
+                return;
             }
-            return;
-        }
+        };
         if !has_trunks {
             return self.answer_without_trunks(flow, message, method);
         }
-        let Ok(via) = message.top_via() else { return };
         let Ok(identity) = self.transactions.identity(message, &via, method) else {
             return;
         };
@@ -126,8 +128,7 @@ impl Shard {
     }
 
     fn go_on(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
-        let to_tag = message.to().ok().and_then(|to| to.tag);
-        match to_tag {
+        match message.to_tag() {
             Some(to_tag) => self.on_in_dialog(message, arrival, to_tag, now),
             None => self.on_new(message, arrival, now),
         }
@@ -200,7 +201,7 @@ impl Shard {
         let mut record_routes = SmallVec::<[Text; 2]>::new();
         if proxy::opens_dialog(arrival.method) {
             let key = call.unwrap_or_default();
-            let from_tag = message.from().ok().and_then(|from| from.tag).unwrap_or_default();
+            let from_tag = message.from_tag().unwrap_or_default();
             let traversal = Traversal::new(key, from, to, from_tag, &self.setup.secret);
             record_routes = self.record_routes(&traversal, message.call_id().unwrap_or_default(), arrival.flow, target);
         }
@@ -333,7 +334,7 @@ impl Shard {
     }
 
     fn dialog_of(&self, message: Message<'_>, arrival: &Arrival<'_>, to_tag: &[u8]) -> Option<Dialog> {
-        let from_tag = message.from().ok()?.tag.unwrap_or_default();
+        let from_tag = message.from_tag().unwrap_or_default();
         let call_id = message.call_id().ok()?;
         if let Some(traversal) = arrival.own.traversal {
             let party = if traversal.is_from_caller(from_tag, &self.setup.secret) {
