@@ -51,6 +51,9 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// RFC 3261 §12.2.2, §9.2: of no dialog or transaction that is known here.
+    pub const NO_DIALOG: Refused = Refused::new(481, "Call/Transaction Does Not Exist");
+
     /// There is no room, or referee is on its way out.
     pub const SHED: Refused = Refused::new(503, "Service Unavailable");
 

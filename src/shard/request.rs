@@ -89,7 +89,7 @@ impl Shard {
         let is_within_dialog = message.to().is_ok_and(|to| to.tag.is_some());
         let answer = match method {
             Method::Ack => return,
-            _ if is_within_dialog => Refused::new(481, "Call/Transaction Does Not Exist"),
+            _ if is_within_dialog => Refused::NO_DIALOG,
             Method::Options if self.draining => Refused::SHED,
             Method::Options => Refused::new(200, "OK"),
             _ => Refused::new(404, "Not Found"),
@@ -155,13 +155,7 @@ impl Shard {
             Method::Refer => return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now),
             // Requests that live in dialogs only.
             Method::Bye | Method::Prack | Method::Update | Method::Info => {
-                return self.refuse(
-                    message,
-                    &arrival,
-                    Refused::new(481, "Call/Transaction Does Not Exist"),
-                    &[],
-                    now,
-                );
+                return self.refuse(message, &arrival, Refused::NO_DIALOG, &[], now);
             }
             _ => {}
         }
@@ -275,13 +269,7 @@ impl Shard {
         }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
             self.counters.unmatched_total += 1;
-            return self.refuse(
-                message,
-                &arrival,
-                Refused::new(481, "Call/Transaction Does Not Exist"),
-                &[],
-                now,
-            );
+            return self.refuse(message, &arrival, Refused::NO_DIALOG, &[], now);
         };
         let (speaker, listener) = match dialog {
             Dialog::Call(key, party) => {
@@ -293,13 +281,7 @@ impl Shard {
         };
         let trunks = self.config().trunks.len();
         if usize::from(speaker.0) >= trunks || usize::from(listener.0) >= trunks {
-            return self.refuse(
-                message,
-                &arrival,
-                Refused::new(481, "Call/Transaction Does Not Exist"),
-                &[],
-                now,
-            );
+            return self.refuse(message, &arrival, Refused::NO_DIALOG, &[], now);
         }
         let any_source =
             self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
@@ -385,13 +367,7 @@ impl Shard {
                 true
             }
             _ if !is_live(state) => {
-                self.refuse(
-                    message,
-                    arrival,
-                    Refused::new(481, "Call/Transaction Does Not Exist"),
-                    &[],
-                    now,
-                );
+                self.refuse(message, arrival, Refused::NO_DIALOG, &[], now);
                 true
             }
             Method::Refer => {
@@ -573,13 +549,7 @@ impl Shard {
         let invite = self.transactions.identity(message, &arrival.via, Method::Invite);
         let found = invite.ok().and_then(|identity| self.transactions.find_server(identity));
         let Some(invite) = found else {
-            return self.refuse(
-                message,
-                arrival,
-                Refused::new(481, "Call/Transaction Does Not Exist"),
-                &[],
-                now,
-            );
+            return self.refuse(message, arrival, Refused::NO_DIALOG, &[], now);
         };
         let server = self.open_server(message, arrival, now);
         self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
