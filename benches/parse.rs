@@ -1,5 +1,5 @@
 //! What reading a message costs: the index alone, and the index with all that a proxy reads; beside them the floor that
-//! memory sets, finding every line end of the head. Instructions: `examples/parse_instructions.rs`.
+//! memory sets, finding every line end of the head. Instructions: `benches/parse/instructions.rs`.
 
 use std::hint::black_box;
 

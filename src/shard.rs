@@ -460,7 +460,7 @@ impl Shard {
 }
 
 /// A turn of the driver must not starve its sockets; at 4,096 a second's worth of a busy shard's timers takes some ten turns.
-const TIMERS_PER_TURN: usize = 4_096;
+pub const TIMERS_PER_TURN: usize = 4_096;
 
 /// Whether requests of a party in this state of its call are relayed.
 fn is_live(state: CallState) -> bool {

@@ -11,7 +11,6 @@ use std::hint::black_box;
 
 use referee::message::{Index, Message, check, parse};
 
-#[path = "../benches/parse/view.rs"]
 mod view;
 
 fn main() {
