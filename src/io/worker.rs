@@ -296,6 +296,11 @@ impl Worker {
         self.spin_pays &= spins;
         if !spins && !self.has_work(now) {
             self.publish(now, true);
+            // Whether all is served is asked of a shard that comes to rest only: it may cost a look at many tombstones.
+            if self.draining {
+                let drained = self.parts.intake.shard.is_idle() && self.waiting_hooks.is_empty();
+                self.parts.handle.state.drained.store(drained, Ordering::Relaxed);
+            }
             self.parts.doorbell.may_sleep();
             // What came before the announcement rang no bell.
             if self.parts.commands.is_empty() && !self.parts.intake.handoff.has_mail() {
@@ -352,11 +357,6 @@ impl Worker {
         self.retry_hooks();
         work |= self.carry_out();
         self.parts.intake.handoff.flush();
-        // Whether all is served is asked of a quiet shard only: the answer may cost a look at many tombstones.
-        if self.draining && !work {
-            let drained = self.parts.intake.shard.is_idle() && self.waiting_hooks.is_empty();
-            self.parts.handle.state.drained.store(drained, Ordering::Relaxed);
-        }
         work
     }
 
