@@ -54,8 +54,6 @@ pub(super) enum Start {
 pub(super) struct Line {
     pub(super) start: u16,
     pub(super) value: (u16, u16),
-    /// 255 stands for a name of at least that length.
-    pub(super) name_length: u8,
 }
 
 /// The CSeq value, read while the index is made.
@@ -156,20 +154,22 @@ impl Index {
         self.repeated & headers != 0
     }
 
-    #[inline]
+    /// Adds a line; `false` if there is no room for it.
+    #[inline(always)]
     pub(super) fn push(&mut self, header: Header, line: Line) -> bool {
-        if self.count == HEADER_LINES_MAX {
+        let place = self.count;
+        let (Some(id), Some(slot)) = (self.ids.get_mut(place), self.lines.get_mut(place)) else {
             return false;
-        }
+        };
+        *id = header as u8;
+        *slot = line;
         let bit = header.bit();
         if self.seen & bit == 0 {
-            self.first[header as usize & 63] = self.count as u8;
+            self.first[header as usize & 63] = place as u8;
         }
         self.repeated |= self.seen & bit;
         self.seen |= bit;
-        self.ids[self.count] = header as u8;
-        self.lines[self.count] = line;
-        self.count += 1;
+        self.count = place + 1;
         true
     }
 
@@ -218,11 +218,7 @@ impl Index {
     pub(super) fn name_at(&self, bytes: &[u8], place: usize) -> Range<usize> {
         let line = self.lines[place];
         let start = usize::from(line.start);
-        let length = match line.name_length {
-            255 => scan::run(&bytes[start..usize::from(line.value.0)], scan::TOKEN),
-            length => usize::from(length),
-        };
-        start..start + length
+        start..start + scan::run(&bytes[start..usize::from(line.value.0)], scan::TOKEN)
     }
 
     /// A whole line with its CRLF and all lines that continue it.
