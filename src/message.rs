@@ -177,7 +177,7 @@ impl<'a> Message<'a> {
     }
 
     fn line(&self, place: usize) -> HeaderLine<'a> {
-        let value_span = self.index.value_at(place);
+        let value_span = self.index.value_at(self.bytes, place);
         HeaderLine {
             header: self.index.header_at(place),
             name: &self.bytes[self.index.name_at(self.bytes, place)],
@@ -210,13 +210,13 @@ impl<'a> Message<'a> {
     pub fn value(&self, header: Header) -> Option<&'a [u8]> {
         self.index
             .first(header)
-            .map(|place| &self.bytes[self.index.value_at(place)])
+            .map(|place| &self.bytes[self.index.value_at(self.bytes, place)])
     }
 
     /// The bytes from the value of a line to the end of all: what a grammar reads, which finds the end of the line by itself.
     #[inline]
     fn to_the_end(self, place: usize) -> &'a [u8] {
-        &self.bytes[self.index.value_at(place).start..]
+        &self.bytes[self.index.value_start(place)..]
     }
 
     /// How many lines of this header there are.

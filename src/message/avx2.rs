@@ -148,20 +148,24 @@ impl Search for Avx2 {
     }
 
     #[inline(always)]
-    fn name(self, from: &[u8], length: usize) -> Result<Name, ParseErrorKind> {
-        // SAFETY: `self` says that the processor has these features.
-        match from.first_chunk::<32>().and_then(|front| unsafe { name(front, length) }) {
-            Some(name) => Ok(name),
-            None => self.rare_name(from, length),
+    fn name(self, bytes: &[u8], start: usize, length: usize) -> Result<Name, ParseErrorKind> {
+        if start + 32 <= bytes.len() {
+            // SAFETY: 32 bytes from `start` lie in `bytes`, and `self` says that the processor has these features.
+            let name = unsafe { name(&*bytes.as_ptr().add(start).cast(), length) };
+            if let Some(name) = name {
+                return Ok(name);
+            }
         }
+        self.rare_name(bytes, start, length)
     }
 }
 
 impl Avx2 {
-    /// A name that ends near the end of the message, is long, is none, or has white space behind it.
+    /// A name that ends near the end of the message, is long, is none, or has white space behind it; or an empty value.
     #[cold]
-    fn rare_name(self, from: &[u8], length: usize) -> Result<Name, ParseErrorKind> {
-        Plain.name(from, length)
+    #[inline(never)]
+    fn rare_name(self, bytes: &[u8], start: usize, length: usize) -> Result<Name, ParseErrorKind> {
+        Plain.name(bytes, start, length)
     }
 }
 
@@ -171,30 +175,37 @@ impl Avx2 {
 fn name(front: &[u8; 32], length: usize) -> Option<Name> {
     let text = load(front);
     let colons = _mm256_movemask_epi8(_mm256_cmpeq_epi8(text, _mm256_set1_epi8(b':' as i8))) as u32;
-    let colon = colons.trailing_zeros() as usize;
-    // Letters to lower case: bit 5 is set where bit 6 is.
-    let letters = _mm256_and_si256(text, _mm256_set1_epi8(0x40));
-    let lower = _mm256_or_si256(text, _mm256_srli_epi16::<1>(letters));
+    let colon = colons.trailing_zeros();
+    // Bytes above SP but not above ASCII. The value is to begin with one, right behind the colon or one byte later.
+    let visible = _mm256_movemask_epi8(_mm256_cmpgt_epi8(text, _mm256_set1_epi8(b' ' as i8))) as u32;
+    let value = match u64::from(visible) >> (colon + 1) & 3 {
+        0 => return None,
+        2 => colon + 2,
+        _ => colon + 1,
+    };
+    // Letters to lower case. The other bytes of known names, digits and `-`, stay; CR alone would become one of them, and
+    // it is in no line here.
+    let lower = _mm256_or_si256(text, _mm256_set1_epi8(0x20));
     let first = _mm_cvtsi128_si64(_mm256_castsi256_si128(lower)) as u64;
-    let (spelling, header) = Spellings::candidate(_bzhi_u64(first, 8 * colon as u32), colon);
+    let (spelling, header) = Spellings::candidate(_bzhi_u64(first, 8 * colon), colon as usize);
     let same = _mm256_movemask_epi8(_mm256_cmpeq_epi8(lower, load(spelling))) as u32;
     // The colon must be the same too, so that no spelling is taken for a longer one; without a colon all 32 bytes must,
     // and no spelling has so many.
-    let header = if _bzhi_u32(!same, colon as u32 + 1) == 0 {
+    let header = if _bzhi_u32(!same, colon + 1) == 0 {
         header
-    } else if colon > 0
-        && colon < length.min(32)
-        && others(text, TOKEN.halves()).trailing_zeros() as usize == colon
-    {
+    } else if colon > 0 && (colon as usize) < length && others(text, TOKEN.halves()).trailing_zeros() == colon {
         Header::Other
     } else {
         return None;
     };
-    Some(Name { header, colon })
+    Some(Name {
+        header,
+        value: value as usize,
+    })
 }
 
 /// The most lines, continuations and the empty line among them, of a head that is read here.
-pub(super) const LINES_MAX: usize = 192;
+pub(super) const LINES_MAX: usize = 160;
 
 /// How many bytes are looked at in one round.
 const BLOCK: usize = 64;

@@ -128,7 +128,8 @@ pub(super) struct Spellings {
     places: [u8; 1 << HASH_BITS],
 }
 
-const SPELLINGS_MAX: usize = 128;
+/// As many as a byte can tell apart.
+const SPELLINGS_MAX: usize = 256;
 const HASH_BITS: u32 = 9;
 /// The longest known name has 20 bytes; a spelling has room for 24, which three words cover.
 const NAME_BYTES_MAX: usize = 24;
@@ -156,7 +157,7 @@ impl Spellings {
     /// The only spelling that a name with this key and length may have, and its header.
     #[inline(always)]
     pub(super) fn candidate(key: u64, length: usize) -> (&'static [u8; 32], Header) {
-        let place = usize::from(SPELLINGS.places[Spellings::hash(key, length, MULTIPLIER)]) & (SPELLINGS_MAX - 1);
+        let place = usize::from(SPELLINGS.places[Spellings::hash(key, length, MULTIPLIER)]);
         (&SPELLINGS.names[place], SPELLINGS.headers[place])
     }
 
@@ -182,7 +183,7 @@ impl Spellings {
         let mut table = Spellings {
             names: [[0; 32]; SPELLINGS_MAX],
             headers: [Header::Other; SPELLINGS_MAX],
-            places: [SPELLINGS_MAX as u8 - 1; 1 << HASH_BITS],
+            places: [u8::MAX; 1 << HASH_BITS],
         };
         let mut count = 0;
         let mut i = 0;
@@ -204,6 +205,7 @@ impl Spellings {
         assert!(name.len() <= NAME_BYTES_MAX);
         let mut i = 0;
         while i < name.len() {
+            assert!(name[i].is_ascii_alphanumeric() || name[i] == b'-');
             self.names[place][i] = name[i].to_ascii_lowercase();
             i += 1;
         }

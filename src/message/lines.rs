@@ -12,9 +12,9 @@ pub(super) trait Search: Copy {
     /// [`class::run`].
     fn run(self, bytes: &[u8], class: Class) -> usize;
 
-    /// The name at the front of a header line. `from` begins with the line and goes to the end of the message; the
-    /// line, without what continues it and without its end, has `length` bytes.
-    fn name(self, from: &[u8], length: usize) -> Result<Name, ParseErrorKind>;
+    /// The name of the header line that begins at `start` and has `length` bytes without its end and without what
+    /// continues it.
+    fn name(self, bytes: &[u8], start: usize, length: usize) -> Result<Name, ParseErrorKind>;
 }
 
 /// Where a line's content ends, and where the next line begins.
@@ -24,12 +24,13 @@ pub(super) struct LineEnd {
     pub(super) next: usize,
 }
 
-/// A header line's name.
+/// A header line's name, and where its value begins, counted from the start of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) header: Header,
-    /// Where the colon is, which white space may part from the name.
-    pub(super) colon: usize,
+    /// Where the value begins: the first byte behind the colon that is neither SP nor HTAB; the end of the line if there
+    /// is none.
+    pub(super) value: usize,
 }
 
 /// The searches without vector instructions and without unsafe code.
@@ -43,8 +44,8 @@ impl Search for Plain {
     }
 
     #[inline(always)]
-    fn name(self, from: &[u8], length: usize) -> Result<Name, ParseErrorKind> {
-        let line = &from[..length];
+    fn name(self, bytes: &[u8], start: usize, length: usize) -> Result<Name, ParseErrorKind> {
+        let line = &bytes[start..start + length];
         let colon = find_colon(line).ok_or(ParseErrorKind::NoColon)?;
         let mut name = &line[..colon];
         // RFC 3261 §25.1, HCOLON: SP and HTAB may stand before the colon.
@@ -55,7 +56,9 @@ impl Search for Plain {
         if header == Header::Other && (name.is_empty() || class::plain_run(name, TOKEN) != name.len()) {
             return Err(ParseErrorKind::HeaderName);
         }
-        Ok(Name { header, colon })
+        let white_space = line[colon + 1..].iter().take_while(|byte| matches!(byte, b' ' | b'\t'));
+        let value = colon + 1 + white_space.count();
+        Ok(Name { header, value })
     }
 }
 

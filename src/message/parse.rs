@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::avx2::{Avx2, LINES_MAX};
 use super::header::{Header, Method};
-use super::index::{CSeqPlace, Line, MANDATORY, Start, range, set};
+use super::index::{CSeqPlace, Line, Lines, MANDATORY, Start, range, set};
 use super::lines::{LineEnd, LineEnds, Plain, Search};
 use super::scan;
 
@@ -184,7 +184,7 @@ pub(super) fn parse_plain(bytes: &[u8], index: &mut Index) -> Result<(), ParseEr
     if line_ends.is_odd(head_end) {
         pass.odd_bytes(head_end);
     }
-    pass.whole()
+    pass.whole(Plain)
 }
 
 /// [`parse()`] with vector instructions, for heads without anything odd.
@@ -195,7 +195,7 @@ fn parse_wide(avx2: Avx2, bytes: &[u8], index: &mut Index) -> Result<(), ParseEr
         Some(line_ends) => {
             let mut pass = Pass::new(bytes, index)?;
             pass.head(avx2, line_ends);
-            pass.whole()
+            pass.whole(avx2)
         }
         None => parse_rare(bytes, index),
     }
@@ -233,13 +233,8 @@ impl<'b, 'i> Pass<'b, 'i> {
         })
     }
 
-    #[cold]
-    #[inline(never)]
     fn fail(&mut self, kind: ParseErrorKind, offset: usize) {
-        let offset = offset as u16;
-        if self.error.is_none_or(|earlier| offset < earlier.offset) {
-            self.error = Some(ParseError { kind, offset });
-        }
+        fail(&mut self.error, kind, offset);
     }
 
     /// Start line and header lines. Returns where the head ends, as far as it could be read.
@@ -253,34 +248,40 @@ impl<'b, 'i> Pass<'b, 'i> {
         self.start_line(search, &bytes[..first.at]);
         let mut start = first.next;
         self.index.set_headers_start(start);
-        let continues =
-            |from: usize| bytes.get(from).is_some_and(|&first| first <= b' ' && matches!(first, b' ' | b'\t'));
+        let next_byte = |from: usize| bytes.get(from).copied().unwrap_or_default();
+        let continues = |from: usize| matches!(next_byte(from), b' ' | b'\t');
         if continues(start) {
             self.fail(ParseErrorKind::FoldedStartLine, start);
         }
 
+        let mut lines = self.index.lines_mut();
+        let mut may_be_empty = true;
         let head_end = loop {
             let Some(first) = line_ends.next() else {
                 break start;
             };
-            if first.at == start {
+            if may_be_empty && first.at == start {
                 self.has_body = true;
                 break first.next;
             }
             let mut last = first;
-            while continues(last.next)
+            // A line that does not begin with a visible byte continues this one or is the empty one.
+            may_be_empty = next_byte(last.next) <= b' ';
+            while may_be_empty
+                && continues(last.next)
                 && let Some(continued) = line_ends.next()
             {
                 last = continued;
             }
-            if let Err(kind) = header_line(search, bytes, self.index, start, first.at, last.at) {
-                self.fail(kind, start);
+            if let Err(kind) = header_line(search, bytes, &mut lines, start, first.at, last.at) {
+                fail(&mut self.error, kind, start);
                 if kind == ParseErrorKind::TooManyLines {
                     break start;
                 }
             }
             start = last.next;
         };
+        lines.finish();
         self.index.set_head_end(start, head_end);
         if !self.has_body {
             // Nothing is known of where a body would start.
@@ -291,9 +292,9 @@ impl<'b, 'i> Pass<'b, 'i> {
 
     /// What concerns the message as a whole: framing, and what must be there.
     #[inline(always)]
-    fn whole(mut self) -> Result<(), ParseError> {
+    fn whole<S: Search>(mut self, search: S) -> Result<(), ParseError> {
         self.content_length();
-        self.cseq();
+        self.cseq(search);
         if self.has_body {
             self.body();
             self.mandatory();
@@ -344,12 +345,12 @@ impl<'b, 'i> Pass<'b, 'i> {
             return;
         }
         // A URI has no white space; what else it must not have is found by its own grammar.
-        let has_white_space = || {
-            let length = after_uri - (token_end + 1);
+        let is_one_word = well_formed && {
+            let uri = &line[token_end + 1..after_uri];
             let plain = search.run(&self.bytes[token_end + 1..], scan::URI);
-            plain < length && memchr::memchr2(b' ', b'\t', &line[token_end + 1 + plain..after_uri]).is_some()
+            plain >= uri.len() || !holds_white_space(&uri[plain..])
         };
-        if !well_formed || has_white_space() {
+        if !is_one_word {
             self.fail(ParseErrorKind::RequestLine, token_end);
         }
     }
@@ -381,9 +382,8 @@ impl<'b, 'i> Pass<'b, 'i> {
     fn content_length(&mut self) {
         let mut next = self.index.first(Header::ContentLength);
         while let Some(place) = next {
-            let value = self.index.value_at(place);
-            let start = value.start;
-            match scan::number(&self.bytes[value.start..]) {
+            let start = self.index.value_start(place);
+            match scan::number(&self.bytes[start..]) {
                 Ok((rest, length)) if scan::at_end(scan::skip_lws(rest)) && length <= MESSAGE_BYTES_MAX as u64 => {
                     match self.index.content_length {
                         Some(other) if u64::from(other) != length => {
@@ -399,15 +399,13 @@ impl<'b, 'i> Pass<'b, 'i> {
     }
 
     #[inline(always)]
-    fn cseq(&mut self) {
+    fn cseq<S: Search>(&mut self, search: S) {
         let Some(place) = self.index.first(Header::CSeq) else {
             return;
         };
-        let start = self.index.value_at(place).start;
-        let value = &self.bytes[start..];
-        let (digits, number, token) = match scan::number_then_token(value) {
-            Ok((rest, read)) if scan::at_end(scan::skip_lws(rest)) => read,
-            _ => return self.fail(ParseErrorKind::CSeq, start),
+        let start = self.index.value_start(place);
+        let Some((digits, number, token)) = cseq_value(search, &self.bytes[start..]) else {
+            return self.fail(ParseErrorKind::CSeq, start);
         };
         if number > CSEQ_MAX {
             return self.fail(ParseErrorKind::CSeqNumber, start);
@@ -487,6 +485,16 @@ impl<'b, 'i> Pass<'b, 'i> {
     }
 }
 
+/// Notes an error unless there is one that stands before it.
+#[cold]
+#[inline(never)]
+fn fail(error: &mut Option<ParseError>, kind: ParseErrorKind, offset: usize) {
+    let offset = offset as u16;
+    if error.is_none_or(|earlier| offset < earlier.offset) {
+        *error = Some(ParseError { kind, offset });
+    }
+}
+
 /// What stands behind a Request-URI: SP and SIP-Version, as a number in lower case.
 const VERSION: u64 = scan::lower(u64::from_le_bytes(*b" SIP/2.0"));
 
@@ -495,39 +503,51 @@ const VERSION: u64 = scan::lower(u64::from_le_bytes(*b" SIP/2.0"));
 fn header_line<S: Search>(
     search: S,
     bytes: &[u8],
-    index: &mut Index,
+    lines: &mut Lines<'_>,
     start: usize,
     first_line_end: usize,
     end: usize,
 ) -> Result<(), ParseErrorKind> {
-    let name = search.name(&bytes[start..], first_line_end - start)?;
-    // Nearly all values have one SP before them and nothing behind.
-    let mut value = start + name.colon + 1..end;
-    if bytes.get(value.start) == Some(&b' ') {
-        value.start += 1;
-    }
-    let is_trimmed = bytes.get(value.start).is_some_and(|&first| first > b' ')
-        && bytes.get(end - 1).is_some_and(|&last| last > b' ');
-    if !is_trimmed {
+    let length = first_line_end - start;
+    let name = search.name(bytes, start, length)?;
+    let mut value = start + name.value..end;
+    // Nearly all values begin on the first line.
+    if name.value >= length {
         value = trimmed(bytes, value);
     }
     let line = Line {
         start: start as u16,
         value: (value.start as u16, value.end as u16),
     };
-    match index.push(name.header, line) {
+    match lines.push(name.header, line) {
         true => Ok(()),
         false => Err(ParseErrorKind::TooManyLines),
     }
+}
+
+/// `CSeq-num LWS Method`: the digits, their value and the token. It is every message's, and so the one field whose
+/// grammar is not put together from the leaves of [`scan`] but made part of the pass.
+#[inline(always)]
+fn cseq_value<S: Search>(search: S, input: &[u8]) -> Option<(&[u8], u64, &[u8])> {
+    let (rest, number) = scan::number(input).ok()?;
+    let digits = scan::taken(input, rest);
+    let token = scan::skip_lws(rest);
+    let length = search.run(token, scan::TOKEN);
+    let is_whole = token.len() < rest.len() && length > 0 && scan::at_end(scan::skip_lws(&token[length..]));
+    is_whole.then(|| (digits, number, &token[..length]))
+}
+
+#[cold]
+#[inline(never)]
+fn holds_white_space(text: &[u8]) -> bool {
+    memchr::memchr2(b' ', b'\t', text).is_some()
 }
 
 /// A value without the white space and folds round it; an empty one is where it ends.
 #[cold]
 #[inline(never)]
 fn trimmed(bytes: &[u8], value: Range<usize>) -> Range<usize> {
-    // The SP taken off may have been the fold's, before the end.
-    let text = &bytes[value.start.min(value.end)..value.end];
-    scan::span_in(bytes, scan::trim(text))
+    scan::span_in(bytes, scan::trim(&bytes[value]))
 }
 
 /// RFC 3261 §8.1.1.5: less than 2^31.

@@ -16,15 +16,17 @@ use super::uri::Host;
 /// What a grammar of this module returns. The error says nothing because it sits on the normal path of alternatives.
 pub(crate) type Parsed<'a, T> = nom::IResult<&'a [u8], T, ()>;
 
-/// Without the white space and folds at the front, of which there mostly are none.
-#[inline]
+/// Without the white space and folds at the front, of which there mostly are none or is one SP.
+#[inline(always)]
 pub(crate) fn skip_lws(bytes: &[u8]) -> &[u8] {
     match bytes {
-        [0..=b' ', ..] => skip_lws_run(bytes),
+        [b' ', rest @ ..] if rest.first().is_some_and(|&next| next > b' ') => rest,
+        [b' ' | b'\t', ..] | [b'\r', b'\n', b' ' | b'\t', ..] => skip_lws_run(bytes),
         _ => bytes,
     }
 }
 
+#[cold]
 #[inline(never)]
 fn skip_lws_run(bytes: &[u8]) -> &[u8] {
     let mut rest = bytes;
