@@ -476,14 +476,16 @@ fn a_notify_of_another_package_passes() {
 }
 
 #[test]
-fn a_refer_notify_of_no_subscription_is_a_481() {
+fn a_refer_notify_of_no_subscription_is_for_the_party_to_answer() {
     let mut scene = Scene::default();
     let call = scene.answered();
+    let unknown = steps([(0, respond(481))]);
+    scene.world.peer_mut(scene.platform).on("NOTIFY", unknown);
     scene.carrier_does(&call, notify("200 OK", "terminated"));
     scene.run(100);
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
-    assert!(scene.world.peer(scene.platform).heard("NOTIFY").is_empty());
+    assert_eq!(scene.world.peer(scene.platform).heard("NOTIFY").len(), 1);
     assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [481]);
 }
 
