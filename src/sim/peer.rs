@@ -324,7 +324,10 @@ impl Peer {
 
     fn new_tag(&mut self) -> String {
         let count = self.count();
-        format!("{}-tag{count}", self.name)
+        match &self.manners.tag {
+            Some(tag) => tag.clone(),
+            None => format!("{}-tag{count}", self.name),
+        }
     }
 
     fn new_branch(&mut self) -> String {

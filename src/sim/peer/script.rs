@@ -110,6 +110,8 @@ pub struct Manners {
     pub transport: Transport,
     /// Who it is: a name-addr without a tag.
     pub identity: String,
+    /// Its tag in every dialog, where it does not make one up.
+    pub tag: Option<String>,
     /// Header lines of its INVITEs and of its responses to them.
     pub headers: Vec<(String, String)>,
     /// Whether it copies Record-Route and builds route sets (RFC 3261 §12). Stock SIPp does not.
@@ -131,6 +133,7 @@ impl Manners {
             referee: address(referee),
             transport: Transport::Udp,
             identity: identity.into(),
+            tag: None,
             headers: vec![("Allow".into(), "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO".into())],
             follows_routes: true,
             contact_host: None,
