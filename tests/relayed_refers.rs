@@ -363,7 +363,7 @@ fn a_late_notify_of_ours_does_not_reach_the_party_that_refers_next() {
         ]);
         let theirs = steps([
             (10, respond(202)),
-            (20, notify("100 Trying", ACTIVE)),
+            (800, notify("100 Trying", ACTIVE)),
             (3_500, notify("200 OK", TERMINATED)),
         ]);
         scene.world.peer_mut(scene.carrier).on("REFER", ours);
@@ -389,7 +389,7 @@ fn a_late_notify_of_a_party_is_not_taken_for_ours() {
     ]);
     let ours = steps([
         (10, respond(202)),
-        (20, notify("100 Trying", ACTIVE)),
+        (800, notify("100 Trying", ACTIVE)),
         (6_000, notify("603 Decline", TERMINATED)),
     ]);
     scene.world.peer_mut(scene.platform).manners.in_order = false;
