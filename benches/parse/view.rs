@@ -23,7 +23,7 @@ pub fn proxy_view(message: Message<'_>) -> Result<(), FieldError> {
     let via = message.top_via()?;
     black_box((via.branch, via.sent_by, via.rport));
     black_box((message.value_count(Header::Via), message.max_forwards()?));
-    black_box((message.from()?.tag, message.to()?.tag));
+    black_box((message.from_tag(), message.to_tag()));
     black_box((message.call_id()?, message.cseq()?.number));
     let mut contacts = 0;
     for contact in message.name_addrs(Header::Contact) {

@@ -31,20 +31,22 @@ impl Avx2 {
     pub(crate) fn detect() -> Option<Avx2> {
         match DETECTED.load(Ordering::Relaxed) {
             PRESENT => Some(Avx2(())),
-            ABSENT => None,
             _ => Avx2::ask(),
         }
     }
 
     #[cold]
     fn ask() -> Option<Avx2> {
-        let present =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2");
-        DETECTED.store(if present { PRESENT } else { ABSENT }, Ordering::Relaxed);
-        present.then_some(Avx2(()))
+        if DETECTED.load(Ordering::Relaxed) == UNKNOWN {
+            let present = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2");
+            DETECTED.store(if present { PRESENT } else { ABSENT }, Ordering::Relaxed);
+        }
+        (DETECTED.load(Ordering::Relaxed) == PRESENT).then_some(Avx2(()))
     }
 
-    /// Runs a job whose searches then become part of it, with no call and no test for the processor between them.
+    /// Runs a job, compiled for this processor: searches become part of it instead of calls.
     #[inline(always)]
     pub(crate) fn run_job<R>(self, job: impl FnOnce() -> R) -> R {
         #[target_feature(enable = "avx2,bmi1,bmi2")]
@@ -110,14 +112,30 @@ fn others(text: __m256i, class: &Halves) -> u32 {
     _mm256_movemask_epi8(others) as u32
 }
 
+/// Small, so that it becomes part of the grammars that run under [`Avx2::run_job`]: most runs end within 32 bytes.
+#[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2")]
 fn run(bytes: &[u8], class: &Halves) -> usize {
+    let Some((block, rest)) = bytes.split_first_chunk::<32>() else {
+        return long_run(bytes, class, 0);
+    };
+    match others(load(block), class) {
+        0 => long_run(rest, class, block.len()),
+        others => others.trailing_zeros() as usize,
+    }
+}
+
+/// What follows the `ran` bytes that are known to be of the class; returns the length of all.
+#[inline(never)]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn long_run(bytes: &[u8], class: &Halves, mut ran: usize) -> usize {
     let mut rest = bytes;
     while let Some((block, after)) = rest.split_first_chunk::<32>() {
         let others = others(load(block), class);
         if others != 0 {
-            return bytes.len() - rest.len() + others.trailing_zeros() as usize;
+            return ran + others.trailing_zeros() as usize;
         }
+        ran += block.len();
         rest = after;
     }
     // Two loads that overlap cover what is left; a byte in both says the same twice.
@@ -138,8 +156,7 @@ fn run(bytes: &[u8], class: &Halves) -> usize {
         };
         others(load(&join(&word.to_le_bytes(), &[0; 16])), class)
     };
-    let ran = (others | 1 << length).trailing_zeros() as usize;
-    bytes.len() - length + ran
+    ran + (others | 1 << length).trailing_zeros() as usize
 }
 
 /// For the lengths of four numbers, two bits each, where their digits are: hundreds, tens, units and nothing, four times.

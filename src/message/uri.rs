@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::class::run_grammar;
 use super::scan::{self, short_name};
 
 /// A URI taken apart. Nothing is decoded: every part is the bytes as received.
@@ -94,6 +95,14 @@ const COMPARED_PARTS_MAX: usize = 32;
 impl<'a> Uri<'a> {
     /// Takes a URI apart. Schemes other than sip, sips and tel are taken as they are (RFC 4475 §3.3.2 to §3.3.4).
     pub fn parse(bytes: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        run_grammar(
+            #[inline(always)]
+            || Uri::any(bytes),
+        )
+    }
+
+    #[inline(always)]
+    fn any(bytes: &'a [u8]) -> Result<Uri<'a>, UriError> {
         match bytes {
             [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', rest @ ..] => return Uri::sip(Scheme::Sip, rest),
             [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', rest @ ..] => {
@@ -125,6 +134,7 @@ impl<'a> Uri<'a> {
     /// ```text
     /// SIP-URI = "sip:" [ userinfo ] hostport uri-parameters [ headers ]
     /// ```
+    #[inline(always)]
     fn sip(scheme: Scheme<'a>, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
         let user_length = scan::run(rest, scan::USER);
         let (user, rest) = match rest[user_length..] {
