@@ -7,6 +7,7 @@ use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey}
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
+use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
 use crate::sequence::Origin;
@@ -74,7 +75,7 @@ impl Own<'_> {
             };
             match call.get(speaker, Trait::Allow) {
                 [] => writer.header("Allow", &[b"INVITE, ACK, CANCEL, BYE, NOTIFY"]),
-                allow if lists_token(allow, b"NOTIFY") => writer.copied("Allow", allow),
+                allow if lists_token(allow, "NOTIFY") => writer.copied("Allow", allow),
                 allow => writer.copied("Allow", &[allow, b", NOTIFY"].concat()),
             };
         }
@@ -605,14 +606,7 @@ impl Shard {
             (0, 2_000)
         };
         let glare_wait = Duration::from_millis(least + 10 * self.random.below(span / 10 + 1));
-        let refer_sub_false = message.value(Header::ReferSub).is_some_and(|value| {
-            value
-                .split(|byte| *byte == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"false")
-        });
+        let refer_sub_false = matches!(message.refer_sub(), Ok(Some(refer_sub)) if !refer_sub.subscribes);
         let reason = match message.start_line() {
             crate::message::StartLine::Response { reason, .. } => reason,
             crate::message::StartLine::Request { .. } => b"",
@@ -621,7 +615,7 @@ impl Shard {
             code,
             reason,
             refer_sub_false,
-            retry_after: message.retry_after(),
+            retry_after: message.retry_after().ok().flatten().map(|wait| wait.seconds),
             overtaken,
             glare_wait,
         };
@@ -639,13 +633,11 @@ impl Shard {
     ) -> bool {
         let call = &self.calls[key];
         let event = message.event().ok().flatten();
-        let sipfrag = message
-            .value(Header::ContentType)
-            .filter(|value| value.len() >= SIPFRAG.len() && value[..SIPFRAG.len()].eq_ignore_ascii_case(SIPFRAG));
+        let is_sipfrag = matches!(message.content_type(), Ok(Some(media)) if media.is("message/sipfrag"));
         let of_refer = match &event {
             Some(event) => event.is_refer(),
             // A peer that leaves Event out still speaks of the REFER, if its body does.
-            None => sipfrag.is_some(),
+            None => is_sipfrag,
         };
         if !of_refer {
             return match is_live(call.state) {
@@ -783,15 +775,8 @@ impl Shard {
     }
 }
 
-const SIPFRAG: &[u8] = b"message/sipfrag";
-
 /// Where an action goes when the verb does not say.
 pub(super) const DEFAULT_HOOK: &str = "refer";
-
-fn lists_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|byte| *byte == b',')
-        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
-}
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.
 fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
