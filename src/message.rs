@@ -20,6 +20,7 @@ pub mod properties;
 pub mod reason;
 pub mod refer;
 pub(crate) mod scan;
+pub mod sdp;
 pub mod time;
 pub mod uri;
 pub mod value;
