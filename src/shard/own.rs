@@ -171,7 +171,7 @@ impl Shard {
             number,
             flow,
             sent_by,
-            branch: b"z9hG4bK",
+            branch: b"z9hG4bKdry-run",
             lines,
         };
         let mut out = Vec::new();
