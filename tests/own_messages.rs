@@ -114,6 +114,15 @@ fn scenes() -> Vec<Scene> {
         scene.run(1_000);
         scene.platform_does(&call, request("BYE"));
     });
+    // A REFER by a route set. Where its first proxy is there is the carrier itself, which takes it for a fault: no `finish`.
+    let mut proxied = carrier();
+    let routes = "<sip:198.51.100.10;lr>, \"P, 2\" <sip:p2.example:5070;lr;x=%22>";
+    proxied.manners.headers.push(("Record-Route".into(), routes.into()));
+    let mut scene = Scene::with(TWO_SIDES, proxied, platform());
+    let call = scene.answered();
+    scene.verbs(&call, verb);
+    scene.run(1_000);
+    scenes.push(scene);
     scenes
 }
 
