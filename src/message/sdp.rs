@@ -306,12 +306,12 @@ impl<'a> Description<'a> {
             let address = std::str::from_utf8(address).ok().and_then(|text| text.parse().ok());
             address.is_some_and(|address: IpAddr| address.is_unspecified())
         });
-        let is_plain = |protocol: &&str| media.protocol.eq_ignore_ascii_case(protocol.as_bytes());
+        let is_plain = |protocol: &str| media.protocol.eq_ignore_ascii_case(protocol.as_bytes());
         if !media.kind.eq_ignore_ascii_case(b"audio") {
             Err(Refusal::NoAudio)
         } else if media.attributes().any(|(name, _)| name == b"bundle-only") && !anywhere {
             Err(Refusal::BundleOnly)
-        } else if !["RTP/AVP", "RTP/AVPF"].iter().any(|name| is_plain(name)) && !anywhere {
+        } else if !["RTP/AVP", "RTP/AVPF"].into_iter().any(is_plain) && !anywhere {
             Err(Refusal::Transport)
         } else if (is_ice(media.attributes) || is_ice(self.attributes))
             && (is_nowhere || media.port == NO_PORT)

@@ -1,7 +1,7 @@
 //! What the grammars of many fields share: text that may be quoted, parameters, lists, values that stand once.
 //!
-//! A grammar is a function from the rest of a value to what it read; [`whole`] runs one over a value that stands alone,
-//! [`Message::one_value`] over the only line of a header, [`Message::list`] over all values of all its lines.
+//! A grammar is a function from the rest of a value to what it read. `whole` runs one over a value that stands alone,
+//! `Message::one_value` over the only line of a header, `Message::list` over all values of all its lines.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ use nom::sequence::terminated;
 use super::Message;
 use super::field::FieldError;
 use super::header::Header;
-use super::scan::{self, Parsed, end_of_value, generic_param, next_param, run, separator, taken, token};
+use super::scan::{self, Parsed, end_of_value, generic_param, next_param, separator, taken, token};
 
 /// A token or a quoted-string as received (RFC 3261 §25.1). It is compared and read without its quotes and backslashes.
 ///
@@ -278,7 +278,7 @@ pub(super) fn qvalue(text: &[u8]) -> Option<u16> {
 /// Runs a grammar over a value that stands alone; `None` unless it takes all of it.
 pub(super) fn whole<'a, T>(grammar: impl Fn(&'a [u8]) -> Parsed<'a, T>, value: &'a [u8]) -> Option<T> {
     match grammar(scan::trim(value)) {
-        Ok((rest, read)) if run(rest, scan::LWS) == rest.len() => Some(read),
+        Ok((rest, read)) if scan::skip_lws(rest).is_empty() => Some(read),
         Ok(_) | Err(_) => None,
     }
 }
