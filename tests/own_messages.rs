@@ -380,7 +380,7 @@ proptest! {
             "headers": {name.clone(): value},
         });
         if let Some(text) = preview(&mut scene, &call, &verb) {
-            is_the_refer_meant(&text, &[name.clone()]);
+            is_the_refer_meant(&text, std::slice::from_ref(&name));
         }
         let hangup = json!({"verb": "hangup", "headers": {name.clone(): value}});
         if scene.world.verbs(&call, &hangup).is_err() {
