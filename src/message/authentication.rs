@@ -22,9 +22,9 @@ const AUTH_PARAMS_MAX: usize = 32;
 /// ```
 /// use referee::message::authentication::{Algorithm, Challenge};
 ///
-/// let line = br#"Digest realm="atlanta.example", nonce="84a4cc6f3082121f32b42a2187831a9e",
-///     qop="auth,auth-int", algorithm=SHA-256, stale=TRUE, charset=UTF-8"#;
-/// let Some(Challenge::Digest(digest)) = Challenge::parse(line) else {
+/// let line = br#"Digest realm="atlanta.example", nonce="84a4cc6f", qop="auth,auth-int", algorithm=SHA-256, stale=TRUE,"#;
+/// let line = [&line[..], b"\r\n charset=UTF-8"].concat();
+/// let Some(Challenge::Digest(digest)) = Challenge::parse(&line) else {
 ///     panic!("a digest challenge");
 /// };
 /// assert!(digest.realm.is("atlanta.example"));
@@ -86,10 +86,12 @@ impl DigestChallenge<'_> {
 /// ```
 /// use referee::message::authentication::Credentials;
 ///
-/// let line = br#"Digest username="bob", realm="biloxi.example", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093",
-///     uri="sip:bob@biloxi.example", qop=auth, nc=00000001, cnonce="0a4f113b",
-///     response="6629fae49393a05397450978507c4ef1", opaque="5ccc069c403ebaf9f0171e9517f40e41""#;
-/// let Some(Credentials::Digest(digest)) = Credentials::parse(line) else {
+/// let line = [
+///     &br#"Digest username="bob", realm="biloxi.example", nonce="dcd98b71", uri="sip:bob@biloxi.example","#[..],
+///     b"\r\n  qop=auth, nc=00000001, cnonce=\"0a4f113b\", response=\"6629fae49393a05397450978507c4ef1\"",
+/// ];
+/// let line = line.concat();
+/// let Some(Credentials::Digest(digest)) = Credentials::parse(&line) else {
 ///     panic!("digest credentials");
 /// };
 /// assert!(digest.username.is_some_and(|name| name.is("bob")) && digest.uri.is("sip:bob@biloxi.example"));
