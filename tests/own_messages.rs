@@ -55,6 +55,11 @@ fn scenes() -> Vec<Scene> {
         let reply = scene.verbs(&call, verb.clone());
         assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
     });
+    // A call that the callee ends.
+    run(&mut |scene| {
+        let call = scene.answered();
+        scene.platform_does(&call, request("BYE"));
+    });
     // An INVITE that is refused, one that is cancelled, one that nobody answers, one that finds the callee full.
     run(&mut |scene| {
         let busy = steps([(50, respond(180)), (800, respond(486))]);
@@ -112,7 +117,7 @@ fn scenes() -> Vec<Scene> {
         let call = scene.answered();
         scene.verbs(&call, verb.clone());
         scene.run(1_000);
-        scene.platform_does(&call, request("BYE"));
+        scene.verbs(&call, json!({"verb": "hangup"}));
     });
     // A REFER by a route set. Where its first proxy is there is the carrier itself, which takes it for a fault: no `finish`.
     let mut proxied = carrier();
