@@ -4,21 +4,29 @@
 //! fills an [`Index`]; [`Message`] is a view over both; [`MessageBuf`] owns both, for the few messages that must wait.
 //! What leaves is written by [`edit`]: splices over the received bytes, or messages of our own.
 
+pub mod authentication;
+mod avx2;
 pub mod check;
+mod class;
+pub mod dialog_reference;
 pub mod edit;
 pub mod field;
 pub mod framing;
 pub mod header;
-mod avx2;
-mod class;
+pub mod identity;
 mod index;
 mod lines;
+pub mod media;
 pub mod parse;
 #[cfg(any(test, feature = "sim"))]
 pub mod properties;
+pub mod reason;
 pub mod refer;
 pub(crate) mod scan;
+pub mod sdp;
+pub mod time;
 pub mod uri;
+pub mod value;
 
 use std::fmt;
 use std::ops::Range;
@@ -30,6 +38,7 @@ pub use field::{CSeq, FieldError, NameAddr, RAck, Via};
 pub use header::{Header, Method};
 pub use parse::{Index, ParseError, ParseErrorKind, parse};
 pub use uri::{Host, Uri};
+pub use value::{Params, Text};
 
 use class::run_grammar;
 use index::{Start, range};
@@ -372,16 +381,6 @@ impl<'a> Message<'a> {
         refer::SubscriptionState::parse(value)
             .map(Some)
             .ok_or(FieldError::Malformed(Header::SubscriptionState))
-    }
-
-    /// Seconds of Retry-After, comments and parameters left aside; clamped to `u32`.
-    pub fn retry_after(&self) -> Option<u32> {
-        let value = self.value(Header::RetryAfter)?;
-        let (rest, digits) = scan::digits(value).ok()?;
-        match rest.first() {
-            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(') => scan::decimal_clamped(digits),
-            Some(_) => None,
-        }
     }
 }
 

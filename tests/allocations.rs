@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use referee::message::edit::{Editor, Response, ViaStamp, write_response};
+use referee::message::properties::malformed_fields;
 use referee::message::{Header, Index, Message, check, parse};
 
 #[path = "../benches/parse/view.rs"]
@@ -54,6 +55,7 @@ fn reading_any_message_of_a_call_allocates_nothing() {
             let message = Message::new(bytes, &index);
             check(message).unwrap();
             view::proxy_view(message).unwrap();
+            assert_eq!(malformed_fields(message), []);
         });
         assert_eq!(count, 0, "{name}");
     }

@@ -229,11 +229,11 @@ const LINES_MAX: usize = 950;
 fn every_test_that_the_conformance_table_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = fs::read_to_string(root.join("CONFORMANCE.md")).unwrap();
-    let mut sources = String::new();
+    let mut text: String = sources().into_iter().map(|source| source.text).collect();
     for entry in fs::read_dir(root.join("tests")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            sources += &fs::read_to_string(path).unwrap();
+            text += &fs::read_to_string(path).unwrap();
         }
     }
     let rows: Vec<Vec<&str>> = table
@@ -247,7 +247,7 @@ fn every_test_that_the_conformance_table_names_exists() {
         let (state, test) = (row[3], row[4].trim_matches('`'));
         assert_eq!(state == "holds", !test.is_empty(), "{row:?}");
         assert!(
-            test.is_empty() || sources.contains(&format!("fn {test}(")),
+            test.is_empty() || text.contains(&format!("fn {test}(")),
             "no test {test}"
         );
     }

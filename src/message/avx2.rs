@@ -261,8 +261,10 @@ fn name(front: &[u8; 32], length: usize) -> Option<Name> {
     let text = load(front);
     let colons = _mm256_movemask_epi8(_mm256_cmpeq_epi8(text, _mm256_set1_epi8(b':' as i8))) as u32;
     let colon = colons.trailing_zeros();
-    // Bytes above SP but not above ASCII. The value is to begin with one, right behind the colon or one byte later.
-    let visible = _mm256_movemask_epi8(_mm256_cmpgt_epi8(text, _mm256_set1_epi8(b' ' as i8))) as u32;
+    // Bytes above SP; the comparison is signed, so that those above ASCII are told by their high bits. The value is to
+    // begin with one, right behind the colon or one byte later.
+    let above_space = _mm256_cmpgt_epi8(text, _mm256_set1_epi8(b' ' as i8));
+    let visible = _mm256_movemask_epi8(_mm256_or_si256(above_space, text)) as u32;
     let value = match u64::from(visible) >> (colon + 1) & 3 {
         0 => return None,
         2 => colon + 2,
@@ -375,4 +377,24 @@ fn look<const AT: usize>(window: &[u8; 1 + BLOCK]) -> (__m256i, __m256i) {
 fn join_masks(one: __m256i, two: __m256i) -> u64 {
     let mask = |vector| u64::from(_mm256_movemask_epi8(vector) as u32);
     mask(one) | mask(two) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_begins_where_the_plain_twin_has_it_begin_whatever_its_bytes() {
+        let Some(avx2) = Avx2::detect() else { return };
+        for name in ["v:", "Via:", "Contact:", "X-Note:", "X-Note :"] {
+            for first in 0x20..=u8::MAX {
+                for second in [b' ', b'\t', b'a', b':', 0x80, 0xff] {
+                    let line = [name.as_bytes(), &[first, second], b"end"].concat();
+                    let bytes = [&line[..], &[b'x'; 40]].concat();
+                    let (found, expected) = (avx2.name(&bytes, 0, line.len()), Plain.name(&bytes, 0, line.len()));
+                    assert_eq!(found, expected, "{}", line.escape_ascii());
+                }
+            }
+        }
+    }
 }
