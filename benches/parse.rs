@@ -8,13 +8,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use referee::message::edit::Editor;
 use referee::message::{Index, Message, check, parse};
 
+#[path = "parse/messages.rs"]
+mod messages;
 #[path = "parse/mix.rs"]
 mod mix;
 #[path = "parse/view.rs"]
 mod view;
 
 fn each_message(criterion: &mut Criterion) {
-    for (name, bytes) in view::MESSAGES {
+    for (name, bytes) in messages::MESSAGES {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         let mut index = Index::new();
@@ -48,7 +50,7 @@ fn each_message(criterion: &mut Criterion) {
 
 /// Not one message that the caches and the branch predictor know by heart, but those of many calls in turn.
 fn call_mix(criterion: &mut Criterion) {
-    let mix = mix::CallMix::new();
+    let mix = mix::CallMix::of(&messages::MESSAGES);
     let mut group = criterion.benchmark_group("call mix");
     group.throughput(Throughput::Elements(1));
     let mut index = Index::new();

@@ -7,6 +7,8 @@ use std::hint::black_box;
 use referee::message::edit::{Editor, Response, ViaStamp, write_response};
 use referee::message::{Index, Message, check, parse};
 
+#[path = "../benches/parse/messages.rs"]
+mod messages;
 #[path = "../benches/parse/view.rs"]
 mod view;
 
@@ -48,7 +50,7 @@ fn allocations_of(work: impl FnOnce()) -> usize {
 #[test]
 fn reading_any_message_of_a_call_allocates_nothing() {
     let mut index = Index::new();
-    for (name, bytes) in view::MESSAGES {
+    for (name, bytes) in messages::MESSAGES {
         let count = allocations_of(|| {
             parse(bytes, &mut index).unwrap();
             let message = Message::new(bytes, &index);
@@ -65,7 +67,7 @@ fn relaying_any_message_allocates_nothing_once_warm() {
     let mut editor = Editor::new();
     let mut out = Vec::new();
     let mut relay_all = || {
-        for (name, bytes) in view::MESSAGES {
+        for (name, bytes) in messages::MESSAGES {
             parse(bytes, &mut index).unwrap();
             view::relay(Message::new(bytes, &index), &mut editor, &mut out).unwrap();
             assert_ne!(out, bytes, "{name}");
@@ -89,7 +91,7 @@ fn answering_allocates_nothing_once_warm() {
         body: b"",
     };
     let mut answer_all = || {
-        for (_, bytes) in view::MESSAGES {
+        for (_, bytes) in messages::MESSAGES {
             parse(bytes, &mut index).unwrap();
             let message = Message::new(bytes, &index);
             if message.is_request() {

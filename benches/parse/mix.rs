@@ -1,7 +1,5 @@
 //! The messages of calls, shuffled in kind and in place: what a proxy's receive buffers look like.
 
-use crate::view::MESSAGES;
-
 /// How many messages.
 const COUNT: usize = 4096;
 /// Room for the largest; all together 6 MiB, more than a second-level cache holds.
@@ -27,13 +25,13 @@ pub struct CallMix {
 }
 
 impl CallMix {
-    /// Writes the messages down.
-    pub fn new() -> CallMix {
+    /// Writes the messages down. Those of one list lie where those of another lie that have the same names and lengths.
+    pub fn of(all: &[(&str, &[u8])]) -> CallMix {
         let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
         let kinds: Vec<&[u8]> = WEIGHTS
             .iter()
             .flat_map(|(wanted, weight)| {
-                let found = MESSAGES.iter().find(|(name, _)| name == wanted);
+                let found = all.iter().find(|(name, _)| name == wanted);
                 found
                     .into_iter()
                     .flat_map(|(_, bytes)| std::iter::repeat_n(*bytes, *weight))

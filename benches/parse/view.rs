@@ -1,24 +1,10 @@
-//! The messages to read, what a forwarding proxy reads of them and what it changes; shared by the benchmarks, the
-//! instruction count and the allocation test.
+//! What a forwarding proxy reads of a message, and what it changes; shared by the benchmark, the instruction count and the
+//! allocation test.
 
 use std::hint::black_box;
 
 use referee::message::edit::{Editor, ViaStamp, decimal};
 use referee::message::{FieldError, Header, Message, Uri};
-
-/// Messages of a call as a carrier's border controller and a voice platform send them; last one with all that RFC 4475
-/// puts into a legal message at once: folds, compact names, lists, quoted specials, IPv6, white space round the colon.
-pub const MESSAGES: [(&str, &[u8]); 9] = [
-    ("invite", include_bytes!("../messages/invite.sip")),
-    ("200", include_bytes!("../messages/200.sip")),
-    ("refer", include_bytes!("../messages/refer.sip")),
-    ("notify", include_bytes!("../messages/notify.sip")),
-    ("options", include_bytes!("../messages/options.sip")),
-    ("register", include_bytes!("../messages/register.sip")),
-    ("ack", include_bytes!("../messages/ack.sip")),
-    ("bye", include_bytes!("../messages/bye.sip")),
-    ("torture", include_bytes!("../messages/torture.sip")),
-];
 
 /// Reads the values a proxy routes, matches and reports by. Each goes to a black box as it is read: with nobody to use
 /// it the compiler would leave the reading out.

@@ -1,5 +1,7 @@
 //! What is counted: stages of the work on one message, and inputs made to be dear.
 
+#[path = "../../parse/messages.rs"]
+mod messages;
 #[path = "../../parse/view.rs"]
 mod view;
 mod worst;
@@ -39,7 +41,7 @@ pub fn prepared(name: &str) -> Prepared {
 
 /// The names of the usual messages.
 pub fn usual() -> impl Iterator<Item = &'static str> {
-    view::MESSAGES.iter().map(|(name, _)| *name)
+    messages::MESSAGES.iter().map(|(name, _)| *name)
 }
 
 /// The names of the inputs made to be dear.
@@ -49,7 +51,7 @@ pub fn worst() -> impl Iterator<Item = &'static str> {
 
 /// The bytes of a message; `None` for a name nobody knows.
 pub fn bytes_of(name: &str) -> Option<Vec<u8>> {
-    let usual = view::MESSAGES.iter().find(|(known, _)| *known == name);
+    let usual = messages::MESSAGES.iter().find(|(known, _)| *known == name);
     let worst = worst::MESSAGES.iter().find(|(known, _)| *known == name);
     usual
         .map(|(_, bytes)| bytes.to_vec())
@@ -91,7 +93,7 @@ mod tests {
 
     #[test]
     fn usual_messages_pass_every_stage() {
-        for (name, bytes) in view::MESSAGES {
+        for (name, bytes) in messages::MESSAGES {
             let mut index = Index::new();
             parse(bytes, &mut index).expect(name);
             let message = Message::new(bytes, &index);

@@ -1,0 +1,212 @@
+//! How long referee and its peers take to read the same messages: in one process, interleaved, next to what memory allows.
+//! Writes a Markdown table to the standard output.
+//!
+//! ```text
+//! cargo run --release --manifest-path benches/peers/Cargo.toml [-- --quick]
+//! ```
+
+mod allocations;
+mod field;
+mod input;
+#[path = "../../parse/messages.rs"]
+mod messages;
+#[path = "../../parse/mix.rs"]
+mod mix;
+mod read;
+mod rows;
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use field::{EXPECTED, FIELDS};
+use input::Input;
+use rows::{LINE_ENDS, Row};
+
+/// How long one row works in one round: so short that what disturbs a round disturbs all of its rows, so long that the
+/// clock is not felt.
+const BATCH: Duration = Duration::from_micros(150);
+
+/// What one row took on one input.
+struct Measured {
+    nanoseconds_min: f64,
+    /// Median over the rounds of its time by that of the line ends in the same round.
+    by_line_ends: f64,
+    allocations: f64,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = match &arguments[..] {
+        [] => 301,
+        [quick] if quick == "--quick" => 11,
+        _ => {
+            eprintln!("usage: referee-peers [--quick]");
+            return ExitCode::from(2);
+        }
+    };
+    let load_before = load();
+    let inputs = input::all();
+    let mut rows = rows::all();
+    let measured: Vec<Vec<Measured>> = inputs.iter().map(|input| measure(&mut rows, input, rounds)).collect();
+    println!(
+        "{}, {rounds} rounds, load {load_before} before and {} after",
+        processor(),
+        load()
+    );
+
+    table("Least ns a message", &rows, &inputs, |row, input| {
+        format!("{:.0}", measured[input][row].nanoseconds_min)
+    });
+    table("Times the line ends", &rows, &inputs, |row, input| {
+        format!("{:.1}", measured[input][row].by_line_ends)
+    });
+    table("Allocations a message", &rows, &inputs, |row, input| {
+        let count = measured[input][row].allocations;
+        if count.fract() == 0.0 {
+            format!("{count}")
+        } else {
+            format!("{count:.1}")
+        }
+    });
+    fields(&rows);
+    ExitCode::SUCCESS
+}
+
+fn measure(rows: &mut [Row], input: &Input, rounds: usize) -> Vec<Measured> {
+    let messages = &input.messages[..];
+    let counts: Vec<usize> = rows.iter_mut().map(|row| calibrated(row, messages)).collect();
+    let mut times = vec![Vec::with_capacity(rounds); rows.len()];
+    for round in 0..rounds {
+        for turn in 0..rows.len() {
+            let place = (round + turn) % rows.len();
+            let took = timed(&mut rows[place], messages, counts[place]);
+            times[place].push(took.as_nanos() as f64 / counts[place] as f64);
+        }
+    }
+    rows.iter_mut()
+        .enumerate()
+        .map(|(place, row)| {
+            let mut ratios: Vec<f64> = times[place]
+                .iter()
+                .zip(&times[LINE_ENDS])
+                .map(|(own, floor)| own / floor)
+                .collect();
+            ratios.sort_by(f64::total_cmp);
+            let allocations = allocations::of(|| (row.batch)(messages, messages.len()));
+            Measured {
+                nanoseconds_min: times[place].iter().copied().fold(f64::INFINITY, f64::min),
+                by_line_ends: ratios[ratios.len() / 2],
+                allocations: allocations as f64 / messages.len() as f64,
+            }
+        })
+        .collect()
+}
+
+/// How many messages take a batch's time; warms the row up.
+fn calibrated(row: &mut Row, messages: &[input::Message]) -> usize {
+    let mut count = 1;
+    loop {
+        let took = timed(row, messages, count);
+        if took >= BATCH {
+            let exact = count as f64 * BATCH.as_secs_f64() / took.as_secs_f64();
+            return (exact as usize).max(1);
+        }
+        count *= 2;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "time is what is measured here")]
+fn timed(row: &mut Row, messages: &[input::Message], count: usize) -> Duration {
+    let start = Instant::now();
+    (row.batch)(messages, count);
+    start.elapsed()
+}
+
+fn table(title: &str, rows: &[Row], inputs: &[Input], cell: impl Fn(usize, usize) -> String) {
+    let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
+    println!(
+        "\n{title}\n\n| | | {} |\n|---|---|{}",
+        names.join(" | "),
+        "--:|".repeat(names.len())
+    );
+    for (place, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = (0..inputs.len()).map(|input| cell(place, input)).collect();
+        println!("| {} | {} | {} |", row.name, row.does, cells.join(" | "));
+    }
+}
+
+/// How many fields each row reads as they stand in the message, and which not.
+fn fields(rows: &[Row]) {
+    let names: Vec<&str> = EXPECTED.iter().map(|(name, _)| *name).collect();
+    println!(
+        "\nFields read right, of {}\n\n| | {} |\n|---|{}",
+        FIELDS.len(),
+        names.join(" | "),
+        "--:|".repeat(names.len())
+    );
+    let mut notes = Vec::new();
+    for row in rows {
+        let Some(read) = row.fields else {
+            continue;
+        };
+        let mut cells = Vec::new();
+        for ((name, expected), (_, bytes)) in EXPECTED.iter().zip(messages::MESSAGES) {
+            let Ok(seen) = read(bytes) else {
+                cells.push("refused".to_owned());
+                continue;
+            };
+            let mut right = 0;
+            for (field, expected) in FIELDS.iter().zip(expected) {
+                match seen.0.get(field) {
+                    Some(text) if text == expected => right += 1,
+                    Some(text) => notes.push(format!("{} {name}: {field:?} `{text}`, not `{expected}`", row.name)),
+                    None => {}
+                }
+            }
+            cells.push(right.to_string());
+        }
+        println!("| {} | {} |", row.name, cells.join(" | "));
+    }
+    if !notes.is_empty() {
+        println!("\nWrong (a field that is not counted and not here is one the parser has no function for):\n");
+        notes.iter().for_each(|note| println!("- {note}"));
+    }
+}
+
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    name.map_or("an unknown processor", |(_, name)| name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn referee_reads_every_field_right() {
+        let rows = rows::all();
+        let referee = rows.iter().find(|row| row.name == "referee" && row.fields.is_some());
+        let read = referee.and_then(|row| row.fields).unwrap();
+        for ((name, expected), (_, bytes)) in EXPECTED.iter().zip(messages::MESSAGES) {
+            let Ok(seen) = read(bytes) else {
+                panic!("{name} was refused")
+            };
+            for (field, expected) in FIELDS.iter().zip(expected) {
+                assert_eq!(
+                    seen.0.get(field).map(String::as_str),
+                    Some(*expected),
+                    "{name}: {field:?}"
+                );
+            }
+        }
+    }
+}
