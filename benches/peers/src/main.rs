@@ -1,5 +1,5 @@
 //! How long referee and its peers take to read the same messages: in one process, interleaved, next to what memory allows.
-//! Writes a Markdown table to the standard output.
+//! Writes Markdown tables to the standard output; fails if referee itself reads a field wrong.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/peers/Cargo.toml [-- --quick]
@@ -69,8 +69,13 @@ fn main() -> ExitCode {
             format!("{count:.1}")
         }
     });
-    fields(&rows);
-    ExitCode::SUCCESS
+    match fields(&rows) {
+        0 => ExitCode::SUCCESS,
+        wrong => {
+            eprintln!("referee does not read {wrong} fields as they stand in the message");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn measure(rows: &mut [Row], input: &Input, rounds: usize) -> Vec<Measured> {
@@ -136,8 +141,8 @@ fn table(title: &str, rows: &[Row], inputs: &[Input], cell: impl Fn(usize, usize
     }
 }
 
-/// How many fields each row reads as they stand in the message, and which not.
-fn fields(rows: &[Row]) {
+/// How many fields each row reads as they stand in the message, and which not. Returns how many referee does not.
+fn fields(rows: &[Row]) -> usize {
     let names: Vec<&str> = EXPECTED.iter().map(|(name, _)| *name).collect();
     println!(
         "\nFields read right, of {}\n\n| | {} |\n|---|{}",
@@ -146,11 +151,13 @@ fn fields(rows: &[Row]) {
         "--:|".repeat(names.len())
     );
     let mut notes = Vec::new();
+    let mut missed_by_referee = 0;
     for row in rows {
         let Some(read) = row.fields else {
             continue;
         };
         let mut cells = Vec::new();
+        let mut right_in_all = 0;
         for ((name, expected), (_, bytes)) in EXPECTED.iter().zip(messages::MESSAGES) {
             let Ok(seen) = read(bytes) else {
                 cells.push("refused".to_owned());
@@ -165,6 +172,10 @@ fn fields(rows: &[Row]) {
                 }
             }
             cells.push(right.to_string());
+            right_in_all += right;
+        }
+        if row.name == "referee" {
+            missed_by_referee = EXPECTED.len() * FIELDS.len() - right_in_all;
         }
         println!("| {} | {} |", row.name, cells.join(" | "));
     }
@@ -172,6 +183,7 @@ fn fields(rows: &[Row]) {
         println!("\nWrong (a field that is not counted and not here is one the parser has no function for):\n");
         notes.iter().for_each(|note| println!("- {note}"));
     }
+    missed_by_referee
 }
 
 fn load() -> String {
@@ -185,28 +197,4 @@ fn processor() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     name.map_or("an unknown processor", |(_, name)| name).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn referee_reads_every_field_right() {
-        let rows = rows::all();
-        let referee = rows.iter().find(|row| row.name == "referee" && row.fields.is_some());
-        let read = referee.and_then(|row| row.fields).unwrap();
-        for ((name, expected), (_, bytes)) in EXPECTED.iter().zip(messages::MESSAGES) {
-            let Ok(seen) = read(bytes) else {
-                panic!("{name} was refused")
-            };
-            for (field, expected) in FIELDS.iter().zip(expected) {
-                assert_eq!(
-                    seen.0.get(field).map(String::as_str),
-                    Some(*expected),
-                    "{name}: {field:?}"
-                );
-            }
-        }
-    }
 }
