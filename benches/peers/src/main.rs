@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let load_before = load();
     let inputs = input::all();
     let mut rows = rows::all();
-    let measured: Vec<Vec<Measured>> = inputs.iter().map(|input| measure(&mut rows, input, rounds)).collect();
+    let measured = measure(&mut rows, &inputs, rounds);
     println!(
         "{}, {rounds} rounds, load {load_before} before and {} after",
         processor(),
@@ -78,54 +78,88 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(rows: &mut [Row], input: &Input, rounds: usize) -> Vec<Measured> {
-    let messages = &input.messages[..];
-    let counts: Vec<usize> = rows.iter_mut().map(|row| calibrated(row, messages)).collect();
-    let mut times = vec![Vec::with_capacity(rounds); rows.len()];
-    for round in 0..rounds {
-        for turn in 0..rows.len() {
-            let place = (round + turn) % rows.len();
-            let took = timed(&mut rows[place], messages, counts[place]);
-            times[place].push(took.as_nanos() as f64 / counts[place] as f64);
+/// One row on one input, while it is measured.
+struct Cell {
+    /// How many messages a batch has.
+    count: usize,
+    /// Where the next batch begins.
+    next: usize,
+    /// Nanoseconds a message, of each round.
+    times: Vec<f64>,
+}
+
+impl Cell {
+    fn round(&mut self, row: &mut Row, input: &Input) {
+        let took = self.timed(row, input);
+        self.times.push(took.as_nanos() as f64 / self.count as f64);
+    }
+
+    /// Finds how many messages take a batch's time, which warms the row up. The least of some timings counts: one in
+    /// which another process had the processor would make the batches short and cold for good.
+    fn calibrated(row: &mut Row, input: &Input) -> Cell {
+        let mut cell = Cell {
+            count: 1,
+            next: 0,
+            times: Vec::new(),
+        };
+        loop {
+            let timings = (0..8).map(|_| cell.timed(row, input));
+            let took = timings.min().unwrap_or_default();
+            if took >= BATCH {
+                let exact = cell.count as f64 * BATCH.as_secs_f64() / took.as_secs_f64();
+                cell.count = (exact as usize).max(1);
+                return cell;
+            }
+            cell.count *= 2;
         }
     }
-    rows.iter_mut()
-        .enumerate()
-        .map(|(place, row)| {
-            let mut ratios: Vec<f64> = times[place]
-                .iter()
-                .zip(&times[LINE_ENDS])
-                .map(|(own, floor)| own / floor)
-                .collect();
-            ratios.sort_by(f64::total_cmp);
-            let allocations = allocations::of(|| (row.batch)(messages, messages.len()));
-            Measured {
-                nanoseconds_min: times[place].iter().copied().fold(f64::INFINITY, f64::min),
-                by_line_ends: ratios[ratios.len() / 2],
-                allocations: allocations as f64 / messages.len() as f64,
+
+    #[expect(clippy::disallowed_methods, reason = "time is what is measured here")]
+    fn timed(&mut self, row: &mut Row, input: &Input) -> Duration {
+        let start = Instant::now();
+        self.next = (row.batch)(&input.messages, self.next, self.count);
+        start.elapsed()
+    }
+}
+
+/// Measures each row on each input, which is the outer list. A round is over when all inputs had theirs, so that a slow
+/// spell of the machine is no single input's.
+fn measure(rows: &mut [Row], inputs: &[Input], rounds: usize) -> Vec<Vec<Measured>> {
+    let mut cells: Vec<Vec<Cell>> = inputs
+        .iter()
+        .map(|input| rows.iter_mut().map(|row| Cell::calibrated(row, input)).collect())
+        .collect();
+    for round in 0..rounds {
+        for (cells, input) in cells.iter_mut().zip(inputs) {
+            for turn in 0..rows.len() {
+                let place = (round + turn) % rows.len();
+                cells[place].round(&mut rows[place], input);
             }
+        }
+    }
+    let measured = |cells: &Vec<Cell>, input: &Input, place: usize, row: &mut Row| {
+        let times = &cells[place].times;
+        let floors = &cells[LINE_ENDS].times;
+        let mut ratios: Vec<f64> = times.iter().zip(floors).map(|(own, floor)| own / floor).collect();
+        ratios.sort_by(f64::total_cmp);
+        let count = input.messages.len();
+        let allocations = allocations::of(|| {
+            (row.batch)(&input.messages, 0, count);
+        });
+        Measured {
+            nanoseconds_min: times.iter().copied().fold(f64::INFINITY, f64::min),
+            by_line_ends: ratios[ratios.len() / 2],
+            allocations: allocations as f64 / count as f64,
+        }
+    };
+    cells
+        .iter()
+        .zip(inputs)
+        .map(|(cells, input)| {
+            let rows = rows.iter_mut().enumerate();
+            rows.map(|(place, row)| measured(cells, input, place, row)).collect()
         })
         .collect()
-}
-
-/// How many messages take a batch's time; warms the row up.
-fn calibrated(row: &mut Row, messages: &[input::Message]) -> usize {
-    let mut count = 1;
-    loop {
-        let took = timed(row, messages, count);
-        if took >= BATCH {
-            let exact = count as f64 * BATCH.as_secs_f64() / took.as_secs_f64();
-            return (exact as usize).max(1);
-        }
-        count *= 2;
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "time is what is measured here")]
-fn timed(row: &mut Row, messages: &[input::Message], count: usize) -> Duration {
-    let start = Instant::now();
-    (row.batch)(messages, count);
-    start.elapsed()
 }
 
 fn table(title: &str, rows: &[Row], inputs: &[Input], cell: impl Fn(usize, usize) -> String) {

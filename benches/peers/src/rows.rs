@@ -8,8 +8,8 @@ use crate::field::{Seen, Unused};
 use crate::input::Message;
 use crate::read::{Refused, ezk, referee, rsipstack};
 
-/// Works on some of the messages.
-type Batch = Box<dyn FnMut(&[Message], usize)>;
+/// Works on so many of the messages in turn, from a place on; returns the place to go on from.
+type Batch = Box<dyn FnMut(&[Message], usize, usize) -> usize>;
 /// Reads the fields of one.
 type Fields = fn(&[u8]) -> Result<Seen, Refused>;
 
@@ -17,7 +17,6 @@ type Fields = fn(&[u8]) -> Result<Seen, Refused>;
 pub struct Row {
     pub name: &'static str,
     pub does: &'static str,
-    /// Does its work on `count` messages, going on behind the one it did last.
     pub batch: Batch,
     /// What it reads of a message; `None` for a row that reads no fields.
     pub fields: Option<Fields>,
@@ -100,15 +99,16 @@ fn floor(name: &'static str, does: &'static str, work: impl FnMut(&Message) + 's
 }
 
 fn each(mut work: impl FnMut(&Message) + 'static) -> Batch {
-    let mut next = 0;
-    Box::new(move |messages, count| {
+    Box::new(move |messages, start, count| {
+        let mut next = start;
         for _ in 0..count {
-            if next >= messages.len() {
-                next = 0;
-            }
             work(&messages[next]);
             next += 1;
+            if next == messages.len() {
+                next = 0;
+            }
         }
+        next
     })
 }
 
