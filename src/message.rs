@@ -9,7 +9,10 @@ pub mod edit;
 pub mod field;
 pub mod framing;
 pub mod header;
+mod avx2;
+mod class;
 mod index;
+mod lines;
 pub mod parse;
 #[cfg(any(test, feature = "sim"))]
 pub mod properties;
@@ -21,6 +24,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use nom::Parser;
 
 pub use check::check;
 pub use field::{CSeq, FieldError, NameAddr, RAck, Via};
@@ -173,7 +177,7 @@ impl<'a> Message<'a> {
     }
 
     fn line(&self, place: usize) -> HeaderLine<'a> {
-        let value_span = self.index.value_at(place);
+        let value_span = self.index.value_at(self.bytes, place);
         HeaderLine {
             header: self.index.header_at(place),
             name: &self.bytes[self.index.name_at(self.bytes, place)],
@@ -206,7 +210,13 @@ impl<'a> Message<'a> {
     pub fn value(&self, header: Header) -> Option<&'a [u8]> {
         self.index
             .first(header)
-            .map(|place| &self.bytes[self.index.value_at(place)])
+            .map(|place| &self.bytes[self.index.value_at(self.bytes, place)])
+    }
+
+    /// The bytes from the value of a line to the end of all: what a grammar reads, which finds the end of the line by itself.
+    #[inline]
+    fn to_the_end(self, place: usize) -> &'a [u8] {
+        &self.bytes[self.index.value_start(place)..]
     }
 
     /// How many lines of this header there are.
@@ -222,6 +232,14 @@ impl<'a> Message<'a> {
     /// Every Via value in order, comma lists taken apart. After an error the next value is that of the next line.
     pub fn vias(&self) -> impl Iterator<Item = Result<Via<'a>, FieldError>> + use<'a> {
         field::Values::new(*self, Header::Via, field::via)
+    }
+
+    /// How many values a header that is a comma list has over all its lines, without reading them.
+    pub fn value_count(&self, header: Header) -> usize {
+        self.index
+            .places_of(header)
+            .map(|place| scan::count_values(self.to_the_end(place)))
+            .sum()
     }
 
     /// From.
@@ -246,9 +264,9 @@ impl<'a> Message<'a> {
 
     /// The value of a header that holds one name-addr and no list (From, To, Refer-To, Referred-By).
     pub fn single_name_addr(&self, header: Header) -> Result<NameAddr<'a>, FieldError> {
-        let value = self.value(header).ok_or(FieldError::Missing(header))?;
-        match field::name_addr(self.bytes, value) {
-            Ok(([], name_addr)) => Ok(name_addr),
+        let place = self.index.first(header).ok_or(FieldError::Missing(header))?;
+        match field::name_addr(self.bytes, self.to_the_end(place)) {
+            Ok((rest, name_addr)) if scan::at_end(rest) => Ok(name_addr),
             _ => Err(FieldError::Malformed(header)),
         }
     }
@@ -256,7 +274,8 @@ impl<'a> Message<'a> {
     /// Call-ID: one word without white space.
     pub fn call_id(&self) -> Result<&'a [u8], FieldError> {
         let value = self.value(Header::CallId).ok_or(FieldError::Missing(Header::CallId))?;
-        if value.is_empty() || value.iter().any(|&byte| scan::is(byte, scan::LWS)) {
+        // A fold has one of these too.
+        if value.is_empty() || memchr::memchr2(b' ', b'\t', value).is_some() {
             return Err(FieldError::Malformed(Header::CallId));
         }
         Ok(value)
@@ -296,11 +315,14 @@ impl<'a> Message<'a> {
     /// Those of Route, Record-Route and Path must stand in angle brackets. After an error the next value is that of
     /// the next line.
     pub fn name_addrs(&self, header: Header) -> impl Iterator<Item = Result<NameAddr<'a>, FieldError>> + use<'a> {
-        let grammar = match header {
-            Header::Route | Header::RecordRoute | Header::Path => field::bracketed_name_addr,
-            _ => field::name_addr,
-        };
-        field::Values::new(*self, header, grammar)
+        let must_be_bracketed = matches!(header, Header::Route | Header::RecordRoute | Header::Path);
+        field::Values::new(*self, header, move |message, input| {
+            nom::combinator::verify(
+                |input| field::name_addr(message, input),
+                |value: &NameAddr<'_>| value.bracketed || !must_be_bracketed,
+            )
+            .parse(input)
+        })
     }
 
     /// RAck of a PRACK.

@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use nom::Parser;
-use nom::branch::alt;
-use nom::bytes::tag;
 use nom::sequence::{preceded, terminated};
 
 use super::Message;
@@ -140,21 +138,23 @@ pub struct RAck<'a> {
 }
 
 /// Walks the values of a list header: over its lines and, within a line, from comma to comma.
-pub(super) struct Values<'a, T> {
+pub(super) struct Values<'a, G> {
     message: Message<'a>,
     header: Header,
-    grammar: Grammar<'a, T>,
+    /// Reads one value; its first argument is the whole message, for spans.
+    grammar: G,
+    /// The line of the value to read next.
     place: Option<usize>,
-    /// What of the current line is not read yet; `None` between lines.
+    /// Where that value begins, if it is not the first one of the line.
     rest: Option<&'a [u8]>,
 }
 
-/// Reads one value; the first argument is the whole message, for spans.
-type Grammar<'a, T> = fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>;
-
-impl<'a, T> Values<'a, T> {
+impl<'a, T, G> Values<'a, G>
+where
+    G: Fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>,
+{
     #[inline]
-    pub(super) fn new(message: Message<'a>, header: Header, grammar: Grammar<'a, T>) -> Values<'a, T> {
+    pub(super) fn new(message: Message<'a>, header: Header, grammar: G) -> Values<'a, G> {
         Values {
             message,
             header,
@@ -165,27 +165,25 @@ impl<'a, T> Values<'a, T> {
     }
 }
 
-impl<'a, T> Iterator for Values<'a, T> {
+impl<'a, T, G> Iterator for Values<'a, G>
+where
+    G: Fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>,
+{
     type Item = Result<T, FieldError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let place = self.place?;
         let message = self.message;
-        let input = self
-            .rest
-            .unwrap_or_else(|| &message.bytes()[message.index().value_at(place)]);
+        let input = self.rest.unwrap_or_else(|| message.to_the_end(place));
         let (rest, value) = match (self.grammar)(message.bytes(), input) {
             Ok((rest, value)) => (rest, Ok(value)),
             Err(_) => (&b""[..], Err(FieldError::Malformed(self.header))),
         };
         // A grammar stops at the end or at a comma; white space may follow the comma, and a value must.
-        match rest.split_first() {
-            Some((_, after)) => self.rest = Some(scan::skip_lws(after)),
-            None => {
-                self.rest = None;
-                self.place = message.index().next(self.header, place);
-            }
+        self.rest = rest.strip_prefix(b",").map(scan::skip_lws);
+        if self.rest.is_none() {
+            self.place = message.index().next(self.header, place);
         }
         Some(value)
     }
@@ -197,13 +195,7 @@ impl<'a, T> Iterator for Values<'a, T> {
 /// sent-by       = host [ COLON port ]
 /// ```
 pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>> {
-    let slash = || separator(b'/');
-    // Nearly always these very bytes; the grammar also has white space round the slashes, and other names.
-    let protocol = alt((
-        tag(&b"SIP/2.0/"[..]).map(|_| ()),
-        (token, slash(), token, slash()).map(|_| ()),
-    ));
-    let (rest, transport) = terminated(preceded(protocol, preceded(sws, token)), lws).parse(input)?;
+    let (rest, transport) = terminated(preceded(protocol, token), lws).parse(input)?;
     let (mut rest, (sent_by, (host, port))) = nom::combinator::consumed(scan::host_and_port).parse(rest)?;
 
     let mut via = Via {
@@ -229,6 +221,16 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
     via.span = span_in(message, taken(input, rest));
     let (rest, ()) = end_of_value(rest)?;
     Ok((rest, via))
+}
+
+/// `protocol-name SLASH protocol-version SLASH`
+#[inline(always)]
+fn protocol(input: &[u8]) -> Parsed<'_, ()> {
+    match input.split_first_chunk::<8>() {
+        // Nearly always; the grammar also has white space round the slashes, and other names.
+        Some((b"SIP/2.0/", rest)) => Ok((scan::skip_lws(rest), ())),
+        _ => (token, separator(b'/'), token, separator(b'/')).map(|_| ()).parse(input),
+    }
 }
 
 impl<'a> Via<'a> {
@@ -278,7 +280,7 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
         }
         _ => {
             // Only the `<` behind it tells a display name from a URI.
-            let length = scan::run(input, scan::DISPLAY);
+            let length = scan::run_over_folds(input, scan::DISPLAY);
             match input.get(length) {
                 Some(b'<') => {
                     let (rest, uri) = bracketed_uri(&input[length..])?;
@@ -291,8 +293,7 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
             }
         }
     };
-    let scheme = scan::run(uri, scan::SCHEME);
-    if scheme == 0 || uri.get(scheme) != Some(&b':') || uri.len() == scheme + 1 {
+    if !has_scheme(uri) {
         return Err(nom::Err::Error(()));
     }
 
@@ -325,13 +326,17 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
     ))
 }
 
-/// `route-param`: a name-addr, never an addr-spec (RFC 3261 §20.34).
-pub(super) fn bracketed_name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
-    nom::combinator::verify(
-        move |input| name_addr(message, input),
-        |value: &NameAddr<'_>| value.bracketed,
-    )
-    .parse(input)
+/// Whether a URI begins with a scheme, a colon and something behind it.
+#[inline(always)]
+fn has_scheme(uri: &[u8]) -> bool {
+    if uri.len() > 4
+        && let Some(front) = uri.first_chunk::<4>()
+        && *front == *b"sip:"
+    {
+        return true;
+    }
+    let scheme = scan::run(uri, scan::SCHEME);
+    scheme > 0 && uri.get(scheme) == Some(&b':') && uri.len() > scheme + 1
 }
 
 /// `LAQUOT addr-spec RAQUOT`; commas, semicolons and question marks inside belong to the URI.
@@ -348,13 +353,13 @@ fn bracketed_uri(input: &[u8]) -> Parsed<'_, &[u8]> {
 
 /// `response-num LWS CSeq-num LWS Method`
 pub(super) fn rack<'a>(message: &[u8], value: &'a [u8]) -> Option<RAck<'a>> {
-    let (rest, (rseq, (cseq, token))) = (terminated(scan::digits, lws), scan::number_then_token)
+    let (rest, (rseq, (cseq, number, token))) = (terminated(scan::number, lws), scan::number_then_token)
         .parse(value)
         .ok()?;
     let span = span_in(message, cseq);
     rest.is_empty().then_some(RAck {
-        rseq: scan::decimal_value(rseq, u32::MAX)?,
-        cseq: scan::decimal_value(cseq, u32::MAX)?,
+        rseq: u32::try_from(rseq).ok()?,
+        cseq: u32::try_from(number).ok()?,
         token,
         cseq_span: (span.start, span.end),
     })
