@@ -112,16 +112,23 @@ fn others(text: __m256i, class: &Halves) -> u32 {
     _mm256_movemask_epi8(others) as u32
 }
 
-/// Small, so that it becomes part of the grammars that run under [`Avx2::run_job`]: most runs end within 32 bytes.
+/// Small, so that it becomes part of the grammars that run under [`Avx2::run_job`]: nearly all runs end within 64 bytes.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2")]
 fn run(bytes: &[u8], class: &Halves) -> usize {
     let Some((block, rest)) = bytes.split_first_chunk::<32>() else {
         return long_run(bytes, class, 0);
     };
+    let first = others(load(block), class);
+    if first != 0 {
+        return first.trailing_zeros() as usize;
+    }
+    let Some((block, rest)) = rest.split_first_chunk::<32>() else {
+        return long_run(rest, class, 32);
+    };
     match others(load(block), class) {
-        0 => long_run(rest, class, block.len()),
-        others => others.trailing_zeros() as usize,
+        0 => long_run(rest, class, 64),
+        second => 32 + second.trailing_zeros() as usize,
     }
 }
 
@@ -192,7 +199,10 @@ fn ipv4(front: &[u8; 16]) -> Option<(Ipv4Addr, usize)> {
     let dots = _bzhi_u32(_mm_movemask_epi8(is_dot) as u32, length);
     let (first, after_first) = (dots.trailing_zeros(), dots & dots.wrapping_sub(1));
     let (second, after_second) = (after_first.trailing_zeros(), after_first & after_first.wrapping_sub(1));
-    let (third, after_third) = (after_second.trailing_zeros(), after_second & after_second.wrapping_sub(1));
+    let (third, after_third) = (
+        after_second.trailing_zeros(),
+        after_second & after_second.wrapping_sub(1),
+    );
     // With fewer than three dots a length is out of range.
     let lengths = [
         first,
@@ -237,16 +247,29 @@ impl Search for Avx2 {
         if start + 32 <= bytes.len() {
             // SAFETY: 32 bytes from `start` lie in `bytes`, and `self` says that the processor has these features.
             let name = unsafe { name(&*bytes.as_ptr().add(start).cast(), length) };
-            if let Some(name) = name {
-                return Ok(name);
-            }
+            return match name {
+                Some(name) => Ok(name),
+                None => self.rare_name(bytes, start, length),
+            };
         }
-        self.rare_name(bytes, start, length)
+        self.late_name(bytes, start, length)
     }
 }
 
 impl Avx2 {
-    /// A name that ends near the end of the message, is long, is none, or has white space behind it; or an empty value.
+    /// A name in the last bytes of the message, as Content-Length often is.
+    #[inline(never)]
+    fn late_name(self, bytes: &[u8], start: usize, length: usize) -> Result<Name, ParseErrorKind> {
+        let mut front = [0; 32];
+        front[..bytes.len() - start].copy_from_slice(&bytes[start..]);
+        // SAFETY: `self` says that the processor has these features.
+        match unsafe { name(&front, length) } {
+            Some(name) => Ok(name),
+            None => self.rare_name(bytes, start, length),
+        }
+    }
+
+    /// A name that is long, is none, or has white space behind it; or an empty value.
     #[cold]
     #[inline(never)]
     fn rare_name(self, bytes: &[u8], start: usize, length: usize) -> Result<Name, ParseErrorKind> {
@@ -368,7 +391,10 @@ fn look<const AT: usize>(window: &[u8; 1 + BLOCK]) -> (__m256i, __m256i) {
     let known = load_twice(&[0xff, 0, 0, 0, 0, 0, 0, 0, 0, b'\t', b'\n', 0, 0, b'\r', 0, 0x7f]);
     let known = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(known, text), text);
     let below_space = _mm256_cmpeq_epi8(_mm256_min_epu8(text, _mm256_set1_epi8(0x1f)), text);
-    (line_feeds, _mm256_or_si256(unpaired, _mm256_xor_si256(known, below_space)))
+    (
+        line_feeds,
+        _mm256_or_si256(unpaired, _mm256_xor_si256(known, below_space)),
+    )
 }
 
 /// A bit for each byte of two vectors.

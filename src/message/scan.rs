@@ -11,7 +11,9 @@ use nom::Parser;
 use nom::sequence::separated_pair;
 
 use super::avx2::Avx2;
-pub(crate) use super::class::{BARE_URI, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run};
+pub(crate) use super::class::{
+    BARE_URI, BRACKETED, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run,
+};
 use super::uri::Host;
 
 /// What a grammar of this module returns. The error says nothing because it sits on the normal path of alternatives.
@@ -71,10 +73,7 @@ pub(crate) fn run_over_folds(bytes: &[u8], class: Class) -> usize {
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|&byte| !is_lws(byte)).unwrap_or(bytes.len());
     let bytes = &bytes[start..];
-    let end = bytes
-        .iter()
-        .rposition(|&byte| !is_lws(byte))
-        .map_or(0, |last| last + 1);
+    let end = bytes.iter().rposition(|&byte| !is_lws(byte)).map_or(0, |last| last + 1);
     &bytes[..end]
 }
 
@@ -418,49 +417,54 @@ fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     Some((Ipv4Addr::from(octets), rest))
 }
 
-/// Cuts the first value off a comma list: what lies before the first comma that is outside quotes and angle
-/// brackets, and what comes after it (`None` without a comma). Works on values no grammar would accept.
-pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
-    // Most values stand alone on their line, and a search for the comma is a tenth of the walk.
-    let mut at = match memchr::memchr(b',', list) {
-        Some(_) => 0,
-        None => list.len(),
-    };
-    while let Some(&byte) = list.get(at) {
-        match byte {
-            b',' => return (trim(&list[..at]), Some(&list[at + 1..])),
-            b'"' => match quoted_string(&list[at..]) {
-                Ok((rest, _)) => at = list.len() - rest.len(),
-                Err(_) => break,
+/// Where the first value of a comma list ends: the first comma outside quotes and angle brackets, or the end of the line.
+/// Works on values no grammar would accept: what is opened and not closed hides all that follows.
+#[inline(always)]
+fn end_of_first_value(list: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += run_over_folds(&list[at..], LISTED);
+        at += match list[at..] {
+            [b'"', ..] => match quoted_string(&list[at..]) {
+                Ok((_, quoted)) => quoted.len(),
+                Err(_) => return end_of_line(list),
             },
-            b'<' => match memchr::memchr(b'>', &list[at..]) {
-                Some(length) => at += length + 1,
-                None => break,
-            },
-            _ => at += 1,
-        }
+            [b'<', ref uri @ ..] => {
+                let length = run_over_folds(uri, BRACKETED);
+                match uri.get(length) {
+                    Some(b'>') => 1 + length + 1,
+                    _ => return end_of_line(list),
+                }
+            }
+            _ => return at,
+        };
     }
-    (trim(list), None)
 }
 
-/// How many values a comma list has, up to the end of its line: one more than the commas outside quotes and angle
-/// brackets. Works on values no grammar would accept.
+#[cold]
+#[inline(never)]
+fn end_of_line(list: &[u8]) -> usize {
+    let line_ends = memchr::memchr_iter(b'\r', list).find(|&at| fold(&list[at..]).is_none());
+    line_ends.unwrap_or(list.len())
+}
+
+/// Cuts the first value off a comma list: what lies before the comma that ends it, and what comes after that (`None`
+/// without a comma).
+pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let (first, rest) = list.split_at(end_of_first_value(list));
+    (trim(first), rest.strip_prefix(b","))
+}
+
+/// How many values a comma list has, up to the end of its line.
 #[inline(always)]
 pub(crate) fn count_values(list: &[u8]) -> usize {
     let mut count = 1;
     let mut rest = list;
-    loop {
-        rest = &rest[run_over_folds(rest, LISTED)..];
-        rest = match rest {
-            [b',', after @ ..] => {
-                count += 1;
-                after
-            }
-            [b'"', after @ ..] => quoted_string(rest).map_or(after, |(after, _)| after),
-            [b'<', after @ ..] => &after[run_over_folds(after, URI)..],
-            _ => return count,
-        };
+    while let Some(after) = rest[end_of_first_value(rest)..].strip_prefix(b",") {
+        count += 1;
+        rest = after;
     }
+    count
 }
 
 /// `1*DIGIT LWS token`, as in CSeq: the digits, their value, and the token.
@@ -511,11 +515,27 @@ mod tests {
 
     #[test]
     fn addresses_are_read_the_same_with_and_without_vectors() {
-        let numbers = ["", "0", "7", "00", "09", "42", "000", "009", "099", "255", "256", "999", "1000"];
-        let behind = ["", ":", ".", "x", ";", ".example", "                ", "5", ":5060;branch=z9hG4bK"];
+        let numbers = [
+            "", "0", "7", "00", "09", "42", "000", "009", "099", "255", "256", "999", "1000",
+        ];
+        let behind = [
+            "",
+            ":",
+            ".",
+            "x",
+            ";",
+            ".example",
+            "                ",
+            "5",
+            ":5060;branch=z9hG4bK",
+        ];
         for a in numbers {
             for b in numbers {
-                for (c, d) in numbers.into_iter().zip(numbers).chain([("1", "255"), ("255", "1"), ("", "10")]) {
+                for (c, d) in numbers
+                    .into_iter()
+                    .zip(numbers)
+                    .chain([("1", "255"), ("255", "1"), ("", "10")])
+                {
                     for behind in behind {
                         let input = format!("{a}.{b}.{c}.{d}{behind}");
                         assert_eq!(ipv4(input.as_bytes()), plain_ipv4(input.as_bytes()), "{input}");
@@ -548,7 +568,16 @@ mod tests {
 
     #[test]
     fn numbers_of_any_length_are_read() {
-        for text in ["0", "7", "42", "0009", "1234567", "12345678", "123456789", "18446744073709551615"] {
+        for text in [
+            "0",
+            "7",
+            "42",
+            "0009",
+            "1234567",
+            "12345678",
+            "123456789",
+            "18446744073709551615",
+        ] {
             for behind in ["", " ", "x", "/", ":", "\u{e9}", " 123456789"] {
                 let input = format!("{text}{behind}");
                 let value = text.parse().unwrap();
