@@ -115,6 +115,7 @@ pub struct Relay<'a> {
 /// Writes a relayed request behind what `out` holds.
 pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, editor: &mut Editor, out: &mut Vec<u8>) {
     editor.clear();
+    upper_case_version(message, editor);
     if let Some(uri) = relay.request_uri {
         editor.replace(message.request_uri_span(), &[uri]);
     }
@@ -181,6 +182,7 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
 /// Writes a relayed response: our Via off, the CSeq as the requester knows it (RFC 3261 §16.7).
 pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, editor: &mut Editor, out: &mut Vec<u8>) {
     editor.clear();
+    upper_case_version(message, editor);
     editor.remove_first_values(message, Header::Via, 1);
     if let Some(number) = cseq {
         replace_cseq(message, number, editor);
@@ -196,6 +198,20 @@ pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, ed
         );
     }
     editor.write(message, out);
+}
+
+/// RFC 3261 §7.1: read without regard to case, the version is sent in upper case.
+fn upper_case_version(message: Message<'_>, editor: &mut Editor) {
+    const VERSION: &[u8] = b"SIP/2.0";
+    let at = if message.is_request() {
+        message.request_uri_span().end + 1
+    } else {
+        0
+    };
+    let span = at..at + VERSION.len();
+    if message.bytes().get(span.clone()).is_some_and(|version| version != VERSION) {
+        editor.replace(span, &[VERSION]);
+    }
 }
 
 fn replace_cseq(message: Message<'_>, number: u32, editor: &mut Editor) {

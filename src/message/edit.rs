@@ -451,8 +451,12 @@ impl<'o> RequestWriter<'o> {
 
     /// Writes one header line whose value is `parts` one after the other. Remembers the first injection.
     pub fn header(&mut self, name: &str, parts: &[&[u8]]) -> &mut Self {
+        self.line(name, parts, breaks_line)
+    }
+
+    fn line(&mut self, name: &str, parts: &[&[u8]], breaks: fn(u8) -> bool) -> &mut Self {
         self.lines += 1;
-        let breaks = parts.iter().any(|part| part.iter().copied().any(breaks_line));
+        let breaks = parts.iter().any(|part| part.iter().copied().any(breaks));
         if breaks || !scan::is_token(name.as_bytes()) {
             self.injection.get_or_insert(Injection { line: self.lines });
         } else if self.injection.is_none() {
@@ -467,7 +471,7 @@ impl<'o> RequestWriter<'o> {
     }
 
     /// Writes one header line whose value was received: a fold in it (CRLF and white space) becomes one SP, as RFC 3261
-    /// §7.3.1 reads it, so that it is no injection.
+    /// §7.3.1 reads it, so that it is no injection. A NUL is none either: a quoted pair may hold one (§25.1).
     pub fn copied(&mut self, name: &str, value: &[u8]) -> &mut Self {
         let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut rest = value;
@@ -481,7 +485,7 @@ impl<'o> RequestWriter<'o> {
             rest = &rest[blank..];
         }
         parts.push(rest);
-        self.header(name, &parts)
+        self.line(name, &parts, |byte| matches!(byte, b'\r' | b'\n'))
     }
 
     /// Writes Content-Type (with a body), Content-Length, the empty line and the body; where the request lies in `out`.
