@@ -356,10 +356,7 @@ impl Shard {
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
             Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
-            Method::Notify if is_live(state) => {
-                self.note_relayed_notify(message, key, party);
-                false
-            }
+            Method::Notify if is_live(state) => false,
             // It ends the repeats of a 2xx, which would go on beyond our BYEs.
             Method::Ack => false,
             Method::Bye if ended_here => {
@@ -538,6 +535,12 @@ impl Shard {
             let extra = self.calls[key].extra_mut();
             extra.relayed_refer = Some(context.from);
             extra.relayed_refer_until = Some(now + wait);
+        }
+        if arrival.method == Method::Notify
+            && let Some(key) = context.call
+        {
+            // Not before it goes: one that waited for a name is looked at again, and must find its subscription.
+            self.note_relayed_notify(message, key, context.from);
         }
         context.server = self.open_server(message, arrival, now);
         self.relay(message, arrival, context, target, &changes, now);
