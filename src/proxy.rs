@@ -2,6 +2,7 @@
 
 use crate::call::{CallKey, Party};
 use crate::message::edit::{Editor, ViaStamp, decimal};
+use crate::message::parse::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX};
 use crate::message::{Header, Message, Method, Via};
 use crate::timer::Instant;
 use crate::transaction::{Branch, ClientKey, ServerKey};
@@ -65,6 +66,9 @@ impl Refused {
 /// What is asked of any checked request before it is relayed (RFC 3261 §16.3). `Proxy-Require` is left to the caller, since its answer
 /// carries the header.
 pub fn validate(message: Message<'_>) -> Result<(), Refused> {
+    if message.total_len() > RELAYED_BYTES_MAX || message.line_count() > RELAYED_LINES_MAX {
+        return Err(Refused::new(513, "Message Too Large"));
+    }
     if message.max_forwards().unwrap_or_default() == Some(0) {
         return Err(Refused::new(483, "Too Many Hops"));
     }
@@ -74,6 +78,12 @@ pub fn validate(message: Message<'_>) -> Result<(), Refused> {
         _ => Err(Refused::new(416, "Unsupported URI Scheme")),
     }
 }
+
+/// The most bytes and header lines of a request that is relayed: with what a hop puts in, it still fits into a datagram, and can
+/// be read again to write its ACK or CANCEL. Of lines a hop puts in a Via, two Record-Routes, Routes, Max-Forwards and
+/// Content-Length.
+const RELAYED_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 2_048;
+const RELAYED_LINES_MAX: usize = HEADER_LINES_MAX - 8;
 
 /// Whether our Record-Route belongs on a request that opens a dialog, or may (RFC 3261 §16.6 step 4).
 pub fn opens_dialog(method: Method) -> bool {

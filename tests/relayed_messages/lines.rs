@@ -24,7 +24,7 @@ pub struct Line {
 
 impl Lines {
     /// # Panics
-    /// If the bytes are not lines that end in CRLF, or a header line has no colon.
+    /// If the bytes have no empty line.
     pub fn read(bytes: &[u8]) -> Lines {
         let end = find(bytes, b"\r\n\r\n").unwrap_or_else(|| panic!("no empty line: {}", bytes.escape_ascii()));
         let (head, body) = (&bytes[..end + 2], bytes[end + 4..].to_vec());
@@ -102,7 +102,8 @@ impl Lines {
 impl Line {
     fn read(raw: Vec<u8>) -> Line {
         let colon = raw.iter().position(|&byte| byte == b':');
-        let colon = colon.unwrap_or_else(|| panic!("no colon: {}", raw.escape_ascii()));
+        // A line without one is a name, which is none.
+        let colon = colon.unwrap_or(raw.len() - 1);
         let name = text(&raw[..colon]).trim().to_ascii_lowercase();
         let mut value = Vec::new();
         let mut rest = raw[colon + 1..].trim_ascii();
@@ -304,6 +305,11 @@ fn stamped(line: &Line, source: &str) -> String {
             None => false,
         }
     };
+    let asks = value.contains(";rport") || value.contains(";received");
+    if !asks && [":", ";", ""].iter().any(|end| value.contains(&format!(" {ip}{end}"))) {
+        // Its sent-by says so already.
+        return raw;
+    }
     let received = format!("received={ip}");
     if !in_place(&mut value, "received", &received) {
         value += &format!(";{received}");
