@@ -2,6 +2,7 @@
 //! read by a reader of its own ([`lines`]), so that no misreading of the parser hides itself.
 
 mod dialog;
+mod fields;
 mod format;
 mod generated;
 mod lines;
