@@ -219,7 +219,11 @@ fn upper_case_version(message: Message<'_>, editor: &mut Editor) {
         0
     };
     let span = at..at + VERSION.len();
-    if message.bytes().get(span.clone()).is_some_and(|version| version != VERSION) {
+    if message
+        .bytes()
+        .get(span.clone())
+        .is_some_and(|version| version != VERSION)
+    {
         editor.replace(span, &[VERSION]);
     }
 }

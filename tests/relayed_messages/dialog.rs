@@ -42,21 +42,38 @@ impl Call {
         ]);
         let mut all = deliver(&mut wire, Delivery::Datagram, invite.as_bytes()).sent;
         let heard = all.last().unwrap().bytes.clone();
-        let ok = answer(&heard, "200 OK", names.callee, &format!("Contact: {}\r\n", names.callee_contact));
+        let ok = answer(
+            &heard,
+            "200 OK",
+            names.callee,
+            &format!("Contact: {}\r\n", names.callee_contact),
+        );
         let sent = wire.datagram(at(PLATFORM), at(PRIVATE), &ok);
         let mut caller_routes = Lines::read(&sent[0].bytes).list("record-route");
         caller_routes.reverse();
         let callee_routes = Lines::read(&heard).list("record-route");
         all.extend(sent);
-        let route: String = caller_routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
-        let ack = plain("ACK", &[
-            ("sip:bob@biloxi.example", super::lines::name_addr(names.callee_contact).1.as_str()),
-            ("776asdhds", "776asdhds-ack"),
-            ("1928301774", names.caller),
-            ("<sip:bob@biloxi.example>\r\n", &format!("<sip:bob@biloxi.example>;tag={}\r\n", names.callee)),
-            ("a84b4c76e66710@pc33.atlanta.example", names.call_id),
-            ("Contact", &format!("{route}Contact")),
-        ]);
+        let route: String = caller_routes
+            .iter()
+            .map(|route| format!("Route: {route}\r\n"))
+            .collect();
+        let ack = plain(
+            "ACK",
+            &[
+                (
+                    "sip:bob@biloxi.example",
+                    super::lines::name_addr(names.callee_contact).1.as_str(),
+                ),
+                ("776asdhds", "776asdhds-ack"),
+                ("1928301774", names.caller),
+                (
+                    "<sip:bob@biloxi.example>\r\n",
+                    &format!("<sip:bob@biloxi.example>;tag={}\r\n", names.callee),
+                ),
+                ("a84b4c76e66710@pc33.atlanta.example", names.call_id),
+                ("Contact", &format!("{route}Contact")),
+            ],
+        );
         wire.resolve_all_to(at(PLATFORM).ip());
         all.extend(deliver(&mut wire, Delivery::Datagram, ack.as_bytes()).sent);
         Call {
@@ -74,7 +91,11 @@ impl Call {
 
     /// A plain request of the platform within the dialog.
     pub fn of_platform(&self, names: &Names<'_>, method: &str, number: u32, lines: &str) -> String {
-        let routes: String = self.callee_routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
+        let routes: String = self
+            .callee_routes
+            .iter()
+            .map(|route| format!("Route: {route}\r\n"))
+            .collect();
         format!(
             "{method} sip:alice@198.51.100.10:5060 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bK{method}{number}\r\n\
              Max-Forwards: 70\r\n{routes}From: <sip:bob@biloxi.example>;tag={}\r\nTo: <sip:alice@atlanta.example>;tag={}\r\n\
@@ -89,7 +110,10 @@ pub fn answer(request: &[u8], status: &str, tag: &str, lines: &str) -> Vec<u8> {
     let request = Lines::read(request);
     let mut response = format!("SIP/2.0 {status}\r\n").into_bytes();
     for line in &request.headers {
-        if matches!(line.name.as_str(), "via" | "from" | "to" | "call-id" | "cseq" | "record-route") {
+        if matches!(
+            line.name.as_str(),
+            "via" | "from" | "to" | "call-id" | "cseq" | "record-route"
+        ) {
             response.extend_from_slice(&line.raw);
             if line.name == "to" && super::lines::find(&line.raw, b";tag=").is_none() {
                 response.extend_from_slice(format!(";tag={tag}").as_bytes());

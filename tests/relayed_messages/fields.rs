@@ -15,7 +15,12 @@ pub fn fields(message: Message<'_>) -> String {
         writeln!(out, "via {}", via.map_or("malformed".into(), |via| via_text(&via))).unwrap();
     }
     for (name, value) in [("from", message.from()), ("to", message.to())] {
-        writeln!(out, "{name} {}", value.map_or("malformed".into(), |value| name_addr_text(&value))).unwrap();
+        writeln!(
+            out,
+            "{name} {}",
+            value.map_or("malformed".into(), |value| name_addr_text(&value))
+        )
+        .unwrap();
     }
     writeln!(out, "call-id {}", message.call_id().map_or("malformed".into(), shown)).unwrap();
     if let Ok(cseq) = message.cseq() {
@@ -24,7 +29,13 @@ pub fn fields(message: Message<'_>) -> String {
     if let Ok(Some(hops)) = message.max_forwards() {
         writeln!(out, "max-forwards {hops}").unwrap();
     }
-    for header in [Header::Contact, Header::Route, Header::RecordRoute, Header::ReferTo, Header::ReferredBy] {
+    for header in [
+        Header::Contact,
+        Header::Route,
+        Header::RecordRoute,
+        Header::ReferTo,
+        Header::ReferredBy,
+    ] {
         for value in message.name_addrs(header) {
             let value = value.map_or("malformed".into(), |value| name_addr_text(&value));
             writeln!(out, "{} {value}", header.name().to_ascii_lowercase()).unwrap();
@@ -34,12 +45,21 @@ pub fn fields(message: Message<'_>) -> String {
         writeln!(out, "event {} id {:?}", shown(event.package), event.id.map(shown)).unwrap();
     }
     if let Ok(Some(state)) = message.subscription_state() {
-        writeln!(out, "subscription-state {} {:?} {:?}", shown(state.state), state.expires, state.retry_after).unwrap();
+        writeln!(
+            out,
+            "subscription-state {} {:?} {:?}",
+            shown(state.state),
+            state.expires,
+            state.retry_after
+        )
+        .unwrap();
     }
     if let Some(kind) = message.value(Header::ContentType) {
         writeln!(out, "content-type {}", unfolded(kind)).unwrap();
     }
-    let others = message.lines_of(Header::Other).map(|line| format!("{}: {}", shown(line.name), unfolded(line.value)));
+    let others = message
+        .lines_of(Header::Other)
+        .map(|line| format!("{}: {}", shown(line.name), unfolded(line.value)));
     others.for_each(|line| writeln!(out, "{line}").unwrap());
     writeln!(out, "body {}", message.body().len()).unwrap();
     out
@@ -54,7 +74,12 @@ fn via_text(via: &Via<'_>) -> String {
         Host::Address(ip) => format!("address {ip}"),
         Host::Name(name) => format!("name {}", shown(name)),
     };
-    let mut out = format!("{} {} = {host} port {:?}", shown(via.transport), unfolded(via.sent_by), via.port);
+    let mut out = format!(
+        "{} {} = {host} port {:?}",
+        shown(via.transport),
+        unfolded(via.sent_by),
+        via.port
+    );
     write!(out, " branch {}", via.branch.map_or("none".into(), shown)).unwrap();
     if let Some(received) = via.received {
         write!(out, " received {} = {:?}", shown(received), via.received_address()).unwrap();
@@ -115,7 +140,8 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 /// The messages of RFC 4475 §3.1.1, and that of §3.4.1.
-const VALID: &str = "wsinv intmeth esc01 escnull esc02 lwsdisp longreq dblreq semiuri transports mpart01 unreason noreason inv2543";
+const VALID: &str =
+    "wsinv intmeth esc01 escnull esc02 lwsdisp longreq dblreq semiuri transports mpart01 unreason noreason inv2543";
 
 #[test]
 fn every_field_of_the_valid_torture_messages_is_right() {

@@ -54,7 +54,10 @@ fn fares(cases: &[(&str, &str, &str)]) {
 fn passed_up(method: &str, response: &[u8]) -> Vec<Vec<u8>> {
     let (mut wire, via) = asked(method);
     let sent = deliver(&mut wire, Delivery::Datagram, &graft(response, &via)).sent;
-    sent.into_iter().filter(|sent| sent.flow.peer == at(PLATFORM)).map(|sent| sent.bytes).collect()
+    sent.into_iter()
+        .filter(|sent| sent.flow.peer == at(PLATFORM))
+        .map(|sent| sent.bytes)
+        .collect()
 }
 
 fn response(first: &str, more: &str) -> String {
@@ -99,9 +102,15 @@ fn methods_are_compared_with_case_and_unknown_ones_are_relayed() {
     }
     assert_eq!(fate(&plain("IN(VITE", &[])), "400 Malformed Request Line");
     // The method of CSeq is compared with case, too.
-    assert_eq!(fate(&invite(&[("314159 INVITE", "314159 invite")])), "400 CSeq Method Mismatch");
+    assert_eq!(
+        fate(&invite(&[("314159 INVITE", "314159 invite")])),
+        "400 CSeq Method Mismatch"
+    );
     // RFC 4475 §3.1.2.18: of an unknown method that is said first.
-    assert_eq!(fate(&plain("NEW", &[("314159 NEW", "314159 OLD")])), "501 Not Implemented");
+    assert_eq!(
+        fate(&plain("NEW", &[("314159 NEW", "314159 OLD")])),
+        "501 Not Implemented"
+    );
 }
 
 #[test]
@@ -113,7 +122,11 @@ fn the_version_is_read_in_any_case_and_sent_in_upper_case() {
         assert_eq!(text(&left[0]), came.replacen(version, "SIP/2.0", 1), "{version}");
     }
     for version in ["SIP/3.0", "SIP/2.1", "SIP/2.00", "SIP/20", "SIP/7"] {
-        assert_eq!(fate(&INVITE.replacen("SIP/2.0", version, 1)), "505 Version Not Supported", "{version}");
+        assert_eq!(
+            fate(&INVITE.replacen("SIP/2.0", version, 1)),
+            "505 Version Not Supported",
+            "{version}"
+        );
         let came = response(&format!("{version} 180 Ringing"), "");
         assert!(passed_up("INVITE", came.as_bytes()).is_empty(), "{version}");
     }
@@ -121,7 +134,16 @@ fn the_version_is_read_in_any_case_and_sent_in_upper_case() {
 
 #[test]
 fn a_status_code_has_three_digits_from_100_to_699() {
-    for first in ["099 x", "700 x", "20 x", "2000 x", "2x0 x", "-200 x", " 200 x", "4294967301 x"] {
+    for first in [
+        "099 x",
+        "700 x",
+        "20 x",
+        "2000 x",
+        "2x0 x",
+        "-200 x",
+        " 200 x",
+        "4294967301 x",
+    ] {
         let came = response(&format!("SIP/2.0 {first}"), "");
         assert!(passed_up("INVITE", came.as_bytes()).is_empty(), "{first}");
     }
@@ -133,13 +155,23 @@ fn a_status_code_has_three_digits_from_100_to_699() {
 
 #[test]
 fn a_reason_phrase_is_passed_on_and_decides_nothing() {
-    for first in ["183 ", "183", "183 \u{43d}\u{43e}", "183  two  spaces ", "486 OK", "200 Busy Here"] {
+    for first in [
+        "183 ",
+        "183",
+        "183 \u{43d}\u{43e}",
+        "183  two  spaces ",
+        "486 OK",
+        "200 Busy Here",
+    ] {
         let came = response(&format!("SIP/2.0 {first}"), "");
         assert_eq!(passed_up("INVITE", came.as_bytes()), [came.as_bytes()], "{first}");
     }
     // An octet that is no UTF-8 passes as well.
     let came = response("SIP/2.0 183 \u{1}", "").replace('\u{1}', "@").into_bytes();
-    let came: Vec<u8> = came.iter().map(|&byte| if byte == b'@' { 0xe9 } else { byte }).collect();
+    let came: Vec<u8> = came
+        .iter()
+        .map(|&byte| if byte == b'@' { 0xe9 } else { byte })
+        .collect();
     assert_eq!(passed_up("INVITE", &came), [came]);
     // 486 is a refusal, whatever it calls itself: it has an ACK of this hop.
     let (mut wire, via) = asked("INVITE");
@@ -164,7 +196,11 @@ fn names_of_headers_and_parameters_are_compared_without_case() {
         ("Content-Length:", "CONTENT-length:"),
     ]);
     for delivery in DELIVERIES {
-        assert_eq!(fate_of(odd.as_bytes(), delivery), ("relayed".into(), true), "{delivery:?}");
+        assert_eq!(
+            fate_of(odd.as_bytes(), delivery),
+            ("relayed".into(), true),
+            "{delivery:?}"
+        );
     }
     let buf = MessageBuf::parse(odd).unwrap();
     let message = buf.as_message();
@@ -172,7 +208,11 @@ fn names_of_headers_and_parameters_are_compared_without_case() {
     assert_eq!(message.top_via().unwrap().branch, Some(&b"z9hG4bK776asdhds"[..]));
     assert_eq!((message.max_forwards(), message.body()), (Ok(Some(70)), &b"v=0\n"[..]));
     // A TAG in To makes it a request of a dialog.
-    fares(&[("biloxi.example>\r\n", "biloxi.example>;TAG=x\r\n", "481 Call/Transaction Does Not Exist")]);
+    fares(&[(
+        "biloxi.example>\r\n",
+        "biloxi.example>;TAG=x\r\n",
+        "481 Call/Transaction Does Not Exist",
+    )]);
 }
 
 #[test]
@@ -194,10 +234,20 @@ fn compact_and_long_names_are_one_header() {
         ("Content-Length:", "l:"),
     ]);
     for delivery in DELIVERIES {
-        assert_eq!(fate_of(compact.as_bytes(), delivery), ("relayed".into(), true), "{delivery:?}");
+        assert_eq!(
+            fate_of(compact.as_bytes(), delivery),
+            ("relayed".into(), true),
+            "{delivery:?}"
+        );
     }
     // Each letter alone among long names.
-    for (long, letter) in [("Via", "v"), ("From", "f"), ("To", "t"), ("Call-ID", "i"), ("Contact", "m")] {
+    for (long, letter) in [
+        ("Via", "v"),
+        ("From", "f"),
+        ("To", "t"),
+        ("Call-ID", "i"),
+        ("Contact", "m"),
+    ] {
         fares(&[(&format!("{long}: "), &format!("{letter}: "), "relayed")]);
     }
     // Both forms are one list, in the order they came in, and once too often is once too often.
@@ -225,30 +275,53 @@ fn white_space_may_stand_before_and_behind_the_colon() {
     ]);
     let spaced = invite(&[("Content-Length: 4", "Content-Length  :  4  "), ("From: ", "From :")]);
     for delivery in DELIVERIES {
-        assert_eq!(fate_of(spaced.as_bytes(), delivery), ("relayed".into(), true), "{delivery:?}");
+        assert_eq!(
+            fate_of(spaced.as_bytes(), delivery),
+            ("relayed".into(), true),
+            "{delivery:?}"
+        );
     }
 }
 
 #[test]
 fn a_line_that_begins_with_white_space_continues_the_one_before() {
     let folded = invite(&[
-        ("Via: SIP/2.0/UDP pc33.atlanta.example:5060;", "Via:\r\n SIP/2.0/UDP\r\n\tpc33.atlanta.example:5060 ;\r\n "),
+        (
+            "Via: SIP/2.0/UDP pc33.atlanta.example:5060;",
+            "Via:\r\n SIP/2.0/UDP\r\n\tpc33.atlanta.example:5060 ;\r\n ",
+        ),
         ("From: \"Alice\" ", "From: \"Alice\"\r\n  "),
         (";tag=1", "\r\n ;\r\n tag\r\n =\r\n 1"),
         ("CSeq: 314159 INVITE", "CSeq:\r\n 314159\r\n INVITE"),
         ("Content-Length: 4", "Content-Length:\r\n 4"),
-        ("Max-Forwards: 70", "Route: <sip:p1.example;lr>\r\n , \r\n <sip:p2.example;lr>\r\nMax-Forwards:\r\n\t70"),
+        (
+            "Max-Forwards: 70",
+            "Route: <sip:p1.example;lr>\r\n , \r\n <sip:p2.example;lr>\r\nMax-Forwards:\r\n\t70",
+        ),
     ]);
     for delivery in DELIVERIES {
-        assert_eq!(fate_of(folded.as_bytes(), delivery), ("relayed".into(), true), "{delivery:?}");
+        assert_eq!(
+            fate_of(folded.as_bytes(), delivery),
+            ("relayed".into(), true),
+            "{delivery:?}"
+        );
     }
     let (folded, flat) = (MessageBuf::parse(folded).unwrap(), MessageBuf::parse(INVITE).unwrap());
     let (folded, flat) = (folded.as_message(), flat.as_message());
     assert_eq!(folded.from_tag(), flat.from_tag());
-    assert_eq!(folded.cseq().map(|cseq| (cseq.number, cseq.method)), Ok((314_159, Method::Invite)));
+    assert_eq!(
+        folded.cseq().map(|cseq| (cseq.number, cseq.method)),
+        Ok((314_159, Method::Invite))
+    );
     let (one, two) = (folded.top_via().unwrap(), flat.top_via().unwrap());
-    assert_eq!((one.branch, one.sent_by, one.transport), (two.branch, two.sent_by, two.transport));
-    let routes: Vec<_> = folded.name_addrs(Header::Route).map(|route| text(route.unwrap().uri)).collect();
+    assert_eq!(
+        (one.branch, one.sent_by, one.transport),
+        (two.branch, two.sent_by, two.transport)
+    );
+    let routes: Vec<_> = folded
+        .name_addrs(Header::Route)
+        .map(|route| text(route.unwrap().uri))
+        .collect();
     assert_eq!(routes, ["sip:p1.example;lr", "sip:p2.example;lr"]);
     // Not behind the start line: there is nothing to continue.
     fares(&[("SIP/2.0\r\nVia", "SIP/2.0\r\n X: y\r\nVia", "400 Folded Start Line")]);
@@ -256,7 +329,11 @@ fn a_line_that_begins_with_white_space_continues_the_one_before() {
 
 #[test]
 fn lines_of_a_list_header_and_commas_are_one_list_in_order() {
-    let values = ["SIP/2.0/UDP a;branch=z9hG4bKa", "SIP/2.0/TCP b;branch=z9hG4bKb", "SIP/2.0/UDP c;branch=z9hG4bKc"];
+    let values = [
+        "SIP/2.0/UDP a;branch=z9hG4bKa",
+        "SIP/2.0/TCP b;branch=z9hG4bKb",
+        "SIP/2.0/UDP c;branch=z9hG4bKc",
+    ];
     let addresses = ["<sip:a;lr>", "\"x, y\" <sip:b;lr;p=1,2>", "<sip:c;lr>"];
     for separators in [["\r\n", "\r\n"], [", ", ","], ["\r\n", " , "], [" ,\r\n ", "\r\n"]] {
         let list = |name: &str, values: [&str; 3]| {
@@ -270,9 +347,14 @@ fn lines_of_a_list_header_and_commas_are_one_list_in_order() {
             }
             lines + "\r\n"
         };
-        let lists = ["Route", "Record-Route", "Contact"].map(|name| list(name, addresses)).concat();
+        let lists = ["Route", "Record-Route", "Contact"]
+            .map(|name| list(name, addresses))
+            .concat();
         let request = invite(&[
-            ("Via: SIP/2.0/UDP pc33.atlanta.example:5060;branch=z9hG4bK776asdhds\r\n", &list("Via", values)),
+            (
+                "Via: SIP/2.0/UDP pc33.atlanta.example:5060;branch=z9hG4bK776asdhds\r\n",
+                &list("Via", values),
+            ),
             (CONTACT, &lists),
         ]);
         let buf = MessageBuf::parse(request.clone()).unwrap();
@@ -280,7 +362,10 @@ fn lines_of_a_list_header_and_commas_are_one_list_in_order() {
         let vias: Vec<_> = message.vias().map(|via| text(via.unwrap().branch.unwrap())).collect();
         assert_eq!(vias, ["z9hG4bKa", "z9hG4bKb", "z9hG4bKc"], "{request}");
         for header in [Header::Route, Header::RecordRoute, Header::Contact] {
-            let uris: Vec<_> = message.name_addrs(header).map(|value| text(value.unwrap().uri)).collect();
+            let uris: Vec<_> = message
+                .name_addrs(header)
+                .map(|value| text(value.unwrap().uri))
+                .collect();
             assert_eq!(uris, ["sip:a;lr", "sip:b;lr;p=1,2", "sip:c;lr"], "{request}");
         }
         assert_eq!(fate(&request), "relayed");
@@ -314,7 +399,10 @@ fn what_stands_in_quotes_or_brackets_separates_nothing() {
     assert_eq!(fate(&request), "relayed");
     let buf = MessageBuf::parse(request).unwrap();
     let message = buf.as_message();
-    let uris: Vec<_> = message.name_addrs(Header::Contact).map(|value| text(value.unwrap().uri)).collect();
+    let uris: Vec<_> = message
+        .name_addrs(Header::Contact)
+        .map(|value| text(value.unwrap().uri))
+        .collect();
     assert_eq!(uris, ["sip:x@y;p=1,2", "sip:z@y"]);
     assert_eq!(message.from_tag(), Some(&b"1928301774"[..]));
 }
@@ -332,7 +420,10 @@ fn a_quoted_string_ends_at_a_quote_that_no_backslash_escapes() {
     quoted("a\\", "400 Malformed From");
     quoted("a\\\"", "relayed");
     quoted("NUL \0", "400 Control Byte");
-    fares(&[("\"Alice\"", "\"Alice", "400 Malformed From"), ("\"Bob\"", "Bob\"", "400 Malformed To")]);
+    fares(&[
+        ("\"Alice\"", "\"Alice", "400 Malformed From"),
+        ("\"Bob\"", "Bob\"", "400 Malformed To"),
+    ]);
 }
 
 #[test]
@@ -344,7 +435,10 @@ fn a_quoted_nul_is_copied_into_every_message_of_ours() {
     let sent = deliver(&mut wire, Delivery::Datagram, request.as_bytes()).sent;
     let busy = answer(&sent[1].bytes, "486 Busy Here", "x", "");
     let sent = wire.datagram(at(PLATFORM), at(PRIVATE), &busy);
-    let ack = sent.iter().find(|sent| sent.bytes.starts_with(b"ACK ")).expect("an ACK");
+    let ack = sent
+        .iter()
+        .find(|sent| sent.bytes.starts_with(b"ACK "))
+        .expect("an ACK");
     let lines = Lines::read(&ack.bytes);
     assert!(lines.one("from").unwrap().starts_with(name));
     assert!(lines.one("to").unwrap().starts_with(name));
@@ -359,7 +453,11 @@ fn unknown_header_fields_pass_unread() {
         "X-Empty:",
         "X-\u{0}: x",
     ] {
-        let expected = if line.contains('\0') { "400 Malformed Header Name" } else { "relayed" };
+        let expected = if line.contains('\0') {
+            "400 Malformed Header Name"
+        } else {
+            "relayed"
+        };
         fares(&[("Contact", &format!("{line}\r\nContact"), expected)]);
     }
     let latin = invite(&[("Contact", "X-Latin: @@\r\nContact")]);
@@ -382,8 +480,15 @@ fn a_name_that_is_no_token_makes_no_header_line() {
 
 #[test]
 fn a_header_in_a_message_it_does_not_belong_to_is_passed_on_and_ignored() {
-    fares(&[(CONTACT, &format!("{CONTACT}Refer-To: <sip:x@y>\r\nRSeq: 1\r\nWarning: 1\r\n"), "relayed")]);
-    let came = response("SIP/2.0 180 Ringing", "Max-Forwards: 0\r\nRoute: <sip:203.0.113.7;lr>\r\nRefer-To: x\r\n");
+    fares(&[(
+        CONTACT,
+        &format!("{CONTACT}Refer-To: <sip:x@y>\r\nRSeq: 1\r\nWarning: 1\r\n"),
+        "relayed",
+    )]);
+    let came = response(
+        "SIP/2.0 180 Ringing",
+        "Max-Forwards: 0\r\nRoute: <sip:203.0.113.7;lr>\r\nRefer-To: x\r\n",
+    );
     assert_eq!(passed_up("INVITE", came.as_bytes()), [came.as_bytes()]);
 }
 
@@ -392,11 +497,27 @@ fn a_parameter_stands_once_in_a_value() {
     fares(&[
         (";tag=1928301774", ";tag=1;tag=2", "400 Malformed From"),
         (";tag=1928301774", ";tag=1;TAG=1", "400 Malformed From"),
-        (";branch=z9hG4bK776asdhds", ";branch=z9hG4bK1;branch=z9hG4bK2", "400 Malformed Via"),
-        (";branch=", ";received=1.2.3.4;received=1.2.3.4;branch=", "400 Malformed Via"),
+        (
+            ";branch=z9hG4bK776asdhds",
+            ";branch=z9hG4bK1;branch=z9hG4bK2",
+            "400 Malformed Via",
+        ),
+        (
+            ";branch=",
+            ";received=1.2.3.4;received=1.2.3.4;branch=",
+            "400 Malformed Via",
+        ),
         (";branch=", ";rport;rport=5;branch=", "400 Malformed Via"),
-        ("biloxi.example SIP", "biloxi.example;lr;lr SIP", "400 Malformed Request-URI"),
-        ("Contact", "Route: <sip:p;lr;transport=udp;Transport=udp>\r\nContact", "400 Malformed Route"),
+        (
+            "biloxi.example SIP",
+            "biloxi.example;lr;lr SIP",
+            "400 Malformed Request-URI",
+        ),
+        (
+            "Contact",
+            "Route: <sip:p;lr;transport=udp;Transport=udp>\r\nContact",
+            "400 Malformed Route",
+        ),
         // What nobody here acts on may.
         ("Contact", "X: a;b=1;b=2\r\nContact", "relayed"),
         ("biloxi.example SIP", "biloxi.example;x;x SIP", "relayed"),
@@ -421,7 +542,10 @@ fn malformed_fields_that_a_proxy_does_not_need_pass_on() {
     ] {
         fares(&[("Content-Type", &format!("{line}\r\nContent-Type"), "relayed")]);
     }
-    fares(&[(CONTACT, "Contact: <sip:broken\r\n", "relayed"), (CONTACT, "Contact: sip:a?b=c\r\n", "relayed")]);
+    fares(&[
+        (CONTACT, "Contact: <sip:broken\r\n", "relayed"),
+        (CONTACT, "Contact: sip:a?b=c\r\n", "relayed"),
+    ]);
 }
 
 #[test]
@@ -439,7 +563,11 @@ fn a_request_without_a_mandatory_field_is_refused_as_far_as_it_can_be() {
         let without = format!("{}{}", &INVITE[..at], &INVITE[end..]);
         assert_eq!(fate(&without), expected, "{name}");
         for delivery in STREAMS {
-            assert_eq!(fate_of(without.as_bytes(), delivery), (expected.to_owned(), false), "{name}");
+            assert_eq!(
+                fate_of(without.as_bytes(), delivery),
+                (expected.to_owned(), false),
+                "{name}"
+            );
         }
         // An ACK is never answered, and a response not at all.
         assert_eq!(fate(&without.replace("INVITE", "ACK")), "", "{name}");
@@ -453,10 +581,18 @@ fn a_field_of_one_value_stands_once() {
     fares(&[
         ("CSeq", "To: <sip:x@y>\r\nCSeq", "400 Repeated To"),
         ("CSeq", "From: <sip:x@y>;tag=1\r\nCSeq", "400 Repeated From"),
-        ("CSeq", "Call-ID: a84b4c76e66710@pc33.atlanta.example\r\nCSeq", "400 Repeated Call-ID"),
+        (
+            "CSeq",
+            "Call-ID: a84b4c76e66710@pc33.atlanta.example\r\nCSeq",
+            "400 Repeated Call-ID",
+        ),
         ("CSeq", "CSeq: 314159 INVITE\r\nCSeq", "400 Repeated CSeq"),
         ("CSeq", "Max-Forwards: 70\r\nCSeq", "400 Repeated Max-Forwards"),
-        ("<sip:bob@biloxi.example>\r\n", "<sip:a@b>, <sip:b@c>\r\n", "400 Malformed To"),
+        (
+            "<sip:bob@biloxi.example>\r\n",
+            "<sip:a@b>, <sip:b@c>\r\n",
+            "400 Malformed To",
+        ),
         (";tag=1928301774", ";tag=1, <sip:b@c>", "400 Malformed From"),
     ]);
 }
@@ -468,7 +604,11 @@ fn cseq_is_a_number_below_2_to_31_and_the_method_of_the_request() {
         ("314159 INVITE", "0 INVITE", "relayed"),
         ("314159 INVITE", "2147483647 INVITE", "relayed"),
         ("314159 INVITE", "2147483648 INVITE", "400 CSeq Number Too Large"),
-        ("314159 INVITE", "36893488147419103232 INVITE", "400 CSeq Number Too Large"),
+        (
+            "314159 INVITE",
+            "36893488147419103232 INVITE",
+            "400 CSeq Number Too Large",
+        ),
         ("314159 INVITE", "-1 INVITE", "400 Malformed CSeq"),
         ("314159 INVITE", "314159INVITE", "400 Malformed CSeq"),
         ("314159 INVITE", "314159", "400 Malformed CSeq"),
@@ -487,11 +627,14 @@ fn call_ids_are_compared_byte_for_byte() {
     }
     assert_eq!(wire.shard().counters().calls_total, 2);
     let bye = |call_id: &str, branch: &str| {
-        plain("BYE", &[
-            ("a84b4c76e66710@pc33.atlanta.example", call_id),
-            ("776asdhds", branch),
-            ("<sip:bob@biloxi.example>\r\n", "<sip:bob@biloxi.example>;tag=t\r\n"),
-        ])
+        plain(
+            "BYE",
+            &[
+                ("a84b4c76e66710@pc33.atlanta.example", call_id),
+                ("776asdhds", branch),
+                ("<sip:bob@biloxi.example>\r\n", "<sip:bob@biloxi.example>;tag=t\r\n"),
+            ],
+        )
     };
     let (codes, relayed) = (|sent: Vec<_>| (outcome(&sent).0, outcome(&sent).1.len()))(
         deliver(&mut wire, Delivery::Datagram, bye("ABC@h", "3").as_bytes()).sent,
@@ -504,19 +647,40 @@ fn call_ids_are_compared_byte_for_byte() {
 #[test]
 fn a_content_length_that_cannot_be_read_is_a_framing_error() {
     let of = |value: &str| invite(&[("Content-Length: 4", &format!("Content-Length: {value}"))]);
-    for value in ["five", "-1", "+4", "4 4", "", "0x4", "4294967300", "18446744073709551621", "99999999999999999999"] {
+    for value in [
+        "five",
+        "-1",
+        "+4",
+        "4 4",
+        "",
+        "0x4",
+        "4294967300",
+        "18446744073709551621",
+        "99999999999999999999",
+    ] {
         // Above what any message has it is too large on a stream, which would have to wait for it.
         let is_large = value.len() > 9;
-        let on_a_stream = if is_large { "513 Message Too Large" } else { "400 Malformed Content-Length" };
+        let on_a_stream = if is_large {
+            "513 Message Too Large"
+        } else {
+            "400 Malformed Content-Length"
+        };
         assert_eq!(fate(&of(value)), "400 Malformed Content-Length", "{value:?}");
         for delivery in STREAMS {
-            assert_eq!(fate_of(of(value).as_bytes(), delivery), (on_a_stream.into(), false), "{value:?}");
+            assert_eq!(
+                fate_of(of(value).as_bytes(), delivery),
+                (on_a_stream.into(), false),
+                "{value:?}"
+            );
         }
     }
     let two = invite(&[("Content-Length: 4", "Content-Length: 4\r\nl: 5")]);
     assert_eq!(fate(&two), "400 Differing Content-Length");
     for delivery in STREAMS {
-        assert_eq!(fate_of(two.as_bytes(), delivery), ("400 Differing Content-Length".into(), false));
+        assert_eq!(
+            fate_of(two.as_bytes(), delivery),
+            ("400 Differing Content-Length".into(), false)
+        );
     }
     // Two that agree do no harm.
     let agree = invite(&[("Content-Length: 4", "Content-Length: 4\r\nl: 04")]);
@@ -524,13 +688,19 @@ fn a_content_length_that_cannot_be_read_is_a_framing_error() {
         assert_eq!(fate_of(agree.as_bytes(), delivery), ("relayed".into(), true));
     }
     // More than there is, and less.
-    fares(&[("Length: 4", "Length: 5", "400 Body Shorter Than Content-Length"), ("Length: 4", "Length: 3", "relayed")]);
+    fares(&[
+        ("Length: 4", "Length: 5", "400 Body Shorter Than Content-Length"),
+        ("Length: 4", "Length: 3", "relayed"),
+    ]);
 }
 
 #[test]
 fn a_body_is_so_many_octets_of_any_kind() {
     let body: Vec<u8> = (0..=255).chain(*b"\r\n\r\nINVITE sip:x SIP/2.0\r\n\n\r\0").collect();
-    let head = invite(&[("Content-Length: 4", &format!("Content-Length: {}", body.len())), ("v=0\n", "")]);
+    let head = invite(&[
+        ("Content-Length: 4", &format!("Content-Length: {}", body.len())),
+        ("v=0\n", ""),
+    ]);
     let bytes = [head.as_bytes(), &body].concat();
     for delivery in DELIVERIES {
         assert_eq!(fate_of(&bytes, delivery), ("relayed".into(), true), "{delivery:?}");
@@ -551,12 +721,32 @@ fn the_type_of_a_body_and_transfer_encodings_are_the_user_agents_business() {
 #[test]
 fn without_brackets_parameters_are_the_headers_and_within_the_uris() {
     fares(&[
-        ("\"Bob\" <sip:bob@biloxi.example>\r\n", "sip:bob@biloxi.example;tag=1\r\n", "481 Call/Transaction Does Not Exist"),
-        ("\"Bob\" <sip:bob@biloxi.example>\r\n", "<sip:bob@biloxi.example;tag=1>\r\n", "relayed"),
-        ("\"Bob\" <sip:bob@biloxi.example>\r\n", "\"x;tag=1\" <sip:b@c;tag=2>\r\n", "relayed"),
-        ("\"Bob\" <sip:bob@biloxi.example>\r\n", "sip:b@c;x=\";tag=1\"\r\n", "relayed"),
+        (
+            "\"Bob\" <sip:bob@biloxi.example>\r\n",
+            "sip:bob@biloxi.example;tag=1\r\n",
+            "481 Call/Transaction Does Not Exist",
+        ),
+        (
+            "\"Bob\" <sip:bob@biloxi.example>\r\n",
+            "<sip:bob@biloxi.example;tag=1>\r\n",
+            "relayed",
+        ),
+        (
+            "\"Bob\" <sip:bob@biloxi.example>\r\n",
+            "\"x;tag=1\" <sip:b@c;tag=2>\r\n",
+            "relayed",
+        ),
+        (
+            "\"Bob\" <sip:bob@biloxi.example>\r\n",
+            "sip:b@c;x=\";tag=1\"\r\n",
+            "relayed",
+        ),
     ]);
-    for (header, value) in [(Header::Contact, "m"), (Header::ReferTo, "r"), (Header::ReferredBy, "b")] {
+    for (header, value) in [
+        (Header::Contact, "m"),
+        (Header::ReferTo, "r"),
+        (Header::ReferredBy, "b"),
+    ] {
         let of = |text: &str| {
             let request = plain("REFER", &[(CONTACT, &format!("{value}: {text}\r\n"))]);
             let buf = MessageBuf::parse(request).unwrap();
@@ -572,10 +762,18 @@ fn without_brackets_parameters_are_the_headers_and_within_the_uris() {
 fn route_values_stand_in_brackets() {
     fares(&[
         ("Contact", "Route: sip:p.example;lr\r\nContact", "400 Malformed Route"),
-        ("Contact", "Route: <sip:p.example;lr>, sip:q.example;lr\r\nContact", "400 Malformed Route"),
+        (
+            "Contact",
+            "Route: <sip:p.example;lr>, sip:q.example;lr\r\nContact",
+            "400 Malformed Route",
+        ),
         ("Contact", "Route: <sip:p.example;lr>\r\nContact", "relayed"),
         ("Contact", "Route: <p.example>\r\nContact", "400 Malformed Route"),
-        ("Contact", "Route: <sip:@p.example;lr>\r\nContact", "400 Malformed Route"),
+        (
+            "Contact",
+            "Route: <sip:@p.example;lr>\r\nContact",
+            "400 Malformed Route",
+        ),
     ]);
 }
 
@@ -594,8 +792,14 @@ fn a_display_name_may_touch_the_bracket() {
 #[test]
 fn a_contact_of_all_is_for_register_alone() {
     fares(&[(CONTACT, "Contact: *\r\n", "400 Contact Star Outside REGISTER")]);
-    assert_eq!(fate(&plain("MESSAGE", &[(CONTACT, "m:*\r\n")])), "400 Contact Star Outside REGISTER");
-    assert_eq!(fate(&plain("REGISTER", &[(CONTACT, "Contact: *\r\nExpires: 0\r\n")])), "relayed");
+    assert_eq!(
+        fate(&plain("MESSAGE", &[(CONTACT, "m:*\r\n")])),
+        "400 Contact Star Outside REGISTER"
+    );
+    assert_eq!(
+        fate(&plain("REGISTER", &[(CONTACT, "Contact: *\r\nExpires: 0\r\n")])),
+        "relayed"
+    );
 }
 
 #[test]
@@ -606,18 +810,38 @@ fn numbers_do_not_overflow() {
         ("Forwards: 70", "Forwards: 256", "400 Malformed Max-Forwards"),
         ("Forwards: 70", "Forwards: 300", "400 Malformed Max-Forwards"),
         ("Forwards: 70", "Forwards: -1", "400 Malformed Max-Forwards"),
-        ("Forwards: 70", "Forwards: 18446744073709551686", "400 Malformed Max-Forwards"),
+        (
+            "Forwards: 70",
+            "Forwards: 18446744073709551686",
+            "400 Malformed Max-Forwards",
+        ),
         ("Forwards: 70", "Forwards: 0", "483 Too Many Hops"),
         ("Forwards: 70", "Forwards: 00", "483 Too Many Hops"),
         ("biloxi.example SIP", "biloxi.example:65535 SIP", "relayed"),
-        ("biloxi.example SIP", "biloxi.example:70000 SIP", "400 Malformed Request-URI"),
-        ("biloxi.example SIP", "biloxi.example:0 SIP", "400 Malformed Request-URI"),
+        (
+            "biloxi.example SIP",
+            "biloxi.example:70000 SIP",
+            "400 Malformed Request-URI",
+        ),
+        (
+            "biloxi.example SIP",
+            "biloxi.example:0 SIP",
+            "400 Malformed Request-URI",
+        ),
         (":5060;branch", ":70000;branch", "400 Malformed Via"),
         (";branch", ";rport=70000;branch", "400 Malformed Via"),
         (";branch", ";ttl=256;branch", "400 Malformed Via"),
         (";branch", ";ttl=255;branch", "relayed"),
-        ("Contact: ", "Expires: 4294967296\r\nRetry-After: 99999999999\r\nContact: ", "relayed"),
-        (".example>\r\nContent", ".example>;q=9;expires=99999999999\r\nContent", "relayed"),
+        (
+            "Contact: ",
+            "Expires: 4294967296\r\nRetry-After: 99999999999\r\nContact: ",
+            "relayed",
+        ),
+        (
+            ".example>\r\nContent",
+            ".example>;q=9;expires=99999999999\r\nContent",
+            "relayed",
+        ),
     ]);
 }
 
@@ -636,7 +860,10 @@ fn a_via_may_have_white_space_any_transport_and_any_kind_of_host() {
         (via, "SIP/2.0 pc33.atlanta.example;branch", "400 Malformed Via"),
     ]);
     // What it names is where nothing goes: an answer goes back to the host that asked.
-    let request = plain("BYE", &[("pc33.atlanta.example:5060", "255.255.255.255:9;maddr=239.0.0.1")]);
+    let request = plain(
+        "BYE",
+        &[("pc33.atlanta.example:5060", "255.255.255.255:9;maddr=239.0.0.1")],
+    );
     let sent = deliver(&mut wire(), Delivery::Datagram, request.as_bytes()).sent;
     assert_eq!((sent.len(), sent[0].flow.peer), (1, at("198.51.100.10:9")));
 }
@@ -653,13 +880,19 @@ fn a_branch_that_is_the_cookie_alone_names_no_transaction() {
     // Two with one branch are two: each has its answer, of its own Call-ID.
     let mut wire = wire();
     for call_id in ["one", "two"] {
-        let request = invite(&[("z9hG4bK776asdhds", "z9hG4bK"), ("a84b4c76e66710@pc33.atlanta.example", call_id)]);
+        let request = invite(&[
+            ("z9hG4bK776asdhds", "z9hG4bK"),
+            ("a84b4c76e66710@pc33.atlanta.example", call_id),
+        ]);
         let sent = deliver(&mut wire, Delivery::Datagram, request.as_bytes()).sent;
         assert_eq!(Lines::read(&sent[0].bytes).one("call-id").as_deref(), Some(call_id));
     }
     // Without the cookie all that RFC 2543 has tells requests apart.
     for (call_id, copies) in [("three", 2), ("four", 2), ("three", 1)] {
-        let request = invite(&[("z9hG4bK776asdhds", "1"), ("a84b4c76e66710@pc33.atlanta.example", call_id)]);
+        let request = invite(&[
+            ("z9hG4bK776asdhds", "1"),
+            ("a84b4c76e66710@pc33.atlanta.example", call_id),
+        ]);
         let sent = deliver(&mut wire, Delivery::Datagram, request.as_bytes()).sent;
         assert_eq!(sent.len(), copies, "{call_id}");
     }
@@ -678,7 +911,11 @@ fn uris_that_can_be_read_pass_and_others_do_not() {
         (uri, "sip: SIP", "400 Malformed Request-URI"),
         (uri, "bob@biloxi.example SIP", "400 Malformed Request-URI"),
         (uri, "<sip:bob@biloxi.example> SIP", "400 Malformed Request-URI"),
-        (uri, "sip:bob@biloxi.example?Route=%3Csip:x%3E SIP", "400 Malformed Request-URI"),
+        (
+            uri,
+            "sip:bob@biloxi.example?Route=%3Csip:x%3E SIP",
+            "400 Malformed Request-URI",
+        ),
         (uri, "sip:bob@2001:db8::1 SIP", "400 Malformed Request-URI"),
         (uri, "sip:bob@[2001:db8::1]:5060;lr SIP", "relayed"),
         // Escapes are no business of a hop; nor is there an end of text in %00.
@@ -691,9 +928,15 @@ fn uris_that_can_be_read_pass_and_others_do_not() {
 
 #[test]
 fn a_request_uri_at_referee_keeps_user_and_parameters_when_it_is_retargeted() {
-    let request = invite(&[("sip:bob@biloxi.example SIP", "sip:b%6Fb;x@203.0.113.7;foo=1;bar;transport=udp SIP")]);
+    let request = invite(&[(
+        "sip:bob@biloxi.example SIP",
+        "sip:b%6Fb;x@203.0.113.7;foo=1;bar;transport=udp SIP",
+    )]);
     let sent = deliver(&mut wire(), Delivery::Datagram, request.as_bytes()).sent;
-    assert_eq!(Lines::read(&sent[1].bytes).request_uri(), "sip:b%6Fb;x@10.0.0.5:5060;foo=1;bar");
+    assert_eq!(
+        Lines::read(&sent[1].bytes).request_uri(),
+        "sip:b%6Fb;x@10.0.0.5:5060;foo=1;bar"
+    );
 }
 
 #[test]
@@ -704,17 +947,32 @@ fn other_schemes_are_read_and_only_that_of_the_request_uri_matters() {
         (uri, "sips:bob@biloxi.example SIP", "416 Unsupported URI Scheme"),
         (uri, "http://biloxi.example/ SIP", "416 Unsupported URI Scheme"),
         (uri, "soap.beep://192.0.2.103:3002 SIP", "416 Unsupported URI Scheme"),
-        ("<sip:bob@biloxi.example>\r\n", "<tel:+4930123456;phone-context=x>\r\n", "relayed"),
-        ("<sip:alice@atlanta.example>", "<http://atlanta.example/?alice>", "relayed"),
+        (
+            "<sip:bob@biloxi.example>\r\n",
+            "<tel:+4930123456;phone-context=x>\r\n",
+            "relayed",
+        ),
+        (
+            "<sip:alice@atlanta.example>",
+            "<http://atlanta.example/?alice>",
+            "relayed",
+        ),
         ("<sip:alice@pc33", "<mailto:alice@pc33", "relayed"),
-        ("<sip:alice@atlanta.example>", "<alice@atlanta.example>", "400 Malformed From"),
+        (
+            "<sip:alice@atlanta.example>",
+            "<alice@atlanta.example>",
+            "400 Malformed From",
+        ),
     ]);
 }
 
 #[test]
 fn addresses_are_written_as_rfc_5952_wants_and_received_without_brackets() {
     let config = referee::sim::scene::TWO_SIDES
-        .replace("\"udp:203.0.113.7:5060\"", "\"udp:203.0.113.7:5060\", \"udp:[2001:db8::7]:5060\"")
+        .replace(
+            "\"udp:203.0.113.7:5060\"",
+            "\"udp:203.0.113.7:5060\", \"udp:[2001:db8::7]:5060\"",
+        )
         .replace("\"198.51.100.0/24\"", "\"198.51.100.0/24\", \"2001:db8:c::/48\"");
     let mut wire = Wire::new(&config);
     let from = at("[2001:0db8:000c:0:0:0:0:0001]:5060");
@@ -734,7 +992,10 @@ fn a_message_that_is_too_large_is_refused_with_513() {
     assert_eq!(fate(&lines(121)), "513 Message Too Large");
     assert_eq!(fate(&lines(129)), "513 Too Many Header Lines");
     for delivery in STREAMS {
-        assert_eq!(fate_of(lines(129).as_bytes(), delivery), ("513 Too Many Header Lines".into(), false));
+        assert_eq!(
+            fate_of(lines(129).as_bytes(), delivery),
+            ("513 Too Many Header Lines".into(), false)
+        );
     }
     // One that is relayed can be acknowledged and cancelled.
     let mut wire = wire();
@@ -743,7 +1004,12 @@ fn a_message_that_is_too_large_is_refused_with_513() {
     let sent = wire.datagram(at(PLATFORM), at(PRIVATE), &busy);
     assert!(sent.iter().any(|sent| sent.bytes.starts_with(b"ACK ")), "{sent:?}");
     // Bytes likewise: what just fits in a datagram has no room for what a hop adds.
-    let sized = |bytes: usize| invite(&[("Contact", &format!("X: {}\r\nContact", "y".repeat(bytes - INVITE.len() - 5)))]);
+    let sized = |bytes: usize| {
+        invite(&[(
+            "Contact",
+            &format!("X: {}\r\nContact", "y".repeat(bytes - INVITE.len() - 5)),
+        )])
+    };
     assert_eq!(fate(&sized(63_000)), "relayed");
     assert_eq!(fate(&sized(65_500)), "513 Message Too Large");
     // A head, and a body, beyond the 65,535 bytes of any message; datagrams cannot hold so much.
@@ -802,15 +1068,29 @@ fn a_bare_cr_or_lf_ends_no_line_and_goes_nowhere() {
 #[test]
 fn keepalives_and_other_protocols_are_no_messages() {
     // RFC 5626 §4.4.1 and RFC 5389: a STUN binding request on our port.
-    for bytes in [&b"\r\n\r\n"[..], b"\r\n", b"\0", b"", b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl", b"GET / HTTP/1.1\r\n\r\n"] {
-        assert!(deliver(&mut wire(), Delivery::Datagram, bytes).sent.is_empty(), "{bytes:?}");
+    for bytes in [
+        &b"\r\n\r\n"[..],
+        b"\r\n",
+        b"\0",
+        b"",
+        b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ] {
+        assert!(
+            deliver(&mut wire(), Delivery::Datagram, bytes).sent.is_empty(),
+            "{bytes:?}"
+        );
     }
     // Before a start line empty lines are nothing (RFC 3261 §7.5).
     for delivery in [Delivery::Whole, Delivery::ByteByByte, Delivery::Coalesced] {
         let delivered = deliver(&mut wire(), delivery, format!("\r\n\r\n\r\n{INVITE}").as_bytes());
         assert_eq!(outcome(&delivered.sent).1.len(), 1, "{delivery:?}");
     }
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\x02\x00", b"\x00\x01\x00\x00\x21\x12\xa4\x42"] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00",
+        b"\x00\x01\x00\x00\x21\x12\xa4\x42",
+    ] {
         let delivered = deliver(&mut wire(), Delivery::Whole, bytes);
         assert!(delivered.sent.is_empty() && !delivered.is_open, "{bytes:?}");
     }
@@ -820,7 +1100,11 @@ fn keepalives_and_other_protocols_are_no_messages() {
 fn a_dialog_is_found_in_spite_of_the_form_its_request_has() {
     let mut call = Call::set_up(referee::sim::scene::TWO_SIDES, &NAMES);
     let bye = call.of_platform(&NAMES, "BYE", 8, "");
-    let odd = bye.replace("From: ", "f:\r\n ").replace(";tag=", " ; TAG =\r\n ").replace("Call-ID:", "i :").replace("Route: ", "ROUTE:");
+    let odd = bye
+        .replace("From: ", "f:\r\n ")
+        .replace(";tag=", " ; TAG =\r\n ")
+        .replace("Call-ID:", "i :")
+        .replace("Route: ", "ROUTE:");
     let sent = call.platform_says(odd.as_bytes());
     assert_eq!(Lines::read(&sent[0].bytes).method(), "BYE");
     let hop = Hop {

@@ -52,7 +52,11 @@ impl Lines {
     /// The values of all lines of this name, unfolded.
     pub fn all(&self, name: &str) -> Vec<&[u8]> {
         let of_name = |line: &&Line| line.name == name.to_ascii_lowercase();
-        self.headers.iter().filter(of_name).map(|line| &line.value[..]).collect()
+        self.headers
+            .iter()
+            .filter(of_name)
+            .map(|line| &line.value[..])
+            .collect()
     }
 
     /// The value of the first line of this name as text.
@@ -141,7 +145,10 @@ pub const COMPACT: [(&str, &str); 15] = [
 ];
 
 fn long_name(name: &str) -> &str {
-    COMPACT.iter().find(|(letter, _)| *letter == name).map_or(name, |(_, long)| long)
+    COMPACT
+        .iter()
+        .find(|(letter, _)| *letter == name)
+        .map_or(name, |(_, long)| long)
 }
 
 pub fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -252,13 +259,18 @@ pub fn assert_relayed(what: &str, came: &[u8], left: &[u8], hop: Hop<'_>) {
     let mut lines = left.headers.iter().map(|line| text(&line.raw));
     let via = lines.next().unwrap();
     let branch = via
-        .strip_prefix(&format!("Via: SIP/2.0/{} {};branch=z9hG4bK", hop.transport, hop.sent_by))
+        .strip_prefix(&format!(
+            "Via: SIP/2.0/{} {};branch=z9hG4bK",
+            hop.transport, hop.sent_by
+        ))
         .and_then(|rest| rest.strip_suffix(";rport"))
         .unwrap_or_else(|| panic!("{what}: {via}"));
     assert!(is_token_of_ours(branch), "{what}: {via}");
     for _ in 0..hop.record_routes {
         let line = lines.next().unwrap();
-        let value = line.strip_prefix("Record-Route: <sip:").and_then(|rest| rest.strip_suffix('>'));
+        let value = line
+            .strip_prefix("Record-Route: <sip:")
+            .and_then(|rest| rest.strip_suffix('>'));
         assert!(value.is_some_and(|uri| uri.contains(";lr")), "{what}: {line}");
     }
     if came.all("max-forwards").is_empty() {
@@ -270,7 +282,11 @@ pub fn assert_relayed(what: &str, came: &[u8], left: &[u8], hop: Hop<'_>) {
         match line.name.as_str() {
             "via" => {
                 vias += 1;
-                expected.push(if vias == 1 { stamped(line, hop.source) } else { text(&line.raw) });
+                expected.push(if vias == 1 {
+                    stamped(line, hop.source)
+                } else {
+                    text(&line.raw)
+                });
             }
             "max-forwards" => {
                 let (name, value) = (line.raw.len() - line.value.len(), text(&line.value));
@@ -324,12 +340,22 @@ pub fn assert_answers(what: &str, came: &[u8], left: &[u8], status: &str, source
     assert_eq!(text(&left.first), format!("SIP/2.0 {status}"), "{what}");
     assert_eq!(left.all("content-length"), [b"0"], "{what}");
     assert!(left.body.is_empty(), "{what}");
-    let vias = |lines: &Lines| lines.headers.iter().filter(|line| line.name == "via").cloned().collect::<Vec<_>>();
+    let vias = |lines: &Lines| {
+        lines
+            .headers
+            .iter()
+            .filter(|line| line.name == "via")
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     let (asked, answered) = (vias(&came), vias(&left));
     assert_eq!(answered.len(), asked.len(), "{what}");
     let stamped = Line::read(stamped(&asked[0], source).chars().map(|c| c as u8).collect());
     // A Via that cannot be read goes back as it came.
-    assert!([&stamped.value, &asked[0].value].contains(&&answered[0].value), "{what}");
+    assert!(
+        [&stamped.value, &asked[0].value].contains(&&answered[0].value),
+        "{what}"
+    );
     for (asked, answered) in asked.iter().zip(&answered).skip(1) {
         assert_eq!(answered.value, asked.value, "{what}");
     }
@@ -338,8 +364,13 @@ pub fn assert_answers(what: &str, came: &[u8], left: &[u8], status: &str, source
         assert!(left.all(name).len() <= 1, "{what}: {name}");
     }
     let (asked, answered) = (came.one("to").unwrap_or_default(), left.one("to").unwrap_or_default());
-    let added = answered.strip_prefix(&asked).unwrap_or_else(|| panic!("{what}: {answered}"));
-    assert!(added.is_empty() || added.strip_prefix(";tag=").is_some_and(is_token_of_ours), "{what}: {answered}");
+    let added = answered
+        .strip_prefix(&asked)
+        .unwrap_or_else(|| panic!("{what}: {answered}"));
+    assert!(
+        added.is_empty() || added.strip_prefix(";tag=").is_some_and(is_token_of_ours),
+        "{what}: {answered}"
+    );
 }
 
 /// Branches and tags of ours: lower-case hexadecimal digits, so that no two differ by case alone.

@@ -80,7 +80,9 @@ pub fn deliver(wire: &mut Wire, delivery: Delivery, bytes: &[u8]) -> Delivered {
     let mut sent = Vec::new();
     match delivery {
         Delivery::Whole => sent = wire.segment(stream, bytes),
-        Delivery::ByteByByte => bytes.iter().for_each(|byte| sent.extend(wire.segment(stream, &[*byte]))),
+        Delivery::ByteByByte => bytes
+            .iter()
+            .for_each(|byte| sent.extend(wire.segment(stream, &[*byte]))),
         Delivery::Coalesced | Delivery::Datagram => {
             let all = [&neighbour(1)[..], bytes, b"\r\n", &neighbour(2)].concat();
             sent = wire.segment(stream, &all);
@@ -140,7 +142,9 @@ fn changed(text: &str, changes: &[(&str, &str)]) -> String {
 /// Status codes of what went back to the carrier but for 100, and what went on to the platform.
 pub fn outcome(sent: &[Sent]) -> (Vec<u16>, Vec<&Sent>) {
     let codes = sent.iter().filter(|sent| sent.flow.peer.ip() == at(CARRIER).ip());
-    let codes = codes.map(|sent| Lines::read(&sent.bytes).code()).filter(|code| *code != 100);
+    let codes = codes
+        .map(|sent| Lines::read(&sent.bytes).code())
+        .filter(|code| *code != 100);
     let relayed = sent.iter().filter(|sent| sent.flow.peer == at(PLATFORM));
     (codes.collect(), relayed.collect())
 }
@@ -164,7 +168,9 @@ pub fn load(folder_name: &str, name: &str) -> Vec<u8> {
 /// The names of all files of a folder, in order.
 pub fn files(folder_name: &str) -> Vec<String> {
     let entries = fs::read_dir(folder(folder_name)).expect("the folder is part of the repository");
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }

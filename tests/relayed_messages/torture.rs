@@ -81,7 +81,9 @@ fn assert_fate(what: &str, bytes: &[u8], sent: &[Sent], fate: Fate, source: &str
             let length = bytes.len() - came.body.len() + body;
             assert_relayed(what, &bytes[..length], &relayed[0].bytes, hop);
             // RFC 3261 §16.2: an INVITE has its 100 at once, and nothing else has.
-            let trying = sent.iter().filter(|sent| sent.bytes.starts_with(b"SIP/2.0 100 Trying\r\n"));
+            let trying = sent
+                .iter()
+                .filter(|sent| sent.bytes.starts_with(b"SIP/2.0 100 Trying\r\n"));
             assert_eq!(trying.count() + 1, sent.len(), "{what}");
             assert_eq!(sent.len() == 2, came.method() == "INVITE", "{what}");
         }
@@ -103,7 +105,11 @@ fn readable(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn names(folder: &str, tables: &[&[Row]], others: &[&str]) {
-    let mut named: Vec<String> = tables.iter().flat_map(|table| table.iter()).map(|row| format!("{}.dat", row.0)).collect();
+    let mut named: Vec<String> = tables
+        .iter()
+        .flat_map(|table| table.iter())
+        .map(|row| format!("{}.dat", row.0))
+        .collect();
     named.extend(others.iter().map(|name| format!("{name}.dat")));
     named.sort();
     assert_eq!(named, files(folder), "every file stands in a table");
@@ -123,13 +129,23 @@ const VALID: &[Row] = &[
     ("transports", "3.1.1.10", Relayed(0), Same),
     ("mpart01", "3.1.1.11", Relayed(0), Same),
     // A stream needs the Content-Length that RFC 2543 let peers leave out.
-    ("inv2543", "3.4.1", Relayed(2), Other(Refused("400 Missing Header Field"))),
+    (
+        "inv2543",
+        "3.4.1",
+        Relayed(2),
+        Other(Refused("400 Missing Header Field")),
+    ),
 ];
 
 /// RFC 4475 §3.1.2: no more than one answer, and none to an answer.
 const INVALID: &[Row] = &[
     ("badinv01", "3.1.2.1", Refused("400 Malformed Via"), Same),
-    ("clerr", "3.1.2.2", Refused("400 Body Shorter Than Content-Length"), Waits),
+    (
+        "clerr",
+        "3.1.2.2",
+        Refused("400 Body Shorter Than Content-Length"),
+        Waits,
+    ),
     ("ncl", "3.1.2.3", Refused("400 Malformed Content-Length"), Closed),
     ("scalar02", "3.1.2.4", Refused("400 CSeq Number Too Large"), Closed),
     ("scalarlg", "3.1.2.5", Dropped, Closed),
@@ -180,14 +196,29 @@ const IPV6: &[Row] = &[
     ("ipv6-bad", "4.2", Refused("400 Malformed Request-URI"), Same),
     ("port-ambiguous", "4.3", Relayed(0), Same),
     ("port-unambiguous", "4.4", Relayed(0), Same),
-    ("via-received-param-with-delim", "4.5", Refused("481 Call/Transaction Does Not Exist"), Same),
+    (
+        "via-received-param-with-delim",
+        "4.5",
+        Refused("481 Call/Transaction Does Not Exist"),
+        Same,
+    ),
     ("via-received-param-no-delim", "4.5", Relayed(0), Same),
     ("ipv6-in-sdp", "4.6", Relayed(2), Same),
-    ("mult-ip-in-header", "4.7", Refused("481 Call/Transaction Does Not Exist"), Same),
+    (
+        "mult-ip-in-header",
+        "4.7",
+        Refused("481 Call/Transaction Does Not Exist"),
+        Same,
+    ),
     ("mult-ip-in-sdp", "4.8", Relayed(2), Same),
     ("ipv4-mapped-ipv6", "4.9", Relayed(2), Same),
     // Three colons follow no grammar of an address: a clean refusal is the stricter choice.
-    ("ipv6-bug-abnf-3-colons", "4.10", Refused("400 Malformed Request-URI"), Same),
+    (
+        "ipv6-bug-abnf-3-colons",
+        "4.10",
+        Refused("400 Malformed Request-URI"),
+        Same,
+    ),
     ("ipv6-correct-abnf-2-colons", "4.10", Relayed(0), Same),
 ];
 
@@ -209,7 +240,10 @@ fn torture_messages_of_the_transaction_and_application_layers_get_a_proxys_answe
     let bytes = load("rfc4475", "bext01.dat");
     let sent = deliver(&mut wire(), Delivery::Datagram, &bytes).sent;
     let asked = Lines::read(&bytes).list("proxy-require");
-    assert_eq!((asked.len(), Lines::read(&sent[0].bytes).list("unsupported")), (2, asked));
+    assert_eq!(
+        (asked.len(), Lines::read(&sent[0].bytes).list("unsupported")),
+        (2, asked)
+    );
 }
 
 #[test]
@@ -219,7 +253,11 @@ fn ipv6_torture_messages_are_relayed_or_refused() {
 
 #[test]
 fn every_torture_file_stands_in_a_table() {
-    names("rfc4475", &[VALID, INVALID, WELL_FORMED, STRAY], &["dblreq", "unreason", "noreason"]);
+    names(
+        "rfc4475",
+        &[VALID, INVALID, WELL_FORMED, STRAY],
+        &["dblreq", "unreason", "noreason"],
+    );
     names("rfc5118", &[IPV6], &[]);
 }
 
@@ -241,7 +279,13 @@ fn two_requests_in_one_datagram_are_one_and_on_a_stream_two() {
         // Its own Content-Length is less than what is there, and the rest begins no message.
         let invite = Lines::read(&bytes[end..]);
         let length = bytes.len() - invite.body.len() + invite.counted_body().len();
-        assert_fate("dblreq, its second", &bytes[end..length], second, Relayed(2), CARRIER_STREAM);
+        assert_fate(
+            "dblreq, its second",
+            &bytes[end..length],
+            second,
+            Relayed(2),
+            CARRIER_STREAM,
+        );
         assert_eq!(delivered.is_open, length == bytes.len());
     }
 }
@@ -271,7 +315,11 @@ fn torture_messages_within_a_dialog_pass_once_the_dialog_is_there() {
             assert!(codes.is_empty(), "{what}: {codes:?}");
             let relayed = sent.last().unwrap();
             let six = relayed.flow.peer.is_ipv6();
-            assert_eq!(relayed.flow.peer, at(if six { "[2001:db8::10]:5060" } else { PLATFORM }), "{what}");
+            assert_eq!(
+                relayed.flow.peer,
+                at(if six { "[2001:db8::10]:5060" } else { PLATFORM }),
+                "{what}"
+            );
             let hop = Hop {
                 transport: "UDP",
                 sent_by: if six { "[2001:db8:1::1]:5060" } else { PRIVATE },
@@ -281,7 +329,10 @@ fn torture_messages_within_a_dialog_pass_once_the_dialog_is_there() {
             };
             assert_relayed(&what, &bytes, &relayed.bytes, hop);
             // RFC 5118 §4.5: with or without brackets it came, it never leaves with them.
-            assert!(find(&relayed.bytes, b";received=[").is_none() || !name.starts_with("via"), "{what}");
+            assert!(
+                find(&relayed.bytes, b";received=[").is_none() || !name.starts_with("via"),
+                "{what}"
+            );
         }
     }
 }
@@ -324,6 +375,9 @@ fn torture_responses_are_passed_up_unchanged_or_dropped() {
             }
         }
         // Without such a request nothing is passed on (RFC 6026 §7.3).
-        assert!(deliver(&mut wire(), Delivery::Datagram, &bytes).sent.is_empty(), "{name}");
+        assert!(
+            deliver(&mut wire(), Delivery::Datagram, &bytes).sent.is_empty(),
+            "{name}"
+        );
     }
 }

@@ -10,19 +10,46 @@ use referee::sim::wire::Sent;
 
 /// Slips of print that no reader should take, each with why and with the answer it gets; the ACK and the response get none.
 const REFUSED: [(&str, &str, Option<&str>); 6] = [
-    ("rfc3911-8.1-1-invite.sip", "From and To name no scheme, and CSeq stands in the line of Call-ID", Some("400 Malformed From")),
-    ("rfc3911-8.1-3-ack.sip", "From and To name no scheme, and CSeq stands in the line of Call-ID", None),
-    ("rfc3911-8.1-5-invite.sip", "no space between the number and the method of CSeq", Some("400 Malformed CSeq")),
-    ("rfc3911-8.1-6-200.sip", "no space between the number and the method of CSeq", None),
-    ("rfc3911-8.1-10-refer.sip", "From and To name no scheme", Some("400 Malformed From")),
-    ("rfc3911-8.1-11-invite.sip", "From names no scheme", Some("400 Malformed From")),
+    (
+        "rfc3911-8.1-1-invite.sip",
+        "From and To name no scheme, and CSeq stands in the line of Call-ID",
+        Some("400 Malformed From"),
+    ),
+    (
+        "rfc3911-8.1-3-ack.sip",
+        "From and To name no scheme, and CSeq stands in the line of Call-ID",
+        None,
+    ),
+    (
+        "rfc3911-8.1-5-invite.sip",
+        "no space between the number and the method of CSeq",
+        Some("400 Malformed CSeq"),
+    ),
+    (
+        "rfc3911-8.1-6-200.sip",
+        "no space between the number and the method of CSeq",
+        None,
+    ),
+    (
+        "rfc3911-8.1-10-refer.sip",
+        "From and To name no scheme",
+        Some("400 Malformed From"),
+    ),
+    (
+        "rfc3911-8.1-11-invite.sip",
+        "From names no scheme",
+        Some("400 Malformed From"),
+    ),
 ];
 
 /// The names and bytes of all that can be read, of one kind.
 fn messages(requests: bool) -> Vec<(String, Vec<u8>)> {
-    let names = files("transfer").into_iter().filter(|name| REFUSED.iter().all(|(refused, _, _)| refused != name));
+    let names = files("transfer")
+        .into_iter()
+        .filter(|name| REFUSED.iter().all(|(refused, _, _)| refused != name));
     let all = names.map(|name| (name.clone(), load("transfer", &name)));
-    all.filter(|(_, bytes)| Lines::read(bytes).is_request() == requests).collect()
+    all.filter(|(_, bytes)| Lines::read(bytes).is_request() == requests)
+        .collect()
 }
 
 #[test]
@@ -41,7 +68,11 @@ fn every_field_of_the_transfer_flows_is_read_as_a_second_reader_reads_it() {
 fn assert_read_alike(name: &str, message: Message<'_>, lines: &Lines) {
     match message.start_line() {
         StartLine::Request { token, uri, .. } => {
-            assert_eq!((text(token), text(uri)), (lines.method(), lines.request_uri()), "{name}");
+            assert_eq!(
+                (text(token), text(uri)),
+                (lines.method(), lines.request_uri()),
+                "{name}"
+            );
         }
         StartLine::Response { code, reason } => {
             assert_eq!(code, lines.code(), "{name}");
@@ -54,14 +85,22 @@ fn assert_read_alike(name: &str, message: Message<'_>, lines: &Lines) {
     assert_eq!(message.body(), lines.counted_body(), "{name}");
 
     let CSeq { number, token, .. } = message.cseq().unwrap();
-    assert_eq!(format!("{number} {}", text(token)), lines.one("cseq").unwrap(), "{name}");
+    assert_eq!(
+        format!("{number} {}", text(token)),
+        lines.one("cseq").unwrap(),
+        "{name}"
+    );
     let expected = lines.one("call-id").unwrap();
     match message.call_id() {
         Ok(call_id) => assert_eq!(text(call_id), expected, "{name}"),
         // That of the slips of print above, in the response to them.
         Err(_) => assert!(!message.is_request() && expected.contains(' '), "{name}"),
     }
-    assert_eq!(message.max_forwards().unwrap().map(|hops| hops.to_string()), lines.one("max-forwards"), "{name}");
+    assert_eq!(
+        message.max_forwards().unwrap().map(|hops| hops.to_string()),
+        lines.one("max-forwards"),
+        "{name}"
+    );
 
     let vias = lines.list("via");
     assert_eq!(message.vias().count(), vias.len(), "{name}");
@@ -83,7 +122,13 @@ fn assert_read_alike(name: &str, message: Message<'_>, lines: &Lines) {
             Err(_) => assert!(!message.is_request() && !expected.contains(':'), "{name}: {expected}"),
         }
     }
-    for header in [Header::Contact, Header::Route, Header::RecordRoute, Header::ReferTo, Header::ReferredBy] {
+    for header in [
+        Header::Contact,
+        Header::Route,
+        Header::RecordRoute,
+        Header::ReferTo,
+        Header::ReferredBy,
+    ] {
         let values = lines.list(header.name());
         assert_eq!(message.name_addrs(header).count(), values.len(), "{name}: {header:?}");
         for (value, expected) in message.name_addrs(header).zip(&values) {
@@ -100,7 +145,11 @@ fn assert_read_alike(name: &str, message: Message<'_>, lines: &Lines) {
     if let (Some(event), Some(expected)) = (event, expected) {
         let (package, params) = expected.split_once(';').unwrap_or((&expected, ""));
         assert_eq!(text(event.package), package.trim(), "{name}");
-        assert_eq!(event.id.map(text), params_of(&format!(";{params}")).get("id").cloned(), "{name}");
+        assert_eq!(
+            event.id.map(text),
+            params_of(&format!(";{params}")).get("id").cloned(),
+            "{name}"
+        );
     }
     let state = message.subscription_state().unwrap();
     let expected = lines.one("subscription-state");
@@ -109,23 +158,41 @@ fn assert_read_alike(name: &str, message: Message<'_>, lines: &Lines) {
         let (word, params) = expected.split_once(';').unwrap_or((&expected, ""));
         let params = params_of(&format!(";{params}"));
         assert_eq!(text(state.state), word.trim(), "{name}");
-        assert_eq!(state.expires.map(|seconds| seconds.to_string()), params.get("expires").cloned(), "{name}");
+        assert_eq!(
+            state.expires.map(|seconds| seconds.to_string()),
+            params.get("expires").cloned(),
+            "{name}"
+        );
         assert_eq!(state.reason.map(text), params.get("reason").cloned(), "{name}");
     }
-    if lines.one("content-type").is_some_and(|kind| kind.starts_with("message/sipfrag")) && lines.is_request() {
+    if lines
+        .one("content-type")
+        .is_some_and(|kind| kind.starts_with("message/sipfrag"))
+        && lines.is_request()
+    {
         let body = text(lines.counted_body());
         let first = body.lines().next().unwrap();
         let frag = Sipfrag::parse(message.body()).unwrap_or_else(|| panic!("{name}: {first}"));
-        assert_eq!(format!("SIP/2.0 {} {}", frag.code, text(frag.reason)).trim(), first.trim(), "{name}");
+        assert_eq!(
+            format!("SIP/2.0 {} {}", frag.code, text(frag.reason)).trim(),
+            first.trim(),
+            "{name}"
+        );
     }
 }
 
 fn assert_name_addr(name: &str, read: &NameAddr<'_>, expected: &str) {
     let (display, uri, params) = name_addr(expected);
-    assert_eq!((text(read.display), text(read.uri)), (display, uri), "{name}: {expected}");
+    assert_eq!(
+        (text(read.display), text(read.uri)),
+        (display, uri),
+        "{name}: {expected}"
+    );
     assert_eq!(read.tag.map(text), params.get("tag").cloned(), "{name}: {expected}");
     for (param, value) in params {
-        let found = read.param(&param).unwrap_or_else(|| panic!("{name}: {param} of {expected}"));
+        let found = read
+            .param(&param)
+            .unwrap_or_else(|| panic!("{name}: {param} of {expected}"));
         assert_eq!(found.map(text).unwrap_or_default(), value, "{name}: {expected}");
     }
 }
@@ -289,7 +356,12 @@ fn requests_of_the_transfer_flows_within_a_dialog_are_relayed_unchanged() {
         // A carrier may not transfer the platform's calls.
         if method == "REFER" {
             let mut call = Call::set_up(TWO_SIDES, &NAMES);
-            let bytes = within_dialog(&load("transfer", &name), &call.caller_routes, NAMES.caller, NAMES.callee);
+            let bytes = within_dialog(
+                &load("transfer", &name),
+                &call.caller_routes,
+                NAMES.caller,
+                NAMES.callee,
+            );
             for delivery in [Delivery::Datagram, Delivery::Whole] {
                 let sent = deliver(&mut call.wire, delivery, &bytes).sent;
                 assert!(sent[0].bytes.starts_with(b"SIP/2.0 603 Decline\r\n"), "{name}");
@@ -297,7 +369,10 @@ fn requests_of_the_transfer_flows_within_a_dialog_are_relayed_unchanged() {
             }
         }
     }
-    assert_eq!(methods.into_iter().collect::<Vec<_>>(), ["ACK", "BYE", "INVITE", "REFER", "SUBSCRIBE"]);
+    assert_eq!(
+        methods.into_iter().collect::<Vec<_>>(),
+        ["ACK", "BYE", "INVITE", "REFER", "SUBSCRIBE"]
+    );
 }
 
 #[test]
@@ -312,13 +387,19 @@ fn notifies_of_the_transfer_flows_are_relayed_unchanged_where_a_refer_was_relaye
             let mut call = Call::set_up(TWO_SIDES, &NAMES);
             let bytes = within_dialog(&bytes, &call.caller_routes, NAMES.caller, NAMES.callee);
             let lines = Lines::read(&bytes);
-            let is_of_refer = lines.one("event").is_none_or(|event| event.to_ascii_lowercase().starts_with("refer"));
+            let is_of_refer = lines
+                .one("event")
+                .is_none_or(|event| event.to_ascii_lowercase().starts_with("refer"));
             if is_of_refer {
                 // RFC 6665 §4.1.3: before it, it is of no subscription.
                 let early = text(&bytes).replacen("branch=z9hG4bK", "branch=z9hG4bKearly", 1);
                 let early: Vec<u8> = early.chars().map(|c| c as u8).collect();
                 let sent = deliver(&mut call.wire, Delivery::Datagram, &early).sent;
-                assert!(sent[0].bytes.starts_with(b"SIP/2.0 481 "), "{what}: {}", text(&sent[0].bytes));
+                assert!(
+                    sent[0].bytes.starts_with(b"SIP/2.0 481 "),
+                    "{what}: {}",
+                    text(&sent[0].bytes)
+                );
             }
             let refer = call.of_platform(&NAMES, "REFER", 7, "Refer-To: <sip:carol@chicago.example>\r\n");
             assert_eq!(call.platform_says(refer.as_bytes()).len(), 1, "{what}");
@@ -350,7 +431,11 @@ fn responses_of_the_transfer_flows_are_relayed_unchanged() {
             let (mut wire, via) = asked(if is_hop_by_hop { "INVITE" } else { &method });
             let delivered = deliver(&mut wire, delivery, &graft(&bytes, &via));
             assert!(delivered.is_open, "{what}");
-            let up: Vec<_> = delivered.sent.iter().filter(|sent| sent.flow.peer == at(PLATFORM)).collect();
+            let up: Vec<_> = delivered
+                .sent
+                .iter()
+                .filter(|sent| sent.flow.peer == at(PLATFORM))
+                .collect();
             if is_hop_by_hop {
                 assert!(delivered.sent.is_empty(), "{what}");
             } else {
@@ -382,7 +467,13 @@ fn a_cancel_of_the_transfer_flows_ends_its_invite() {
         assert_eq!(wire.datagram(at(PLATFORM), at(PRIVATE), &ringing).len(), 1);
         let sent = deliver(&mut wire, delivery, cancel.as_bytes()).sent;
         assert_eq!(sent.len(), 2, "{delivery:?}: {sent:?}");
-        assert_answers("the CANCEL", cancel.as_bytes(), &sent[0].bytes, "200 OK", delivery.source());
+        assert_answers(
+            "the CANCEL",
+            cancel.as_bytes(),
+            &sent[0].bytes,
+            "200 OK",
+            delivery.source(),
+        );
         let down = Lines::read(&sent[1].bytes);
         assert_eq!((down.method(), sent[1].flow.peer), ("CANCEL".into(), at(PLATFORM)));
     }
