@@ -2,6 +2,7 @@
 //! read by a reader of its own ([`lines`]), so that no misreading of the parser hides itself.
 
 mod dialog;
+mod fate;
 mod fields;
 mod format;
 mod generated;
@@ -10,3 +11,4 @@ mod probes;
 mod setting;
 mod torture;
 mod transfer;
+mod values;
