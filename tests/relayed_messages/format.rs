@@ -362,6 +362,22 @@ fn what_stands_in_quotes_or_brackets_separates_nothing() {
         .collect();
     assert_eq!(uris, ["sip:x@y;p=1,2", "sip:z@y"]);
     assert_eq!(message.from_tag(), Some(&b"1928301774"[..]));
+
+    // Routes of ours are taken off as values, whatever name they are given.
+    let mut call = Call::set_up(referee::sim::scene::TWO_SIDES, &NAMES);
+    let [one, two] = &call.callee_routes[..] else {
+        panic!("two routes")
+    };
+    let named = format!("Route: \"a, <b>\\\" ,\" {one} , \"c, d\" {two}, <sip:p,q@198.51.100.77;lr>\r\n");
+    let plain = format!("Route: {one}\r\nRoute: {two}\r\n");
+    let bye = call.of_platform(&NAMES, "BYE", 8, "");
+    assert!(bye.contains(&plain));
+    let sent = call.platform_says(bye.replace(&plain, &named).as_bytes());
+    assert_eq!(sent[0].flow.peer, at("198.51.100.77:5060"));
+    assert_eq!(
+        Lines::read(&sent[0].bytes).list("route"),
+        ["<sip:p,q@198.51.100.77;lr>"]
+    );
 }
 
 #[test]
@@ -484,6 +500,14 @@ fn a_content_length_that_cannot_be_read_is_a_framing_error() {
     for delivery in STREAMS {
         assert_eq!(
             fate_of(two.as_bytes(), delivery),
+            ("400 Differing Content-Length".into(), false)
+        );
+    }
+    // At once, not after as many octets as the first one says.
+    let first_larger = invite(&[("Content-Length: 4", "Content-Length: 9999\r\nl: 4")]);
+    for delivery in STREAMS {
+        assert_eq!(
+            fate_of(first_larger.as_bytes(), delivery),
             ("400 Differing Content-Length".into(), false)
         );
     }
