@@ -9,7 +9,10 @@ pub mod edit;
 pub mod field;
 pub mod framing;
 pub mod header;
+mod avx2;
+mod class;
 mod index;
+mod lines;
 pub mod parse;
 #[cfg(any(test, feature = "sim"))]
 pub mod properties;
@@ -21,6 +24,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use nom::Parser;
 
 pub use check::check;
 pub use field::{CSeq, FieldError, NameAddr, RAck, Via};
@@ -178,7 +182,7 @@ impl<'a> Message<'a> {
     }
 
     fn line(&self, place: usize) -> HeaderLine<'a> {
-        let value_span = self.index.value_at(place);
+        let value_span = self.index.value_at(self.bytes, place);
         HeaderLine {
             header: self.index.header_at(place),
             name: &self.bytes[self.index.name_at(self.bytes, place)],
@@ -211,7 +215,13 @@ impl<'a> Message<'a> {
     pub fn value(&self, header: Header) -> Option<&'a [u8]> {
         self.index
             .first(header)
-            .map(|place| &self.bytes[self.index.value_at(place)])
+            .map(|place| &self.bytes[self.index.value_at(self.bytes, place)])
+    }
+
+    /// The bytes from the value of a line to the end of all: what a grammar reads, which finds the end of the line by itself.
+    #[inline]
+    fn to_the_end(self, place: usize) -> &'a [u8] {
+        &self.bytes[self.index.value_start(place)..]
     }
 
     /// How many lines of this header there are.
@@ -251,9 +261,9 @@ impl<'a> Message<'a> {
 
     /// The value of a header that holds one name-addr and no list (From, To, Refer-To, Referred-By).
     pub fn single_name_addr(&self, header: Header) -> Result<NameAddr<'a>, FieldError> {
-        let value = self.value(header).ok_or(FieldError::Missing(header))?;
-        match field::name_addr(self.bytes, value) {
-            Ok(([], name_addr)) => Ok(name_addr),
+        let place = self.index.first(header).ok_or(FieldError::Missing(header))?;
+        match field::name_addr(self.bytes, self.to_the_end(place)) {
+            Ok((rest, name_addr)) if scan::at_end(rest) => Ok(name_addr),
             _ => Err(FieldError::Malformed(header)),
         }
     }
@@ -261,7 +271,8 @@ impl<'a> Message<'a> {
     /// Call-ID: one word without white space.
     pub fn call_id(&self) -> Result<&'a [u8], FieldError> {
         let value = self.value(Header::CallId).ok_or(FieldError::Missing(Header::CallId))?;
-        if value.is_empty() || value.iter().any(|&byte| scan::is(byte, scan::LWS)) {
+        // A fold has one of these too.
+        if value.is_empty() || memchr::memchr2(b' ', b'\t', value).is_some() {
             return Err(FieldError::Malformed(Header::CallId));
         }
         Ok(value)
@@ -301,11 +312,14 @@ impl<'a> Message<'a> {
     /// Those of Route, Record-Route and Path must stand in angle brackets. After an error the next value is that of
     /// the next line.
     pub fn name_addrs(&self, header: Header) -> impl Iterator<Item = Result<NameAddr<'a>, FieldError>> + use<'a> {
-        let grammar = match header {
-            Header::Route | Header::RecordRoute | Header::Path => field::bracketed_name_addr,
-            _ => field::name_addr,
-        };
-        field::Values::new(*self, header, grammar)
+        let must_be_bracketed = matches!(header, Header::Route | Header::RecordRoute | Header::Path);
+        field::Values::new(*self, header, move |message, input| {
+            nom::combinator::verify(
+                |input| field::name_addr(message, input),
+                |value: &NameAddr<'_>| value.bracketed || !must_be_bracketed,
+            )
+            .parse(input)
+        })
     }
 
     /// RAck of a PRACK.

@@ -140,21 +140,23 @@ pub struct RAck<'a> {
 }
 
 /// Walks the values of a list header: over its lines and, within a line, from comma to comma.
-pub(super) struct Values<'a, T> {
+pub(super) struct Values<'a, G> {
     message: Message<'a>,
     header: Header,
-    grammar: Grammar<'a, T>,
+    /// Reads one value; its first argument is the whole message, for spans.
+    grammar: G,
+    /// The line of the value to read next.
     place: Option<usize>,
-    /// What of the current line is not read yet; `None` between lines.
+    /// Where that value begins, if it is not the first one of the line.
     rest: Option<&'a [u8]>,
 }
 
-/// Reads one value; the first argument is the whole message, for spans.
-type Grammar<'a, T> = fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>;
-
-impl<'a, T> Values<'a, T> {
+impl<'a, T, G> Values<'a, G>
+where
+    G: Fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>,
+{
     #[inline]
-    pub(super) fn new(message: Message<'a>, header: Header, grammar: Grammar<'a, T>) -> Values<'a, T> {
+    pub(super) fn new(message: Message<'a>, header: Header, grammar: G) -> Values<'a, G> {
         Values {
             message,
             header,
@@ -165,27 +167,25 @@ impl<'a, T> Values<'a, T> {
     }
 }
 
-impl<'a, T> Iterator for Values<'a, T> {
+impl<'a, T, G> Iterator for Values<'a, G>
+where
+    G: Fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>,
+{
     type Item = Result<T, FieldError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let place = self.place?;
         let message = self.message;
-        let input = self
-            .rest
-            .unwrap_or_else(|| &message.bytes()[message.index().value_at(place)]);
+        let input = self.rest.unwrap_or_else(|| message.to_the_end(place));
         let (rest, value) = match (self.grammar)(message.bytes(), input) {
             Ok((rest, value)) => (rest, Ok(value)),
             Err(_) => (&b""[..], Err(FieldError::Malformed(self.header))),
         };
         // A grammar stops at the end or at a comma; white space may follow the comma, and a value must.
-        match rest.split_first() {
-            Some((_, after)) => self.rest = Some(scan::skip_lws(after)),
-            None => {
-                self.rest = None;
-                self.place = message.index().next(self.header, place);
-            }
+        self.rest = rest.strip_prefix(b",").map(scan::skip_lws);
+        if self.rest.is_none() {
+            self.place = message.index().next(self.header, place);
         }
         Some(value)
     }
@@ -278,7 +278,7 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
         }
         _ => {
             // Only the `<` behind it tells a display name from a URI.
-            let length = scan::run(input, scan::DISPLAY);
+            let length = scan::run_over_folds(input, scan::DISPLAY);
             match input.get(length) {
                 Some(b'<') => {
                     let (rest, uri) = bracketed_uri(&input[length..])?;
@@ -325,15 +325,6 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
     ))
 }
 
-/// `route-param`: a name-addr, never an addr-spec (RFC 3261 §20.34).
-pub(super) fn bracketed_name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
-    nom::combinator::verify(
-        move |input| name_addr(message, input),
-        |value: &NameAddr<'_>| value.bracketed,
-    )
-    .parse(input)
-}
-
 /// `LAQUOT addr-spec RAQUOT`; commas, semicolons and question marks inside belong to the URI.
 fn bracketed_uri(input: &[u8]) -> Parsed<'_, &[u8]> {
     let Some(inside) = input.strip_prefix(b"<") else {
@@ -348,13 +339,13 @@ fn bracketed_uri(input: &[u8]) -> Parsed<'_, &[u8]> {
 
 /// `response-num LWS CSeq-num LWS Method`
 pub(super) fn rack<'a>(message: &[u8], value: &'a [u8]) -> Option<RAck<'a>> {
-    let (rest, (rseq, (cseq, token))) = (terminated(scan::digits, lws), scan::number_then_token)
+    let (rest, (rseq, (cseq, number, token))) = (terminated(scan::number, lws), scan::number_then_token)
         .parse(value)
         .ok()?;
     let span = span_in(message, cseq);
     rest.is_empty().then_some(RAck {
-        rseq: scan::decimal_value(rseq, u32::MAX)?,
-        cseq: scan::decimal_value(cseq, u32::MAX)?,
+        rseq: u32::try_from(rseq).ok()?,
+        cseq: u32::try_from(number).ok()?,
         token,
         cseq_span: (span.start, span.end),
     })

@@ -1,6 +1,6 @@
 //! Header names and methods: the ones referee acts on, their compact forms (RFC 3261 §7.3.3) and their identity.
 
-use super::scan::lower;
+use super::scan::{self, lower, short_name};
 
 /// Declares [`Header`] and the table of its spellings from one list, so that the two cannot drift apart.
 macro_rules! headers {
@@ -88,13 +88,9 @@ impl Header {
     /// By long or compact name, without regard to case.
     #[inline]
     pub fn from_name(name: &[u8]) -> Header {
-        if let [letter] = name {
-            return COMPACT[usize::from(*letter)];
-        }
-        let key = Key::of(name);
-        let header = HASHED[key.hash(MULTIPLIER)];
-        // Its key says whether it is this name or only has the same hash.
-        if KEYS[header as usize] == key {
+        let key = Spellings::key(name);
+        let (spelling, header) = Spellings::candidate(key, name.len());
+        if Spellings::same(name, key, spelling) {
             header
         } else {
             Header::Other
@@ -123,134 +119,132 @@ impl Header {
     }
 }
 
-static COMPACT: [Header; 256] = compact();
-
-const fn compact() -> [Header; 256] {
-    let mut table = [Header::Other; 256];
-    let mut i = 0;
-    while i < KNOWN.len() {
-        if let Some(letter) = KNOWN[i].2 {
-            table[letter as usize] = KNOWN[i].0;
-            table[letter.to_ascii_uppercase() as usize] = KNOWN[i].0;
-        }
-        i += 1;
-    }
-    table
+/// All spellings of the known headers, long and compact, in a table without collisions.
+pub(super) struct Spellings {
+    /// In lower case, with a colon behind.
+    names: [[u8; 32]; SPELLINGS_MAX],
+    headers: [Header; SPELLINGS_MAX],
+    /// The place in the two tables by the hash of a name. The last place has no name.
+    places: [u8; 1 << HASH_BITS],
 }
 
-/// A name of 2 to 24 bytes in three words, letters in lower case: its first, middle and last eight bytes, which overlap
-/// in shorter names. No known name is longer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    first: u64,
-    middle: u64,
-    last: u64,
-    length: usize,
-}
+/// As many as a byte can tell apart.
+const SPELLINGS_MAX: usize = 256;
+const HASH_BITS: u32 = 9;
+/// The longest known name has 20 bytes; a spelling has room for 24, which three words cover.
+const NAME_BYTES_MAX: usize = 24;
 
-impl Key {
-    const NONE: Key = Key {
-        first: 0,
-        middle: 0,
-        last: 0,
-        length: 0,
-    };
+static SPELLINGS: Spellings = Spellings::new();
 
+/// The first factor tried that gives every spelling a place of its own; found while compiling.
+const MULTIPLIER: u64 = Spellings::multiplier();
+
+impl Spellings {
+    /// The first eight bytes of a name in lower case, zeros behind a shorter one.
     #[inline]
-    const fn of(name: &[u8]) -> Key {
+    const fn key(name: &[u8]) -> u64 {
+        match name.first_chunk::<8>() {
+            Some(first) => lower(u64::from_le_bytes(*first)),
+            None => short_name(name),
+        }
+    }
+
+    #[inline(always)]
+    const fn hash(key: u64, length: usize, multiplier: u64) -> usize {
+        ((key ^ length as u64).wrapping_mul(multiplier) >> (64 - HASH_BITS)) as usize
+    }
+
+    /// The only spelling that a name with this key and length may have, and its header.
+    #[inline(always)]
+    pub(super) fn candidate(key: u64, length: usize) -> (&'static [u8; 32], Header) {
+        let place = usize::from(SPELLINGS.places[Spellings::hash(key, length, MULTIPLIER)]);
+        (&SPELLINGS.names[place], SPELLINGS.headers[place])
+    }
+
+    /// Whether a name, of which the key is known, has this spelling.
+    #[inline]
+    fn same(name: &[u8], key: u64, spelling: &[u8; 32]) -> bool {
         let length = name.len();
-        if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-            let middle = match name.split_at(8).1.first_chunk::<8>() {
-                Some(middle) if length > 16 => lower(u64::from_le_bytes(*middle)),
-                _ => 0,
-            };
-            Key {
-                first: lower(u64::from_le_bytes(*first)),
-                middle,
-                last: lower(u64::from_le_bytes(*last)),
-                length,
-            }
-        } else if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
-            let (first, last) = (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64);
-            Key {
-                first: lower(first),
-                middle: 0,
-                last: lower(last),
-                length,
-            }
-        } else if let (Some(first), Some(last)) = (name.first_chunk::<2>(), name.last_chunk::<2>()) {
-            let (first, last) = (u16::from_le_bytes(*first) as u64, u16::from_le_bytes(*last) as u64);
-            Key {
-                first: lower(first),
-                middle: 0,
-                last: lower(last),
-                length,
-            }
-        } else {
-            Key::NONE
+        if length > NAME_BYTES_MAX || spelling[length] != b':' {
+            return false;
         }
+        let spelled = &spelling[..length];
+        // The first, last and second eight bytes, which overlap in shorter names.
+        let same_word = |one: Option<&[u8; 8]>, two: Option<&[u8; 8]>| match (one, two) {
+            (Some(one), Some(two)) => lower(u64::from_le_bytes(*one)) == u64::from_le_bytes(*two),
+            _ => true,
+        };
+        key == Spellings::key(spelled)
+            && same_word(name.last_chunk(), spelled.last_chunk())
+            && (length <= 16 || same_word(name[8..].first_chunk(), spelled[8..].first_chunk()))
     }
 
-    #[inline]
-    const fn hash(&self, multiplier: u64) -> usize {
-        let word = self
-            .first
-            .wrapping_add(self.last.rotate_left(23))
-            .wrapping_add(self.length as u64);
-        (word.wrapping_mul(multiplier) >> 56) as usize
-    }
-}
-
-/// Keys by header number.
-static KEYS: [Key; KNOWN.len() + 1] = keys();
-
-const fn keys() -> [Key; KNOWN.len() + 1] {
-    // `Other` has the key of no name.
-    let mut keys = [Key { first: 1, ..Key::NONE }; KNOWN.len() + 1];
-    let mut i = 0;
-    while i < KNOWN.len() {
-        assert!(KNOWN[i].1.len() >= 2 && KNOWN[i].1.len() <= 24, "a key holds 24 bytes");
-        keys[i + 1] = Key::of(KNOWN[i].1.as_bytes());
-        i += 1;
-    }
-    keys
-}
-
-/// The first factor tried that gives every known name a place of its own; found while compiling.
-const MULTIPLIER: u64 = multiplier();
-
-const fn multiplier() -> u64 {
-    let keys = keys();
-    let mut candidate = 0x9e37_79b9_7f4a_7c15_u64;
-    loop {
-        let mut taken = [false; 256];
-        let mut i = 1;
-        while i < keys.len() && !taken[keys[i].hash(candidate)] {
-            taken[keys[i].hash(candidate)] = true;
+    const fn new() -> Spellings {
+        let mut table = Spellings {
+            names: [[0; 32]; SPELLINGS_MAX],
+            headers: [Header::Other; SPELLINGS_MAX],
+            places: [u8::MAX; 1 << HASH_BITS],
+        };
+        let mut count = 0;
+        let mut i = 0;
+        while i < KNOWN.len() {
+            let (header, name, compact) = KNOWN[i];
+            table.put(count, name.as_bytes(), header);
+            count += 1;
+            if let Some(letter) = compact {
+                table.put(count, &[letter], header);
+                count += 1;
+            }
             i += 1;
         }
-        if i == keys.len() {
-            return candidate;
+        assert!(count < SPELLINGS_MAX, "the last place has no name");
+        table
+    }
+
+    const fn put(&mut self, place: usize, name: &[u8], header: Header) {
+        assert!(name.len() <= NAME_BYTES_MAX);
+        let mut i = 0;
+        while i < name.len() {
+            assert!(name[i].is_ascii_alphanumeric() || name[i] == b'-');
+            self.names[place][i] = name[i].to_ascii_lowercase();
+            i += 1;
         }
-        candidate = candidate
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(0x1405_7b7e_f767_814f)
-            | 1;
+        self.names[place][i] = b':';
+        self.headers[place] = header;
+        self.places[Spellings::hash(Spellings::key(name), name.len(), MULTIPLIER)] = place as u8;
     }
-}
 
-/// Known headers by the hash of their key.
-static HASHED: [Header; 256] = hashed();
-
-const fn hashed() -> [Header; 256] {
-    let mut table = [Header::Other; 256];
-    let keys = keys();
-    let mut i = 0;
-    while i < KNOWN.len() {
-        table[keys[i + 1].hash(MULTIPLIER)] = KNOWN[i].0;
-        i += 1;
+    const fn multiplier() -> u64 {
+        let mut candidate = 0x9e37_79b9_7f4a_7c15_u64;
+        while !Spellings::parts_all(candidate) {
+            candidate = candidate
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f)
+                | 1;
+        }
+        candidate
     }
-    table
+
+    /// Whether with this factor no two spellings have the same hash.
+    const fn parts_all(multiplier: u64) -> bool {
+        let mut taken = [false; 1 << HASH_BITS];
+        let mut i = 0;
+        while i < KNOWN.len() {
+            let (_, name, compact) = KNOWN[i];
+            let hash = Spellings::hash(Spellings::key(name.as_bytes()), name.len(), multiplier);
+            if std::mem::replace(&mut taken[hash], true) {
+                return false;
+            }
+            if let Some(letter) = compact {
+                let hash = Spellings::hash(letter as u64, 1, multiplier);
+                if std::mem::replace(&mut taken[hash], true) {
+                    return false;
+                }
+            }
+            i += 1;
+        }
+        true
+    }
 }
 
 /// A method by its token, compared with case (RFC 3261 §7.1). `Other` is any further token.
@@ -292,21 +286,37 @@ impl Method {
     /// The method a token names. `invite` is not INVITE.
     #[inline]
     pub fn from_token(token: &[u8]) -> Method {
-        match token {
-            b"INVITE" => Method::Invite,
-            b"ACK" => Method::Ack,
-            b"BYE" => Method::Bye,
-            b"CANCEL" => Method::Cancel,
-            b"OPTIONS" => Method::Options,
-            b"REGISTER" => Method::Register,
-            b"PRACK" => Method::Prack,
-            b"UPDATE" => Method::Update,
-            b"INFO" => Method::Info,
-            b"SUBSCRIBE" => Method::Subscribe,
-            b"NOTIFY" => Method::Notify,
-            b"REFER" => Method::Refer,
-            b"MESSAGE" => Method::Message,
-            b"PUBLISH" => Method::Publish,
+        const fn word(token: &str) -> u64 {
+            scan::word(token.as_bytes())
+        }
+        const INVITE: u64 = word("INVITE");
+        const ACK: u64 = word("ACK");
+        const BYE: u64 = word("BYE");
+        const CANCEL: u64 = word("CANCEL");
+        const OPTIONS: u64 = word("OPTIONS");
+        const REGISTER: u64 = word("REGISTER");
+        const PRACK: u64 = word("PRACK");
+        const UPDATE: u64 = word("UPDATE");
+        const INFO: u64 = word("INFO");
+        const NOTIFY: u64 = word("NOTIFY");
+        const REFER: u64 = word("REFER");
+        const MESSAGE: u64 = word("MESSAGE");
+        const PUBLISH: u64 = word("PUBLISH");
+        match scan::word(token) {
+            INVITE => Method::Invite,
+            ACK => Method::Ack,
+            BYE => Method::Bye,
+            CANCEL => Method::Cancel,
+            OPTIONS => Method::Options,
+            REGISTER => Method::Register,
+            PRACK => Method::Prack,
+            UPDATE => Method::Update,
+            INFO => Method::Info,
+            NOTIFY => Method::Notify,
+            REFER => Method::Refer,
+            MESSAGE => Method::Message,
+            PUBLISH => Method::Publish,
+            _ if token == b"SUBSCRIBE" => Method::Subscribe,
             _ => Method::Other,
         }
     }

@@ -1,15 +1,16 @@
 //! One pass from bytes to an index: where the start line ends, where each header line lies, where the body starts.
 //!
-//! The pass goes from control byte to control byte, which are line ends but for rare ones, and stops at the empty line;
-//! the body is never looked at. Whatever a wrong
-//! guess would turn into two readings of one message (framing, singletons, control bytes) is decided here; the
-//! grammar of other values is read when somebody asks ([`super::field`]), or by [`super::check()`] for all that a proxy
-//! depends on.
+//! The pass goes from line end to line end and stops at the empty line; the body is never looked at. Whatever a wrong
+//! guess would turn into two readings of one message (framing, singletons, control bytes) is decided here; the grammar of
+//! other values is read when somebody asks ([`super::field`]), or by [`super::check()`] for all that a proxy depends on.
 
 use std::fmt;
+use std::ops::Range;
 
+use super::avx2::{Avx2, LINES_MAX};
 use super::header::{Header, Method};
-use super::index::{CSeqPlace, Line, MANDATORY, Start, range, set};
+use super::index::{CSeqPlace, Line, Lines, MANDATORY, Start, range, set};
+use super::lines::{LineEnd, LineEnds, Plain, Search};
 use super::scan;
 
 pub use super::index::{HEADER_LINES_MAX, Index};
@@ -164,27 +165,46 @@ const SINGLETONS: [Header; 5] = [
 /// Fills `index` from one whole message (a datagram, or what [`super::framing`] cut from a stream).
 ///
 /// On an error the lines found so far stay in the index, so that a 400 can be built from it where Via, From, To,
-/// Call-ID and CSeq are there ([`Index::answerable`]). The error is the first one met: the start line, then the lines
-/// from the top, then what concerns the message as a whole.
+/// Call-ID and CSeq are there ([`Index::answerable`]). Of several errors it is the one that stands first.
 pub fn parse(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
-    index.clear();
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        return Err(ParseError {
-            kind: ParseErrorKind::TooLarge,
-            offset: u16::MAX,
-        });
+    match Avx2::detect() {
+        Some(avx2) => avx2.run_job(
+            #[inline(always)]
+            || parse_wide(avx2, bytes, index),
+        ),
+        None => parse_plain(bytes, index),
     }
-    let mut pass = Pass {
-        bytes,
-        index,
-        error: None,
-        has_control_bytes: false,
-    };
-    pass.run();
-    match pass.error {
-        None => Ok(()),
-        Some(error) => Err(error),
+}
+
+/// [`parse()`] without vector instructions.
+pub(super) fn parse_plain(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
+    let mut pass = Pass::new(bytes, index)?;
+    let mut line_ends = LineEnds::new(bytes);
+    let head_end = pass.head(Plain, &mut line_ends);
+    if line_ends.is_odd(head_end) {
+        pass.odd_bytes(head_end);
     }
+    pass.whole(Plain)
+}
+
+/// [`parse()`] with vector instructions, for heads without anything odd.
+#[inline(always)]
+fn parse_wide(avx2: Avx2, bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
+    let mut room = [0; LINES_MAX];
+    match avx2.line_ends(bytes, &mut room) {
+        Some(line_ends) => {
+            let mut pass = Pass::new(bytes, index)?;
+            pass.head(avx2, line_ends);
+            pass.whole(avx2)
+        }
+        None => parse_rare(bytes, index),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn parse_rare(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
+    parse_plain(bytes, index)
 }
 
 /// The pass itself: it goes on after an error, so that what can be answered is answered.
@@ -192,104 +212,118 @@ struct Pass<'b, 'i> {
     bytes: &'b [u8],
     index: &'i mut Index,
     error: Option<ParseError>,
-    /// Whether a byte below SP was met that neither is HTAB nor ends a line.
-    has_control_bytes: bool,
+    has_body: bool,
 }
 
-impl Pass<'_, '_> {
-    #[cold]
-    fn fail(&mut self, kind: ParseErrorKind, offset: usize) {
-        if self.error.is_none() {
-            self.error = Some(ParseError {
-                kind,
-                offset: offset as u16,
+impl<'b, 'i> Pass<'b, 'i> {
+    #[inline(always)]
+    fn new(bytes: &'b [u8], index: &'i mut Index) -> Result<Pass<'b, 'i>, ParseError> {
+        index.clear();
+        if bytes.len() > MESSAGE_BYTES_MAX {
+            return Err(ParseError {
+                kind: ParseErrorKind::TooLarge,
+                offset: u16::MAX,
             });
         }
+        Ok(Pass {
+            bytes,
+            index,
+            error: None,
+            has_body: false,
+        })
     }
 
-    fn run(&mut self) {
-        let bytes = self.bytes;
-        let Some((first_end, headers_start)) = self.line_end(0) else {
-            return self.fail(ParseErrorKind::NotSip, 0);
-        };
-        self.start_line(&bytes[..first_end]);
-        self.index.set_headers_start(headers_start);
-        if matches!(bytes.get(headers_start), Some(b' ' | b'\t')) {
-            self.fail(ParseErrorKind::FoldedStartLine, headers_start);
-        }
-
-        let mut start = headers_start;
-        let body_start = loop {
-            let Some((first_end, mut next)) = self.line_end(start) else {
-                break None;
-            };
-            if first_end == start {
-                break Some(next);
-            }
-            let mut end = first_end;
-            while let Some(b' ' | b'\t') = bytes.get(next) {
-                let Some(continued) = self.line_end(next) else { break };
-                (end, next) = continued;
-            }
-            if !self.header_line(start, first_end, end) {
-                break None;
-            }
-            start = next;
-        };
-
-        let head_end = body_start.unwrap_or(start);
-        if self.has_control_bytes || memchr::memchr(0x7f, &bytes[..head_end]).is_some() {
-            self.control_bytes(head_end);
-        }
-        self.index.set_head_end(start, head_end);
-        if body_start.is_none() {
-            // Nothing is known of where a body would start.
-            return self.fail(ParseErrorKind::NoEmptyLine, start);
-        }
-        self.body();
-        self.whole();
+    fn fail(&mut self, kind: ParseErrorKind, offset: usize) {
+        fail(&mut self.error, kind, offset);
     }
 
-    /// The end of the line that begins at `from`: where its content ends and where the next line begins.
+    /// Start line and header lines. Returns where the head ends, as far as it could be read.
     #[inline(always)]
-    fn line_end(&mut self, from: usize) -> Option<(usize, usize)> {
-        let mut at = from;
-        loop {
-            at = scan::next_below_space(self.bytes, at);
-            match self.bytes.get(at..)? {
-                [] => return None,
-                [b'\r', b'\n', ..] => return Some((at, at + 2)),
-                [b'\t', ..] => {}
-                [b'\n', ..] => {
-                    self.fail(ParseErrorKind::BareLf, at);
-                    return Some((at, at + 1));
-                }
-                // A quoted pair may hold it, which only a look at the whole line can tell.
-                _ => self.has_control_bytes = true,
+    fn head<S: Search>(&mut self, search: S, mut line_ends: impl Iterator<Item = LineEnd>) -> usize {
+        let bytes = self.bytes;
+        let Some(first) = line_ends.next() else {
+            self.fail(ParseErrorKind::NotSip, 0);
+            return 0;
+        };
+        self.start_line(search, &bytes[..first.at]);
+        let mut start = first.next;
+        self.index.set_headers_start(start);
+        let next_byte = |from: usize| bytes.get(from).copied().unwrap_or_default();
+        let continues = |from: usize| matches!(next_byte(from), b' ' | b'\t');
+        if continues(start) {
+            self.fail(ParseErrorKind::FoldedStartLine, start);
+        }
+
+        let mut lines = self.index.lines_mut();
+        let mut may_be_empty = true;
+        let head_end = loop {
+            let Some(first) = line_ends.next() else {
+                break start;
+            };
+            if may_be_empty && first.at == start {
+                self.has_body = true;
+                break first.next;
             }
-            at += 1;
+            let mut last = first;
+            // A line that does not begin with a visible byte continues this one or is the empty one.
+            may_be_empty = next_byte(last.next) <= b' ';
+            while may_be_empty
+                && continues(last.next)
+                && let Some(continued) = line_ends.next()
+            {
+                last = continued;
+            }
+            if let Err(kind) = header_line(search, bytes, &mut lines, start, first.at, last.at) {
+                fail(&mut self.error, kind, start);
+                if kind == ParseErrorKind::TooManyLines {
+                    break start;
+                }
+            }
+            start = last.next;
+        };
+        lines.finish();
+        self.index.set_head_end(start, head_end);
+        if !self.has_body {
+            // Nothing is known of where a body would start.
+            self.fail(ParseErrorKind::NoEmptyLine, start);
+        }
+        head_end
+    }
+
+    /// What concerns the message as a whole: framing, and what must be there.
+    #[inline(always)]
+    fn whole<S: Search>(mut self, search: S) -> Result<(), ParseError> {
+        self.content_length();
+        self.cseq(search);
+        if self.has_body {
+            self.body();
+            self.mandatory();
+        }
+        match self.error {
+            None => Ok(()),
+            Some(error) => Err(error),
         }
     }
 
-    fn start_line(&mut self, line: &[u8]) {
-        const VERSION: &[u8] = b"SIP/2.0";
+    #[inline(always)]
+    fn start_line<S: Search>(&mut self, search: S, line: &[u8]) {
         if line.len() > 4 && line[..4].eq_ignore_ascii_case(b"SIP/") {
             return self.status_line(line);
         }
-        let token_end = scan::run(line, scan::TOKEN);
-        let after_uri = line.len().saturating_sub(VERSION.len() + 1);
-        let kind = match line.get(after_uri..) {
-            Some([b' ', version @ ..]) if version.eq_ignore_ascii_case(VERSION) => None,
+        let token_end = search.run(self.bytes, scan::TOKEN);
+        let (kind, after_uri) = match line.split_last_chunk::<8>() {
+            Some((before, version)) if scan::lower(u64::from_le_bytes(*version)) == VERSION => (None, before.len()),
             _ => match memchr::memrchr(b'/', line) {
                 // Trailing white space and other versions alike end in SIP, slash and something.
                 Some(slash) if slash >= 3 && line[slash - 3..slash].eq_ignore_ascii_case(b"SIP") => {
                     let version = &line[slash + 1..];
                     let is_version = version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
-                    Some(if is_version && version != b"2.0" {
+                    let kind = if is_version && version != b"2.0" {
                         ParseErrorKind::Version
                     } else {
                         ParseErrorKind::RequestLine
-                    })
+                    };
+                    (Some(kind), line.len().saturating_sub(8))
                 }
                 _ => return self.fail(ParseErrorKind::NotSip, 0),
             },
@@ -308,7 +342,15 @@ impl Pass<'_, '_> {
         };
         if let Some(kind) = kind {
             self.fail(kind, 0);
-        } else if !well_formed || memchr::memchr2(b' ', b'\t', &line[token_end + 1..after_uri]).is_some() {
+            return;
+        }
+        // A URI has no white space; what else it must not have is found by its own grammar.
+        let is_one_word = well_formed && {
+            let uri = &line[token_end + 1..after_uri];
+            let plain = search.run(&self.bytes[token_end + 1..], scan::URI);
+            plain >= uri.len() || !holds_white_space(&uri[plain..])
+        };
+        if !is_one_word {
             self.fail(ParseErrorKind::RequestLine, token_end);
         }
     }
@@ -336,85 +378,51 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Takes in one line with all that continue it; `false` when there is no room for it.
     #[inline(always)]
-    fn header_line(&mut self, start: usize, first_line_end: usize, end: usize) -> bool {
-        let line = &self.bytes[start..first_line_end];
-        let Some(colon) = scan::find_colon(line) else {
-            self.fail(ParseErrorKind::NoColon, start);
-            return true;
-        };
-        let mut name = &line[..colon];
-        if name.last().is_some_and(|&last| last <= b' ') {
-            name = trim_end(name);
-        }
-        let header = Header::from_name(name);
-        if header == Header::Other && !scan::is_token(name) {
-            self.fail(ParseErrorKind::HeaderName, start);
-            return true;
-        }
-
-        let mut value = &self.bytes[start + colon + 1..end];
-        // Nearly all values have one SP before them and nothing behind.
-        if let [b' ', rest @ ..] = value {
-            value = rest;
-        }
-        if let [0..=b' ', ..] | [.., 0..=b' '] = value {
-            value = scan::trim(value);
-        }
-        let value_start = scan::span_in(self.bytes, value).start;
-        let value_end = value_start + value.len();
-
-        let line = Line {
-            start: start as u16,
-            value: (value_start as u16, value_end as u16),
-            name_length: name.len().min(255) as u8,
-        };
-        if !self.index.push(header, line) {
-            self.fail(ParseErrorKind::TooManyLines, start);
-            return false;
-        }
-        match header {
-            Header::ContentLength => self.content_length(value_start, value_end),
-            Header::CSeq => self.cseq(value_start, value_end),
-            _ => {}
-        }
-        true
-    }
-
-    fn content_length(&mut self, start: usize, end: usize) {
-        // The cap comes before anything is added to the number.
-        match scan::decimal_value(&self.bytes[start..end], MESSAGE_BYTES_MAX as u32) {
-            None => self.fail(ParseErrorKind::ContentLength, start),
-            Some(length) => match self.index.content_length {
-                Some(other) if u32::from(other) != length => self.fail(ParseErrorKind::ContentLengthsDiffer, start),
-                _ => self.index.content_length = Some(length as u16),
-            },
+    fn content_length(&mut self) {
+        let mut next = self.index.first(Header::ContentLength);
+        while let Some(place) = next {
+            let start = self.index.value_start(place);
+            match scan::number(&self.bytes[start..]) {
+                Ok((rest, length)) if scan::at_end(scan::skip_lws(rest)) && length <= MESSAGE_BYTES_MAX as u64 => {
+                    match self.index.content_length {
+                        Some(other) if u64::from(other) != length => {
+                            self.fail(ParseErrorKind::ContentLengthsDiffer, start);
+                        }
+                        _ => self.index.content_length = Some(length as u16),
+                    }
+                }
+                _ => self.fail(ParseErrorKind::ContentLength, start),
+            }
+            next = self.index.next(Header::ContentLength, place);
         }
     }
 
-    fn cseq(&mut self, start: usize, end: usize) {
-        let value = &self.bytes[start..end];
-        let Ok(([], (digits, token))) = scan::number_then_token(value) else {
+    #[inline(always)]
+    fn cseq<S: Search>(&mut self, search: S) {
+        let Some(place) = self.index.first(Header::CSeq) else {
+            return;
+        };
+        let start = self.index.value_start(place);
+        let Some((digits, number, token)) = cseq_value(search, &self.bytes[start..]) else {
             return self.fail(ParseErrorKind::CSeq, start);
         };
-        let Some(number) = scan::decimal_value(digits, CSEQ_MAX) else {
+        if number > CSEQ_MAX {
             return self.fail(ParseErrorKind::CSeqNumber, start);
-        };
-        if self.index.cseq.is_none() {
-            self.index.cseq = Some(CSeqPlace {
-                number,
-                digits: (start as u16, (start + digits.len()) as u16),
-                token: ((end - token.len()) as u16, end as u16),
-                method: Method::from_token(token),
-            });
         }
+        let token_start = scan::span_in(self.bytes, token).start as u16;
+        self.index.cseq = Some(CSeqPlace {
+            number: number as u32,
+            digits: (start as u16, (start + digits.len()) as u16),
+            token: (token_start, token_start + token.len() as u16),
+            method: Method::from_token(token),
+        });
     }
 
-    /// Finds the first control byte that has no business there. Rare: only quoted pairs may hold one
-    /// (RFC 4475 §3.1.1.2).
+    /// Finds the first byte that has no business in the head: a CR or LF without the other, a control byte. Rare: only
+    /// quoted pairs may hold one (RFC 4475 §3.1.1.2).
     #[cold]
-    fn control_bytes(&mut self, head_end: usize) {
+    fn odd_bytes(&mut self, head_end: usize) {
         let head = &self.bytes[..head_end];
         let (mut in_quotes, mut comment_depth) = (false, 0usize);
         let mut at = 0;
@@ -451,7 +459,7 @@ impl Pass<'_, '_> {
         }
     }
 
-    fn whole(&mut self) {
+    fn mandatory(&mut self) {
         if self.index.repeats_any(const { set(&SINGLETONS) }) {
             for header in SINGLETONS {
                 let second = self.index.places_of(header).nth(1);
@@ -477,16 +485,73 @@ impl Pass<'_, '_> {
     }
 }
 
-/// RFC 3261 §8.1.1.5: less than 2^31.
-const CSEQ_MAX: u32 = (1 << 31) - 1;
+/// Notes an error unless there is one that stands before it.
+#[cold]
+#[inline(never)]
+fn fail(error: &mut Option<ParseError>, kind: ParseErrorKind, offset: usize) {
+    let offset = offset as u16;
+    if error.is_none_or(|earlier| offset < earlier.offset) {
+        *error = Some(ParseError { kind, offset });
+    }
+}
+
+/// What stands behind a Request-URI: SP and SIP-Version, as a number in lower case.
+const VERSION: u64 = scan::lower(u64::from_le_bytes(*b" SIP/2.0"));
+
+/// Takes one line with all that continue it into the index.
+#[inline(always)]
+fn header_line<S: Search>(
+    search: S,
+    bytes: &[u8],
+    lines: &mut Lines<'_>,
+    start: usize,
+    first_line_end: usize,
+    end: usize,
+) -> Result<(), ParseErrorKind> {
+    let length = first_line_end - start;
+    let name = search.name(bytes, start, length)?;
+    let mut value = start + name.value..end;
+    // Nearly all values begin on the first line.
+    if name.value >= length {
+        value = trimmed(bytes, value);
+    }
+    let line = Line {
+        start: start as u16,
+        value: (value.start as u16, value.end as u16),
+    };
+    match lines.push(name.header, line) {
+        true => Ok(()),
+        false => Err(ParseErrorKind::TooManyLines),
+    }
+}
+
+/// `CSeq-num LWS Method`: the digits, their value and the token. It is every message's, and so the one field whose
+/// grammar is not put together from the leaves of [`scan`] but made part of the pass.
+#[inline(always)]
+fn cseq_value<S: Search>(search: S, input: &[u8]) -> Option<(&[u8], u64, &[u8])> {
+    let (rest, number) = scan::number(input).ok()?;
+    let digits = scan::taken(input, rest);
+    let token = scan::skip_lws(rest);
+    let length = search.run(token, scan::TOKEN);
+    let is_whole = token.len() < rest.len() && length > 0 && scan::at_end(scan::skip_lws(&token[length..]));
+    is_whole.then(|| (digits, number, &token[..length]))
+}
 
 #[cold]
-fn trim_end(mut name: &[u8]) -> &[u8] {
-    while let [shorter @ .., b' ' | b'\t'] = name {
-        name = shorter;
-    }
-    name
+#[inline(never)]
+fn holds_white_space(text: &[u8]) -> bool {
+    memchr::memchr2(b' ', b'\t', text).is_some()
 }
+
+/// A value without the white space and folds round it; an empty one is where it ends.
+#[cold]
+#[inline(never)]
+fn trimmed(bytes: &[u8], value: Range<usize>) -> Range<usize> {
+    scan::span_in(bytes, scan::trim(&bytes[value]))
+}
+
+/// RFC 3261 §8.1.1.5: less than 2^31.
+const CSEQ_MAX: u64 = (1 << 31) - 1;
 
 #[cfg(test)]
 mod tests {

@@ -298,7 +298,7 @@ fn edits_read_back(message: Message<'_>) {
     let head = &message.bytes()[message.headers_start()..message.headers_end()];
     let has_quoted_controls = head
         .iter()
-        .any(|&byte| byte == 0x7f || (byte < 0x20 && !scan::is(byte, scan::LWS)));
+        .any(|&byte| byte == 0x7f || (byte < 0x20 && !scan::is_lws(byte)));
     if message.lines().count() + 2 > super::parse::HEADER_LINES_MAX || out.len() > 60_000 || has_quoted_controls {
         return;
     }

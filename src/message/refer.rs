@@ -109,7 +109,8 @@ pub struct Sipfrag<'a> {
 impl<'a> Sipfrag<'a> {
     /// Reads the body of a NOTIFY for a REFER (RFC 3515 §2.4.5). `None` if it does not begin with a status line.
     pub fn parse(body: &'a [u8]) -> Option<Sipfrag<'a>> {
-        let body = &body[scan::run(body, scan::LWS)..];
+        let start = body.iter().position(|&byte| !scan::is_lws(byte))?;
+        let body = &body[start..];
         let end = memchr::memchr2(b'\r', b'\n', body).unwrap_or(body.len());
         let line = scan::trim(&body[..end]);
         if line.len() < 8 || !line[..7].eq_ignore_ascii_case(b"SIP/2.0") {

@@ -1,8 +1,8 @@
-//! Character classes of RFC 3261 §25.1 and the search for delimiters.
-//!
 //! The leaves of every grammar in this module: runs of one class, white space, quoted strings, hosts, parameters.
-//! All of them take a fold (CRLF followed by SP or HTAB) for the white space it is: a message that was parsed has CR
-//! and LF nowhere in its head but in line ends and folds, so inside a value both simply are white space.
+//!
+//! All of them take a fold (CRLF followed by SP or HTAB) for the white space it is, and a CRLF that is none for the end:
+//! what they read may be a value alone or all of a message from the value on, since a message that was parsed has CR and
+//! LF nowhere in its head but in line ends and folds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -10,108 +10,30 @@ use std::ops::Range;
 use nom::Parser;
 use nom::sequence::{preceded, separated_pair};
 
+pub(crate) use super::class::{BARE_URI, Class, DISPLAY, HOST, QUOTED, SCHEME, TOKEN, URI, VALUE, is, run};
 use super::uri::Host;
 
 /// What a grammar of this module returns. The error says nothing because it sits on the normal path of alternatives.
 pub(crate) type Parsed<'a, T> = nom::IResult<&'a [u8], T, ()>;
 
-/// `token` of RFC 3261 §25.1.
-pub(crate) const TOKEN: u8 = 1;
-/// SP, HTAB and the bytes of a fold.
-pub(crate) const LWS: u8 = 1 << 1;
-/// Letters, digits, `-`, `.` and the underscore that hosts in the field do have.
-pub(crate) const HOST: u8 = 1 << 2;
-/// What may stand in a URI: everything visible but `<`, `>` and `"`; bytes above ASCII pass for the sake of user parts.
-pub(crate) const URI: u8 = 1 << 3;
-/// What may stand in an unquoted parameter value: a token, a host, and what peers put there that separates nothing.
-pub(crate) const VALUE: u8 = 1 << 4;
-/// What may stand in a display name without quotes: tokens, white space, bytes above ASCII and signs that separate
-/// nothing. No comma: `Bell, Alexander <sip:...>` is two broken values (RFC 4475 §3.1.2.15).
-pub(crate) const DISPLAY: u8 = 1 << 5;
-/// A bare addr-spec: a URI without comma, semicolon and question mark (RFC 3261 §20.10).
-pub(crate) const BARE_URI: u8 = 1 << 6;
-/// Letters, digits, `+`, `-`, `.`.
-pub(crate) const SCHEME: u8 = 1 << 7;
-
-static CLASS: [u8; 256] = classes();
-
-const fn classes() -> [u8; 256] {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let byte = i as u8;
-        let mut class = 0;
-        if byte.is_ascii_alphanumeric() {
-            class |= TOKEN | HOST | URI | VALUE | DISPLAY | BARE_URI | SCHEME;
-        } else if byte.is_ascii_graphic() {
-            if matches!(
-                byte,
-                b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
-            ) {
-                class |= TOKEN | DISPLAY;
-            }
-            if matches!(byte, b'-' | b'.' | b'_') {
-                class |= HOST;
-            }
-            if matches!(byte, b'+' | b'-' | b'.') {
-                class |= SCHEME;
-            }
-            if !matches!(byte, b'<' | b'>' | b'"') {
-                class |= URI;
-                if !matches!(byte, b',' | b';') {
-                    class |= VALUE;
-                    if byte != b'?' {
-                        class |= BARE_URI;
-                    }
-                }
-            }
-            if matches!(byte, b'(' | b')' | b'@' | b'/' | b'&' | b'=' | b'$' | b'#' | b'|') {
-                class |= DISPLAY;
-            }
-        } else if byte >= 0x80 {
-            class |= URI | VALUE | DISPLAY | BARE_URI;
-        }
-        if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
-            class |= LWS | DISPLAY;
-        }
-        table[i] = class;
-        i += 1;
-    }
-    table
-}
-
-/// Whether `byte` is of `class`.
-#[inline]
-pub(crate) fn is(byte: u8, class: u8) -> bool {
-    CLASS[usize::from(byte)] & class != 0
-}
-
-/// How many bytes at the front are of `class`.
-#[inline]
-pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
-    // Four bytes a round cost three instructions each, one byte a round six.
-    let mut rest = bytes;
-    while let Some((four, after)) = rest.split_first_chunk::<4>() {
-        if let Some(length) = four.iter().position(|&byte| !is(byte, class)) {
-            return bytes.len() - rest.len() + length;
-        }
-        rest = after;
-    }
-    bytes.len() - rest.len() + rest.iter().position(|&byte| !is(byte, class)).unwrap_or(rest.len())
-}
-
-/// Without the white space and folds at the front, of which there mostly are none.
-#[inline]
+/// Without the white space and folds at the front, of which there mostly are none or is one SP.
+#[inline(always)]
 pub(crate) fn skip_lws(bytes: &[u8]) -> &[u8] {
     match bytes {
-        [0..=b' ', ..] => skip_lws_run(bytes),
+        [b' ', rest @ ..] if rest.first().is_some_and(|&next| next > b' ') => rest,
+        [b' ' | b'\t', ..] | [b'\r', b'\n', b' ' | b'\t', ..] => skip_lws_run(bytes),
         _ => bytes,
     }
 }
 
+#[cold]
 #[inline(never)]
 fn skip_lws_run(bytes: &[u8]) -> &[u8] {
-    &bytes[run(bytes, LWS)..]
+    let mut rest = bytes;
+    while let [b' ' | b'\t', after @ ..] | [b'\r', b'\n', b' ' | b'\t', after @ ..] = rest {
+        rest = after;
+    }
+    rest
 }
 
 /// Whether this is a `token`: not empty, nothing but token characters.
@@ -120,62 +42,37 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
 }
 
-/// Where the first byte below SP is, at `from` or behind it; the end if there is none.
+/// Whether a byte is SP, HTAB or one of a line end.
 #[inline]
-pub(crate) fn next_below_space(bytes: &[u8], from: usize) -> usize {
-    // Sets the high bit of the lowest byte below 0x20, maybe of bytes above it, and of none if there is no such byte.
-    let mark = |word: u64| word.wrapping_sub(ONES * b' ' as u64) & !word;
-    const HIGH: u64 = ONES << 7;
-    let mut rest = bytes.get(from..).unwrap_or_default();
-    while let Some((block, after)) = rest.split_first_chunk::<32>() {
-        let marks = words(block).map(mark);
-        if (marks[0] | marks[1] | marks[2] | marks[3]) & HIGH != 0 {
-            let bit = match marks.map(|mark| mark & HIGH) {
-                [0, 0, 0, last] => 192 + last.trailing_zeros(),
-                [0, 0, third, _] => 128 + third.trailing_zeros(),
-                [0, second, _, _] => 64 + second.trailing_zeros(),
-                [first, _, _, _] => first.trailing_zeros(),
-            };
-            return bytes.len() - rest.len() + (bit / 8) as usize;
-        }
-        rest = after;
+pub(crate) fn is_lws(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// How long the fold is that stands at the front: CRLF and the SP or HTAB behind it.
+#[inline]
+fn fold(bytes: &[u8]) -> Option<usize> {
+    matches!(bytes, [b'\r', b'\n', b' ' | b'\t', ..]).then_some(3)
+}
+
+/// A run of a class in which folds count as members.
+#[inline]
+pub(crate) fn run_over_folds(bytes: &[u8], class: Class) -> usize {
+    let mut length = run(bytes, class);
+    while let Some(fold) = fold(&bytes[length..]) {
+        length += fold;
+        length += run(&bytes[length..], class);
     }
-    let length = rest.iter().position(|&byte| byte < b' ').unwrap_or(rest.len());
-    bytes.len() - rest.len() + length
+    length
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-
-#[inline]
-fn words(block: &[u8; 32]) -> [u64; 4] {
-    let (words, _) = block.as_chunks::<8>();
-    std::array::from_fn(|position| u64::from_le_bytes(words[position]))
-}
-
-/// The first colon. A name is short: eight bytes at a time are done before a call of memchr has begun.
-#[inline]
-pub(crate) fn find_colon(line: &[u8]) -> Option<usize> {
-    let mut rest = line;
-    while let Some((word, after)) = rest.split_first_chunk::<8>() {
-        // The lowest byte that is zero after the exclusive or is the first that has its high bit set after this.
-        let word = u64::from_le_bytes(*word) ^ (ONES * b':' as u64);
-        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
-        if zeros != 0 {
-            return Some(line.len() - rest.len() + (zeros.trailing_zeros() / 8) as usize);
-        }
-        rest = after;
-    }
-    let at = rest.iter().position(|&byte| byte == b':')?;
-    Some(line.len() - rest.len() + at)
-}
-
-/// Without white space and folds at either end.
+/// Without white space, folds and line ends at either end.
 #[inline]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
-    let bytes = skip_lws(bytes);
+    let start = bytes.iter().position(|&byte| !is_lws(byte)).unwrap_or(bytes.len());
+    let bytes = &bytes[start..];
     let end = bytes
         .iter()
-        .rposition(|&byte| !is(byte, LWS))
+        .rposition(|&byte| !is_lws(byte))
         .map_or(0, |last| last + 1);
     &bytes[..end]
 }
@@ -229,7 +126,7 @@ fn failed<'a, T>() -> Parsed<'a, T> {
 
 /// A run of at least one byte of a class.
 #[inline]
-pub(crate) fn run1<'a>(class: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, &'a [u8]> {
+pub(crate) fn run1<'a>(class: Class) -> impl Fn(&'a [u8]) -> Parsed<'a, &'a [u8]> {
     move |input| match run(input, class) {
         0 => failed(),
         length => {
@@ -248,13 +145,42 @@ pub(crate) fn token(input: &[u8]) -> Parsed<'_, &[u8]> {
 /// `1*DIGIT`
 #[inline]
 pub(crate) fn digits(input: &[u8]) -> Parsed<'_, &[u8]> {
-    match input
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(input.len())
-    {
-        0 => failed(),
-        length => Ok((&input[length..], &input[..length])),
+    nom::combinator::recognize(number).parse(input)
+}
+
+/// `1*DIGIT` and its value, which is `u64::MAX` where that cannot hold it.
+#[inline]
+pub(crate) fn number(input: &[u8]) -> Parsed<'_, u64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    if let Some(word) = input.first_chunk::<8>() {
+        // Digits become 0 to 9; the lowest high bit set behind that is of the first byte that is no digit.
+        let word = u64::from_le_bytes(*word) ^ (ONES * b'0' as u64);
+        let others = (word.wrapping_add(ONES * 0x76) | word) & (ONES * 0x80);
+        let count = others.trailing_zeros() / 8;
+        if (1..8).contains(&count) {
+            // The first digit is the lowest byte. Moved to the top they are a number of eight digits with zeros in
+            // front, of which neighbours are joined in pairs, the pairs in pairs, and those once more.
+            let word = word << (64 - 8 * count);
+            let pairs = word.wrapping_mul(10 << 8 | 1) >> 8 & 0x00ff_00ff_00ff_00ff;
+            let fours = pairs.wrapping_mul(100 << 16 | 1) >> 16 & 0x0000_ffff_0000_ffff;
+            let value = fours.wrapping_mul(10_000 << 32 | 1) >> 32;
+            return Ok((&input[count as usize..], value));
+        }
+    }
+    number_by_digits(input)
+}
+
+#[inline(never)]
+fn number_by_digits(input: &[u8]) -> Parsed<'_, u64> {
+    let mut value = 0u64;
+    let mut rest = input;
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        value = value.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        rest = after;
+    }
+    match rest.len() == input.len() {
+        true => failed(),
+        false => Ok((rest, value)),
     }
 }
 
@@ -267,9 +193,9 @@ pub(crate) fn sws(input: &[u8]) -> Parsed<'_, ()> {
 /// `LWS`: white space, at least one.
 #[inline]
 pub(crate) fn lws(input: &[u8]) -> Parsed<'_, ()> {
-    match run(input, LWS) {
-        0 => failed(),
-        length => Ok((&input[length..], ())),
+    match skip_lws(input) {
+        rest if rest.len() < input.len() => Ok((rest, ())),
+        _ => failed(),
     }
 }
 
@@ -283,14 +209,20 @@ pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
     }
 }
 
-/// The end of a value: nothing more, or the comma before the next one, which stays.
+/// The end of a value: nothing more, or the comma before the next one; either stays.
 #[inline]
 pub(crate) fn end_of_value(input: &[u8]) -> Parsed<'_, ()> {
     let rest = skip_lws(input);
     match rest.first() {
-        None | Some(b',') => Ok((rest, ())),
+        None | Some(b',' | b'\r') => Ok((rest, ())),
         Some(_) => failed(),
     }
+}
+
+/// Whether nothing more stands here: the bytes or the line end.
+#[inline]
+pub(crate) fn at_end(input: &[u8]) -> bool {
+    matches!(input, [] | [b'\r', ..])
 }
 
 /// `quoted-string`, quotes kept: it ends at the first quote that no backslash escapes.
@@ -299,17 +231,17 @@ pub(crate) fn quoted_string(input: &[u8]) -> Parsed<'_, &[u8]> {
         return failed();
     }
     let mut at = 1;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', &input[at..]) {
-        at += found + 1;
-        if input[at - 1] == b'"' {
-            return Ok((&input[at..], &input[..at]));
-        }
-        at += 1;
-        if at >= input.len() {
-            break;
+    loop {
+        at += run_over_folds(&input[at..], QUOTED);
+        match input[at..] {
+            [b'"', ..] => return Ok((&input[at + 1..], &input[..=at])),
+            // quoted-pair: any byte but CR and LF, control bytes included.
+            [b'\\', escaped, ..] if !matches!(escaped, b'\r' | b'\n') => at += 2,
+            // A backslash before a fold escapes nothing.
+            [b'\\', ..] if fold(&input[at + 1..]).is_some() => at += 1,
+            _ => return failed(),
         }
     }
-    failed()
 }
 
 /// `generic-param`: a name and, after EQUAL, a token, host or quoted string.
@@ -333,25 +265,30 @@ fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
     }
 }
 
-/// A parameter name of up to eight bytes as one number, in lower case, for matching it against constants; 0 for a
-/// longer one.
+/// Up to eight bytes as one number, for comparing them with constants; 0 for more. Two texts without NUL give the same
+/// number only if they are the same.
 #[inline]
-pub(crate) const fn short_name(name: &[u8]) -> u64 {
+pub(crate) const fn word(text: &[u8]) -> u64 {
     // Two loads that overlap cover every length: where both have a byte it is the same one.
-    let word = if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>())
-        && name.len() <= 8
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>())
+        && text.len() <= 8
     {
-        u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << (8 * (name.len() - 4))
-    } else if let (Some(first), Some(last)) = (name.first_chunk::<2>(), name.last_chunk::<2>())
-        && name.len() < 4
+        u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << (8 * (text.len() - 4))
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<2>(), text.last_chunk::<2>())
+        && text.len() < 4
     {
-        u16::from_le_bytes(*first) as u64 | (u16::from_le_bytes(*last) as u64) << (8 * (name.len() - 2))
-    } else if let [letter] = name {
+        u16::from_le_bytes(*first) as u64 | (u16::from_le_bytes(*last) as u64) << (8 * (text.len() - 2))
+    } else if let [letter] = text {
         *letter as u64
     } else {
         0
-    };
-    lower(word)
+    }
+}
+
+/// [`word`] of a name, in lower case.
+#[inline]
+pub(crate) const fn short_name(name: &[u8]) -> u64 {
+    lower(word(name))
 }
 
 /// Sets bit 5 of the bytes that have bit 6: letters become lower case, and no other byte becomes one or a `-`.
@@ -422,9 +359,8 @@ pub(crate) fn host_and_port(input: &[u8]) -> Parsed<'_, (Host<'_>, Option<u16>)>
 /// `port`: 1 to 65535.
 #[inline]
 pub(crate) fn port(input: &[u8]) -> Parsed<'_, u16> {
-    let (rest, digits) = digits(input)?;
-    match decimal_value(digits, u32::from(u16::MAX)) {
-        Some(port) if port > 0 => Ok((rest, port as u16)),
+    match number(input)? {
+        (rest, port @ 1..=0xffff) => Ok((rest, port as u16)),
         _ => failed(),
     }
 }
@@ -487,10 +423,12 @@ pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
     (trim(list), None)
 }
 
-/// `a SEP b`, for the two-part fields.
+/// `1*DIGIT LWS token`, as in CSeq: the digits, their value, and the token.
 #[inline]
-pub(crate) fn number_then_token(input: &[u8]) -> Parsed<'_, (&[u8], &[u8])> {
-    separated_pair(digits, lws, token).parse(input)
+pub(crate) fn number_then_token(input: &[u8]) -> Parsed<'_, (&[u8], u64, &[u8])> {
+    let (rest, ((digits, value), token)) =
+        separated_pair(nom::combinator::consumed(number), lws, token).parse(input)?;
+    Ok((rest, (digits, value, token)))
 }
 
 #[cfg(test)]
@@ -551,29 +489,18 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_found_at_every_place() {
-        let text: Vec<u8> = (0..64).map(|n| b"a ~\x80\xff\x7f@"[n % 7]).collect();
-        for length in 0..text.len() {
-            let text = &text[..length];
-            assert_eq!((next_below_space(text, 0), find_colon(text)), (length, None));
-            for at in 0..length {
-                for byte in 0..=u8::MAX {
-                    let mut text = text.to_vec();
-                    text[at] = byte;
-                    assert_eq!(
-                        next_below_space(&text, 0),
-                        if byte < b' ' { at } else { length },
-                        "{byte} at {at}"
-                    );
-                    assert_eq!(find_colon(&text), (byte == b':').then_some(at), "{byte} at {at}");
-                }
-                let mut text = text.to_vec();
-                text[at..].fill(0);
-                assert_eq!(next_below_space(&text, 0), at);
-                assert_eq!(next_below_space(&text, at + 1), (at + 1).min(length));
+    fn numbers_of_any_length_are_read() {
+        for text in ["0", "7", "42", "0009", "1234567", "12345678", "123456789", "18446744073709551615"] {
+            for behind in ["", " ", "x", "/", ":", "\u{e9}", " 123456789"] {
+                let input = format!("{text}{behind}");
+                let value = text.parse().unwrap();
+                assert_eq!(number(input.as_bytes()), Ok((behind.as_bytes(), value)), "{input}");
             }
         }
-        assert_eq!(next_below_space(b"", 0), 0);
+        assert_eq!(number(b"18446744073709551616 "), Ok((&b" "[..], u64::MAX)));
+        for input in ["", " ", "x1234567", "-1", "/1234567", ":1234567"] {
+            assert!(number(input.as_bytes()).is_err(), "{input}");
+        }
     }
 
     #[test]
