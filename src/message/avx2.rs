@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "intrinsics; every other file of the layer is safe")]
 
 use std::arch::x86_64::*;
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -64,6 +65,14 @@ impl Avx2 {
             let at = usize::from(at);
             LineEnd { at, next: at + 2 }
         }))
+    }
+
+    /// The IPv4 address at the front and its length; `None` where there is none, or one that is not all of what looks
+    /// like it.
+    #[inline(always)]
+    pub(super) fn ipv4(self, front: &[u8; 16]) -> Option<(Ipv4Addr, usize)> {
+        // SAFETY: `self` says that the processor has these features.
+        unsafe { ipv4(front) }
     }
 
     /// How many bytes at the front are of a class.
@@ -131,6 +140,65 @@ fn run(bytes: &[u8], class: &Halves) -> usize {
     };
     let ran = (others | 1 << length).trailing_zeros() as usize;
     bytes.len() - length + ran
+}
+
+/// For the lengths of four numbers, two bits each, where their digits are: hundreds, tens, units and nothing, four times.
+/// 0x80 is where no digit is.
+static DIGITS: [[u8; 16]; 256] = {
+    let mut table = [[0x80; 16]; 256];
+    let mut lengths = 0;
+    while lengths < 256 {
+        let (mut start, mut number) = (0, 0);
+        while number < 4 {
+            let length = lengths >> (2 * number) & 3;
+            let mut digit = 0;
+            while digit < length {
+                table[lengths][4 * number + 3 - length + digit] = (start + digit) as u8;
+                digit += 1;
+            }
+            start += length + 1;
+            number += 1;
+        }
+        lengths += 1;
+    }
+    table
+};
+
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn ipv4(front: &[u8; 16]) -> Option<(Ipv4Addr, usize)> {
+    // SAFETY: the reference is to 16 bytes, and the load asks for no alignment.
+    let text = unsafe { _mm_loadu_si128(front.as_ptr().cast()) };
+    let digits = _mm_sub_epi8(text, _mm_set1_epi8(b'0' as i8));
+    let is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits);
+    let is_dot = _mm_cmpeq_epi8(text, _mm_set1_epi8(b'.' as i8));
+    let length = (!_mm_movemask_epi8(_mm_or_si128(is_digit, is_dot))).trailing_zeros();
+    let dots = _bzhi_u32(_mm_movemask_epi8(is_dot) as u32, length);
+    let (first, after_first) = (dots.trailing_zeros(), dots & dots.wrapping_sub(1));
+    let (second, after_second) = (after_first.trailing_zeros(), after_first & after_first.wrapping_sub(1));
+    let (third, after_third) = (after_second.trailing_zeros(), after_second & after_second.wrapping_sub(1));
+    // With fewer than three dots a length is out of range.
+    let lengths = [
+        first,
+        second.wrapping_sub(first + 1),
+        third.wrapping_sub(second + 1),
+        length.wrapping_sub(third + 1),
+    ];
+    let in_range = lengths.iter().all(|&length| length.wrapping_sub(1) < 3);
+    if length > 15 || after_third != 0 || !in_range {
+        return None;
+    }
+    let place = lengths[0] | lengths[1] << 2 | lengths[2] << 4 | lengths[3] << 6;
+    // SAFETY: the reference is to 16 bytes, and the load asks for no alignment.
+    let order = unsafe { _mm_loadu_si128(DIGITS[place as usize & 0xff].as_ptr().cast()) };
+    let weights = _mm_set1_epi32(i32::from_le_bytes([100, 10, 1, 0]));
+    let numbers = _mm_maddubs_epi16(_mm_shuffle_epi8(digits, order), weights);
+    let numbers = _mm_madd_epi16(numbers, _mm_set1_epi16(1));
+    if _mm_movemask_epi8(_mm_cmpgt_epi32(numbers, _mm_set1_epi32(255))) != 0 {
+        return None;
+    }
+    let octets = _mm_packus_epi16(_mm_packus_epi32(numbers, numbers), numbers);
+    let octets = _mm_cvtsi128_si32(octets) as u32;
+    Some((Ipv4Addr::from(octets.to_le_bytes()), length as usize))
 }
 
 #[inline]

@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use nom::Parser;
-use nom::branch::alt;
-use nom::bytes::tag;
 use nom::sequence::{preceded, terminated};
 
 use super::Message;
@@ -197,13 +195,7 @@ where
 /// sent-by       = host [ COLON port ]
 /// ```
 pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>> {
-    let slash = || separator(b'/');
-    // Nearly always these very bytes; the grammar also has white space round the slashes, and other names.
-    let protocol = alt((
-        tag(&b"SIP/2.0/"[..]).map(|_| ()),
-        (token, slash(), token, slash()).map(|_| ()),
-    ));
-    let (rest, transport) = terminated(preceded(protocol, preceded(sws, token)), lws).parse(input)?;
+    let (rest, transport) = terminated(preceded(protocol, token), lws).parse(input)?;
     let (mut rest, (sent_by, (host, port))) = nom::combinator::consumed(scan::host_and_port).parse(rest)?;
 
     let mut via = Via {
@@ -229,6 +221,16 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
     via.span = span_in(message, taken(input, rest));
     let (rest, ()) = end_of_value(rest)?;
     Ok((rest, via))
+}
+
+/// `protocol-name SLASH protocol-version SLASH`
+#[inline(always)]
+fn protocol(input: &[u8]) -> Parsed<'_, ()> {
+    match input.split_first_chunk::<8>() {
+        // Nearly always; the grammar also has white space round the slashes, and other names.
+        Some((b"SIP/2.0/", rest)) => Ok((scan::skip_lws(rest), ())),
+        _ => (token, separator(b'/'), token, separator(b'/')).map(|_| ()).parse(input),
+    }
 }
 
 impl<'a> Via<'a> {
@@ -291,8 +293,7 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
             }
         }
     };
-    let scheme = scan::run(uri, scan::SCHEME);
-    if scheme == 0 || uri.get(scheme) != Some(&b':') || uri.len() == scheme + 1 {
+    if !has_scheme(uri) {
         return Err(nom::Err::Error(()));
     }
 
@@ -323,6 +324,19 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
             uri_span: span_in(message, uri),
         },
     ))
+}
+
+/// Whether a URI begins with a scheme, a colon and something behind it.
+#[inline(always)]
+fn has_scheme(uri: &[u8]) -> bool {
+    if uri.len() > 4
+        && let Some(front) = uri.first_chunk::<4>()
+        && *front == *b"sip:"
+    {
+        return true;
+    }
+    let scheme = scan::run(uri, scan::SCHEME);
+    scheme > 0 && uri.get(scheme) == Some(&b':') && uri.len() > scheme + 1
 }
 
 /// `LAQUOT addr-spec RAQUOT`; commas, semicolons and question marks inside belong to the URI.

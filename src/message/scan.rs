@@ -10,6 +10,7 @@ use std::ops::Range;
 use nom::Parser;
 use nom::sequence::{preceded, separated_pair};
 
+use super::avx2::Avx2;
 pub(crate) use super::class::{BARE_URI, Class, DISPLAY, HOST, QUOTED, SCHEME, TOKEN, URI, VALUE, is, run};
 use super::uri::Host;
 
@@ -125,8 +126,9 @@ fn failed<'a, T>() -> Parsed<'a, T> {
 }
 
 /// A run of at least one byte of a class.
-#[inline]
+#[inline(always)]
 pub(crate) fn run1<'a>(class: Class) -> impl Fn(&'a [u8]) -> Parsed<'a, &'a [u8]> {
+    #[inline(always)]
     move |input| match run(input, class) {
         0 => failed(),
         length => {
@@ -137,7 +139,7 @@ pub(crate) fn run1<'a>(class: Class) -> impl Fn(&'a [u8]) -> Parsed<'a, &'a [u8]
 }
 
 /// `token`
-#[inline]
+#[inline(always)]
 pub(crate) fn token(input: &[u8]) -> Parsed<'_, &[u8]> {
     run1(TOKEN)(input)
 }
@@ -185,7 +187,7 @@ fn number_by_digits(input: &[u8]) -> Parsed<'_, u64> {
 }
 
 /// `SWS`: white space or none.
-#[inline]
+#[inline(always)]
 pub(crate) fn sws(input: &[u8]) -> Parsed<'_, ()> {
     Ok((skip_lws(input), ()))
 }
@@ -200,10 +202,21 @@ pub(crate) fn lws(input: &[u8]) -> Parsed<'_, ()> {
 }
 
 /// `SWS byte SWS`: SLASH, COLON, SEMI, EQUAL and COMMA of the grammar.
-#[inline]
+#[inline(always)]
 pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
     #[inline(always)]
-    move |input| match skip_lws(input) {
+    move |input| match input {
+        // Nearly always there is no white space, or the end.
+        [first, ..] if *first > b' ' && *first != byte => failed(),
+        [first, next, ..] if *first == byte && *next > b' ' => Ok((&input[1..], ())),
+        [b'\r', b'\n', next, ..] if *next > b' ' => failed(),
+        _ => separator_with_white_space(input, byte),
+    }
+}
+
+#[inline(never)]
+fn separator_with_white_space(input: &[u8], byte: u8) -> Parsed<'_, ()> {
+    match skip_lws(input) {
         [first, rest @ ..] if *first == byte => Ok((skip_lws(rest), ())),
         _ => failed(),
     }
@@ -213,9 +226,9 @@ pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
 #[inline]
 pub(crate) fn end_of_value(input: &[u8]) -> Parsed<'_, ()> {
     let rest = skip_lws(input);
-    match rest.first() {
-        None | Some(b',' | b'\r') => Ok((rest, ())),
-        Some(_) => failed(),
+    match rest {
+        [] | [b',' | b'\r', ..] => Ok((rest, ())),
+        _ => failed(),
     }
 }
 
@@ -245,7 +258,7 @@ pub(crate) fn quoted_string(input: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 /// `generic-param`: a name and, after EQUAL, a token, host or quoted string.
-#[inline]
+#[inline(always)]
 pub(crate) fn generic_param(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
     let (rest, name) = token(input)?;
     match separator(b'=')(rest) {
@@ -257,7 +270,7 @@ pub(crate) fn generic_param(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> 
     }
 }
 
-#[inline]
+#[inline(always)]
 fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
     match input.first() {
         Some(b'"') => quoted_string(input),
@@ -298,7 +311,7 @@ pub(crate) const fn lower(word: u64) -> u64 {
 }
 
 /// `SEMI generic-param`
-#[inline]
+#[inline(always)]
 pub(crate) fn next_param(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
     preceded(separator(b';'), generic_param).parse(input)
 }
@@ -378,22 +391,27 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
 }
 
 /// Four numbers up to 255 at the front, and what follows them.
+#[inline(always)]
 fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+    if let (Some(avx2), Some(front)) = (Avx2::detect(), input.first_chunk::<16>())
+        && let Some((address, length)) = avx2.ipv4(front)
+    {
+        return Some((address, &input[length..]));
+    }
+    plain_ipv4(input)
+}
+
+#[inline(never)]
+fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     let mut octets = [0u8; 4];
     let mut rest = input;
     for (position, octet) in octets.iter_mut().enumerate() {
         if position > 0 {
             rest = rest.strip_prefix(b".")?;
         }
-        let mut value = None;
-        for _ in 0..3 {
-            let Some((digit @ b'0'..=b'9', after)) = rest.split_first() else {
-                break;
-            };
-            value = Some(value.unwrap_or(0) * 10 + u16::from(digit - b'0'));
-            rest = after;
-        }
-        *octet = u8::try_from(value?).ok()?;
+        let length = rest.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
+        *octet = decimal_value(&rest[..length], 255)? as u8;
+        rest = &rest[length..];
     }
     Some((Ipv4Addr::from(octets), rest))
 }
@@ -467,6 +485,24 @@ mod tests {
             let got = host(input).ok().map(|(rest, host)| (host, rest.len()));
             assert_eq!(got, expected, "{}", input.escape_ascii());
         }
+    }
+
+    #[test]
+    fn addresses_are_read_the_same_with_and_without_vectors() {
+        let numbers = ["", "0", "7", "00", "09", "42", "000", "009", "099", "255", "256", "999", "1000"];
+        let behind = ["", ":", ".", "x", ";", ".example", "                ", "5", ":5060;branch=z9hG4bK"];
+        for a in numbers {
+            for b in numbers {
+                for (c, d) in numbers.into_iter().zip(numbers).chain([("1", "255"), ("255", "1"), ("", "10")]) {
+                    for behind in behind {
+                        let input = format!("{a}.{b}.{c}.{d}{behind}");
+                        assert_eq!(ipv4(input.as_bytes()), plain_ipv4(input.as_bytes()), "{input}");
+                    }
+                }
+            }
+        }
+        let input = b"198.51.100.20:5060;rport";
+        assert_eq!(ipv4(input), Some((Ipv4Addr::new(198, 51, 100, 20), &input[13..])));
     }
 
     #[test]
