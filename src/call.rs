@@ -3,6 +3,8 @@
 //! For each party referee keeps what it needs to speak to it as the other party: identity, remote target, route set, Allow,
 //! flow, and the numbering of each direction. All text of a call lies in one allocation.
 
+pub mod refers;
+
 use crate::config::TrunkId;
 use crate::identifiers::CallId;
 use crate::message::{Header, Message, MessageBuf, NameAddr};
@@ -11,6 +13,7 @@ use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transport::Flow;
 use crate::verb::Verb;
+use refers::Refers;
 use slotmap::new_key_type;
 use std::collections::VecDeque;
 
@@ -105,10 +108,8 @@ pub struct Extra {
     pub hold: Option<(Party, Instant)>,
     /// A Contact that changed where the other party could not see it: requests to the old URI go to the new one.
     pub retargets: [Option<Retarget>; 2],
-    /// A REFER of a party's own whose subscription may still be alive.
-    pub relayed_refer: Option<Party>,
-    /// Until when that one keeps ours from running: its last NOTIFY may never come.
-    pub relayed_refer_until: Option<Instant>,
+    /// REFERs that passed within the dialog, ours and those of the parties: they tell whose a NOTIFY is.
+    pub refers: Refers,
     pub customer_data: serde_json::Map<String, serde_json::Value>,
     /// Verbs that are still to run, in order.
     pub verbs: VecDeque<Verb>,
@@ -125,6 +126,13 @@ pub struct Extra {
     /// BYEs of ours that are not answered yet, and what goes on them.
     pub byes_open: u8,
     pub bye_headers: Vec<(String, String)>,
+}
+
+impl Extra {
+    /// Whether a transfer runs, ours or a party's own: NOTIFYs are to come.
+    pub fn is_referring(&self, now: Instant) -> bool {
+        self.transfer.is_some() || self.refers.are_alive(now)
+    }
 }
 
 /// A remote target that moved unseen: what the other party still knows, and what holds now.

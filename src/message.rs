@@ -239,6 +239,14 @@ impl<'a> Message<'a> {
         field::Values::new(*self, Header::Via, field::via)
     }
 
+    /// How many values a header that is a comma list has over all its lines, without reading them.
+    pub fn value_count(&self, header: Header) -> usize {
+        self.index
+            .places_of(header)
+            .map(|place| scan::count_values(self.to_the_end(place)))
+            .sum()
+    }
+
     /// From.
     pub fn from(&self) -> Result<NameAddr<'a>, FieldError> {
         self.single_name_addr(Header::From)

@@ -209,6 +209,11 @@ impl World {
         &mut self.peers[id.0]
     }
 
+    /// What keys the tokens and digests of the shards.
+    pub fn secret(&self) -> Secret {
+        self.secret
+    }
+
     /// The numbers of all that is random outside the shards and the network.
     pub fn random(&mut self) -> &mut Random {
         &mut self.random

@@ -42,8 +42,8 @@ pub struct Transfer {
     pub facts: Box<CallFacts>,
     rules: ReferRules,
     state: State,
-    /// CSeq numbers of the REFERs sent, as the recipient saw them: all are valid Event ids.
-    cseqs: SmallVec<[u32; 2]>,
+    /// REFERs sent.
+    attempts: u32,
     refer_status: Option<Status>,
     /// The last NOTIFY status, and whether one was final.
     last_event: Option<Status>,
@@ -269,7 +269,7 @@ impl Transfer {
             facts,
             rules,
             state: State::Sending,
-            cseqs: SmallVec::new(),
+            attempts: 0,
             refer_status: None,
             last_event: None,
             final_status: None,
@@ -289,9 +289,9 @@ impl Transfer {
         (transfer, smallvec![Step::Arm(TransferTimer::Total, total)])
     }
 
-    /// A REFER left with this CSeq, as its recipient sees it.
-    pub fn sent(&mut self, cseq: u32) {
-        self.cseqs.push(cseq);
+    /// A REFER left.
+    pub fn sent(&mut self) {
+        self.attempts += 1;
         if self.state == State::Backoff {
             self.state = State::Sending;
         }
@@ -300,11 +300,6 @@ impl Transfer {
     /// The shard armed a timer; an earlier deadline of the same timer is void.
     pub fn armed(&mut self, timer: TransferTimer, at: Instant) {
         self.deadlines[timer as usize] = Some(at);
-    }
-
-    /// Whether a NOTIFY with this Event id is ours: ids of all attempts are.
-    pub fn has_event_id(&self, id: u32) -> bool {
-        self.cseqs.contains(&id)
     }
 
     pub fn is_over(&self) -> bool {

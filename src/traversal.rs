@@ -17,7 +17,7 @@ pub struct Traversal {
     pub call: CallKey,
     pub caller_trunk: TrunkId,
     pub callee_trunk: TrunkId,
-    /// A digest of the caller's tag: tells which way a request goes without looking at any table.
+    /// A digest of the caller's tag: tells which way a request goes where no table does. Other tags may have the same.
     pub caller: u16,
 }
 
@@ -86,7 +86,7 @@ impl Traversal {
         })
     }
 
-    /// Whether a request with this From tag comes from the caller.
+    /// Whether a request with this From tag comes from the caller: so it says of one tag in 65,536 that is another's, too.
     pub fn is_from_caller(&self, from_tag: &[u8], secret: &Secret) -> bool {
         digest(from_tag, secret) == self.caller
     }

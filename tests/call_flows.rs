@@ -3,11 +3,14 @@
 mod common;
 
 use common::assert_ladder;
+use referee::call::CallKey;
+use referee::config::TrunkId;
 use referee::sim::peer::script::{Act, notify, request, request_with, respond, respond_with, steps};
 use referee::sim::peer::text::uri_of;
 use referee::sim::scene::{CARRIER, PUBLIC, Scene, TWO_SIDES, carrier, platform};
 use referee::timer::Instant;
 use referee::transport::Transport;
+use referee::traversal::Traversal;
 use std::time::Duration;
 
 const BYE: &str = "BYE";
@@ -476,14 +479,16 @@ fn a_notify_of_another_package_passes() {
 }
 
 #[test]
-fn a_refer_notify_of_no_subscription_is_a_481() {
+fn a_refer_notify_of_no_subscription_is_for_the_party_to_answer() {
     let mut scene = Scene::default();
     let call = scene.answered();
+    let unknown = steps([(0, respond(481))]);
+    scene.world.peer_mut(scene.platform).on("NOTIFY", unknown);
     scene.carrier_does(&call, notify("200 OK", "terminated"));
     scene.run(100);
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
-    assert!(scene.world.peer(scene.platform).heard("NOTIFY").is_empty());
+    assert_eq!(scene.world.peer(scene.platform).heard("NOTIFY").len(), 1);
     assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [481]);
 }
 
@@ -726,4 +731,38 @@ fn of_the_addresses_of_a_name_one_is_taken_that_a_socket_reaches() {
     assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [200]);
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
+}
+
+#[test]
+fn a_callee_whose_tag_the_token_takes_for_the_callers_is_told_from_it() {
+    let mut scene = Scene::default();
+    let secret = scene.world.secret();
+    let traversal = Traversal::new(CallKey::default(), TrunkId(0), TrunkId(1), b"caller", &secret);
+    let alike = (0..10_000_000).map(|i| format!("callee-{i}"));
+    let tag = alike
+        .into_iter()
+        .find(|tag| traversal.is_from_caller(tag.as_bytes(), &secret))
+        .unwrap();
+    scene.world.peer_mut(scene.carrier).manners.tag = Some("caller".into());
+    scene.world.peer_mut(scene.platform).manners.tag = Some(tag);
+    let call = scene.answered();
+    scene.platform_does(&call, request("INFO"));
+    scene.carrier_does(&call, request("INFO"));
+    scene.run(100);
+    scene.platform_does(&call, request(BYE));
+    scene.run(100);
+    // The call is forgotten: the token alone says whose these are.
+    for peer in [scene.carrier, scene.platform] {
+        let late = Act::Again {
+            method: "INFO".into(),
+            headers: Vec::new(),
+        };
+        scene.world.act(peer, &call, late);
+    }
+    scene.world.finish();
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard("INFO").len(), 2);
+        assert_eq!(scene.world.peer(peer).outcomes("INFO"), [200, 481]);
+    }
+    assert_eq!(scene.world.peer(scene.platform).outcomes(BYE), [200]);
 }

@@ -1380,7 +1380,7 @@ fn a_final_notify_that_was_overtaken_still_counts() {
 }
 
 #[test]
-fn a_notify_of_an_unknown_id_is_a_481() {
+fn a_notify_of_an_unknown_id_is_not_ours() {
     let odd = request_with(
         "NOTIFY",
         &[
@@ -1395,6 +1395,10 @@ fn a_notify_of_an_unknown_id_is_a_481() {
         (50, odd),
         (500, notify("486 Busy Here", TERMINATED)),
     ]));
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on("NOTIFY", steps([(0, respond(481))]));
     scene.run(5_000);
     is(&scene, 202, Some(486), "failed", "notify_final");
     assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [481, 200]);

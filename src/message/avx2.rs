@@ -246,9 +246,12 @@ fn name(front: &[u8; 32], length: usize) -> Option<Name> {
     let colon = colons.trailing_zeros();
     // Bytes above SP but not above ASCII. The value is to begin with one, right behind the colon or one byte later.
     let visible = _mm256_movemask_epi8(_mm256_cmpgt_epi8(text, _mm256_set1_epi8(b' ' as i8))) as u32;
+    let above_ascii = _mm256_movemask_epi8(text) as u32;
     let value = match u64::from(visible) >> (colon + 1) & 3 {
         0 => return None,
-        2 => colon + 2,
+        // It is white space that the value is behind, and not a byte above ASCII that it begins with.
+        2 if u64::from(above_ascii) >> (colon + 1) & 1 == 0 => colon + 2,
+        2 => return None,
         _ => colon + 1,
     };
     // Letters to lower case. The other bytes of known names, digits and `-`, stay; CR alone would become one of them, and

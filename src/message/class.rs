@@ -26,9 +26,17 @@ pub(crate) const DISPLAY: Class = Class { bit: 5 };
 pub(crate) const BARE_URI: Class = Class { bit: 6 };
 /// Letters, digits, `+`, `-`, `.`.
 pub(crate) const SCHEME: Class = Class { bit: 7 };
+/// What may stand in a URI but `@`, which ends the user part.
+pub(crate) const USER: Class = Class { bit: 8 };
+/// What may stand in a URI but `?`, which ends the parameters.
+pub(crate) const PARAMS: Class = Class { bit: 9 };
+/// What neither separates the values of a list nor hides a comma: anything but `,`, `"`, `<` and control bytes.
+pub(crate) const LISTED: Class = Class { bit: 10 };
+
+const CLASS_COUNT: usize = 11;
 
 /// The classes of each byte, one bit each.
-static CLASSES: [u8; 256] = {
+static CLASSES: [u16; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -38,8 +46,8 @@ static CLASSES: [u8; 256] = {
     table
 };
 
-const fn classes_of(byte: u8) -> u8 {
-    const fn bit(class: Class) -> u8 {
+const fn classes_of(byte: u8) -> u16 {
+    const fn bit(class: Class) -> u16 {
         1 << class.bit
     }
     let mut classes = 0;
@@ -76,8 +84,21 @@ const fn classes_of(byte: u8) -> u8 {
     if matches!(byte, b' ' | b'\t') {
         classes |= bit(DISPLAY);
     }
-    if matches!(byte, b'\t' | b' '..=b'~' | 0x80..) && !matches!(byte, b'"' | b'\\') {
-        classes |= bit(QUOTED);
+    if matches!(byte, b'\t' | b' '..=b'~' | 0x80..) {
+        if !matches!(byte, b'"' | b'\\') {
+            classes |= bit(QUOTED);
+        }
+        if !matches!(byte, b'"' | b',' | b'<') {
+            classes |= bit(LISTED);
+        }
+    }
+    if classes & bit(URI) != 0 {
+        if byte != b'@' {
+            classes |= bit(USER);
+        }
+        if byte != b'?' {
+            classes |= bit(PARAMS);
+        }
     }
     classes
 }
@@ -102,10 +123,10 @@ pub(super) const HIGH_HALVES: [u8; 16] = {
     bits
 };
 
-static HALVES: [Halves; 8] = {
-    let mut tables = [Halves { low: [0; 16] }; 8];
+static HALVES: [Halves; CLASS_COUNT] = {
+    let mut tables = [Halves { low: [0; 16] }; CLASS_COUNT];
     let mut class = 0;
-    while class < 8 {
+    while class < CLASS_COUNT {
         let mut byte = 0;
         while byte < 256 {
             let member = classes_of(byte as u8) >> class & 1 != 0;
@@ -128,7 +149,7 @@ impl Class {
     /// The class for a search by halves.
     #[inline(always)]
     pub(super) fn halves(self) -> &'static Halves {
-        &HALVES[usize::from(self.bit) & 7]
+        &HALVES[usize::from(self.bit)]
     }
 }
 
@@ -165,7 +186,9 @@ pub(super) fn plain_run(bytes: &[u8], class: Class) -> usize {
 mod tests {
     use super::*;
 
-    const ALL: [Class; 8] = [TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME];
+    const ALL: [Class; CLASS_COUNT] = [
+        TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME, USER, PARAMS, LISTED,
+    ];
 
     #[test]
     fn a_run_ends_at_the_first_byte_of_another_class_wherever_it_stands() {

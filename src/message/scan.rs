@@ -11,7 +11,7 @@ use nom::Parser;
 use nom::sequence::{preceded, separated_pair};
 
 use super::avx2::Avx2;
-pub(crate) use super::class::{BARE_URI, Class, DISPLAY, HOST, QUOTED, SCHEME, TOKEN, URI, VALUE, is, run};
+pub(crate) use super::class::{BARE_URI, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run};
 use super::uri::Host;
 
 /// What a grammar of this module returns. The error says nothing because it sits on the normal path of alternatives.
@@ -439,6 +439,25 @@ pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
         }
     }
     (trim(list), None)
+}
+
+/// How many values a comma list has, up to the end of its line: one more than the commas outside quotes and angle
+/// brackets. Works on values no grammar would accept.
+pub(crate) fn count_values(list: &[u8]) -> usize {
+    let mut count = 1;
+    let mut rest = list;
+    loop {
+        rest = &rest[run_over_folds(rest, LISTED)..];
+        rest = match rest {
+            [b',', after @ ..] => {
+                count += 1;
+                after
+            }
+            [b'"', after @ ..] => quoted_string(rest).map_or(after, |(after, _)| after),
+            [b'<', after @ ..] => &after[run_over_folds(after, URI)..],
+            _ => return count,
+        };
+    }
 }
 
 /// `1*DIGIT LWS token`, as in CSeq: the digits, their value, and the token.

@@ -94,6 +94,13 @@ const COMPARED_PARTS_MAX: usize = 32;
 impl<'a> Uri<'a> {
     /// Takes a URI apart. Schemes other than sip, sips and tel are taken as they are (RFC 4475 §3.3.2 to §3.3.4).
     pub fn parse(bytes: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        match bytes {
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', rest @ ..] => return Uri::sip(Scheme::Sip, rest),
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', rest @ ..] => {
+                return Uri::sip(Scheme::Sips, rest);
+            }
+            _ => {}
+        }
         let colon = scan::run(bytes, scan::SCHEME);
         if !bytes.first().is_some_and(u8::is_ascii_alphabetic) || bytes.get(colon) != Some(&b':') {
             return Err(UriError::Scheme);
@@ -102,27 +109,29 @@ impl<'a> Uri<'a> {
         if scan::run(rest, scan::URI) != rest.len() {
             return Err(UriError::Characters);
         }
-        if scheme.eq_ignore_ascii_case(b"sip") {
-            Uri::sip(Scheme::Sip, rest)
-        } else if scheme.eq_ignore_ascii_case(b"sips") {
-            Uri::sip(Scheme::Sips, rest)
-        } else if scheme.eq_ignore_ascii_case(b"tel") {
-            Uri::tel(rest)
-        } else {
-            let opaque = Uri {
-                scheme: Scheme::Other(scheme),
-                user: Some(rest),
-                host: Host::Name(b""),
-                port: None,
-                params: b"",
-                headers: b"",
-            };
-            Ok(opaque)
+        if scheme.eq_ignore_ascii_case(b"tel") {
+            return Uri::tel(rest);
         }
+        Ok(Uri {
+            scheme: Scheme::Other(scheme),
+            user: Some(rest),
+            host: Host::Name(b""),
+            port: None,
+            params: b"",
+            headers: b"",
+        })
     }
 
+    /// ```text
+    /// SIP-URI = "sip:" [ userinfo ] hostport uri-parameters [ headers ]
+    /// ```
     fn sip(scheme: Scheme<'a>, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let (user, rest) = split_user(rest);
+        let user_length = scan::run(rest, scan::USER);
+        let (user, rest) = match rest[user_length..] {
+            [] => (None, rest),
+            [b'@', ..] => split_user(rest, user_length),
+            _ => return Err(UriError::Characters),
+        };
         if user.is_some_and(|user| user.is_empty() || user[0] == b':') {
             return Err(UriError::User);
         }
@@ -133,12 +142,14 @@ impl<'a> Uri<'a> {
                 .map_err(|_| UriError::Port)?,
             None => (rest, None),
         };
-        if !matches!(rest.first(), None | Some(b';' | b'?')) {
-            return Err(UriError::Characters);
-        }
-        let (params, headers) = match memchr::memchr(b'?', rest) {
-            Some(at) => (&rest[..at], &rest[at + 1..]),
-            None => (rest, &b""[..]),
+        let (params, headers) = match rest.first() {
+            None => (rest, rest),
+            Some(b';' | b'?') => match rest.split_at(scan::run(rest, scan::PARAMS)) {
+                (params, []) => (params, &b""[..]),
+                (params, [b'?', headers @ ..]) if scan::run(headers, scan::URI) == headers.len() => (params, headers),
+                _ => return Err(UriError::Characters),
+            },
+            Some(_) => return Err(UriError::Characters),
         };
         Ok(Uri {
             scheme,
@@ -225,10 +236,11 @@ impl<'a> Uri<'a> {
 
 /// User part and the rest. The first `@` ends the user part, whatever stands before it (a user may hold `;` and `?`);
 /// further ones before parameters and headers belong to a user part that was not escaped.
-fn split_user(rest: &[u8]) -> (Option<&[u8]>, &[u8]) {
-    let Some(first) = memchr::memchr(b'@', rest) else {
-        return (None, rest);
-    };
+fn split_user(rest: &[u8], first: usize) -> (Option<&[u8]>, &[u8]) {
+    let (user, after) = (&rest[..first], &rest[first + 1..]);
+    if scan::run(after, scan::USER) == after.len() {
+        return (Some(user), after);
+    }
     let end = memchr::memchr2(b';', b'?', &rest[first..]).map_or(rest.len(), |length| first + length);
     let last = memchr::memrchr(b'@', &rest[first..end]).map_or(first, |at| first + at);
     (Some(&rest[..last]), &rest[last + 1..])

@@ -287,7 +287,7 @@ impl Shard {
             if is_ending || !queued && (extra.transfer.is_some() || !extra.verbs.is_empty()) {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
             }
-            if extra.relayed_refer.is_some() && extra.relayed_refer_until.is_some_and(|until| now < until) {
+            if extra.refers.are_alive(now) {
                 return Err(refusal(
                     409,
                     "busy",

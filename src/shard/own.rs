@@ -2,7 +2,8 @@
 
 use super::arrival::Arrival;
 use super::route::NoFlow;
-use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting, is_live};
+use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
+use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
@@ -192,10 +193,13 @@ impl Shard {
         match self.send_own(call, party, Method::Refer, ClientOwner::Refer(key), &lines, now) {
             Ok(number) => {
                 if let Some(transfer) = self.transfers.get_mut(key) {
-                    transfer.sent(number);
+                    transfer.sent();
                 }
                 let hold = self.config().transfer.hold;
                 if let Some(call) = self.calls.get_mut(call) {
+                    let after = call.sequence(party).highest();
+                    let refers = &mut call.extra_mut().refers;
+                    refers.left(Referrer::Referee(key), party, number, after, None);
                     call.extra_mut().hold = Some((party.other(), now + hold));
                 }
                 self.arm(now, hold, TimerKey::Hold(call));
@@ -279,8 +283,8 @@ impl Shard {
         }
     }
 
-    /// The dialog is over. A call that had transfers stays as a tombstone, so that late NOTIFYs still get 200 (RFC 5057 §4), and
-    /// so does one that we ended: a party that did not know yet may have hung up as well.
+    /// The dialog is over. A call that had transfers stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057
+    /// §4), and so does one that we ended: a party that did not know yet may have hung up as well.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.release_held(key, now);
         let tombstone = self.config().transfer.tombstone;
@@ -290,7 +294,7 @@ impl Shard {
         }
         if call
             .extra()
-            .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.last_transfer.is_some())
+            .is_some_and(|extra| extra.ended_here || extra.last_transfer.is_some() || extra.is_referring(now))
         {
             call.state = CallState::Ended;
             self.arm(now, tombstone, TimerKey::Forget(key));
@@ -302,8 +306,12 @@ impl Shard {
     pub(super) fn on_forget(&mut self, key: CallKey, now: Instant) {
         let tombstone = self.config().transfer.tombstone;
         let Some(call) = self.calls.get(key) else { return };
-        if call.extra().is_some_and(|extra| extra.transfer.is_some()) {
-            // The NOTIFYs still tell, until T_total.
+        // The NOTIFYs still tell, until T_total; those of a party need the numbering.
+        let is_shifted = [Party::Caller, Party::Callee].map(|party| call.sequence(party).is_shifted());
+        if call
+            .extra()
+            .is_some_and(|extra| extra.transfer.is_some() || (is_shifted.contains(&true) && extra.is_referring(now)))
+        {
             self.arm(now, tombstone, TimerKey::Forget(key));
         } else {
             self.remove_call(key);
@@ -587,8 +595,12 @@ impl Shard {
             return;
         }
         let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let refer_sub_false = refuses_subscription(message);
         let mut overtaken = false;
         if let Some(call) = self.calls.get_mut(call_key) {
+            if code >= 300 || refer_sub_false {
+                call.extra_mut().refers.refused(Referrer::Referee(key));
+            }
             let sequence = call.sequence(party.other());
             overtaken = sequence
                 .highest()
@@ -605,14 +617,6 @@ impl Shard {
             (0, 2_000)
         };
         let glare_wait = Duration::from_millis(least + 10 * self.random.below(span / 10 + 1));
-        let refer_sub_false = message.value(Header::ReferSub).is_some_and(|value| {
-            value
-                .split(|byte| *byte == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"false")
-        });
         let reason = match message.start_line() {
             crate::message::StartLine::Response { reason, .. } => reason,
             crate::message::StartLine::Request { .. } => b"",
@@ -628,7 +632,8 @@ impl Shard {
         self.with_transfer(key, now, |transfer| transfer.on_response(answer, now));
     }
 
-    /// A NOTIFY that may be about a REFER of ours. `true`: it was, and has its answer.
+    /// A NOTIFY that may be about a REFER of ours. `true`: it was, or is of a call that we have ended, and has its answer. All
+    /// others are the parties' own: their subscriptions outlive even their BYE (RFC 5057 §4.2).
     pub(super) fn on_notify(
         &mut self,
         message: Message<'_>,
@@ -638,6 +643,7 @@ impl Shard {
         now: Instant,
     ) -> bool {
         let call = &self.calls[key];
+        let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
         let event = message.event().ok().flatten();
         let sipfrag = message
             .value(Header::ContentType)
@@ -648,62 +654,43 @@ impl Shard {
             None => sipfrag.is_some(),
         };
         if !of_refer {
-            return match is_live(call.state) {
-                true => false,
-                false => {
-                    self.refuse(
-                        message,
-                        arrival,
-                        Refused::new(489, "Bad Event"),
-                        &[("Allow-Events", b"refer")],
-                        now,
-                    );
-                    true
-                }
-            };
+            if ended_here {
+                let answer = Refused::new(489, "Bad Event");
+                self.refuse(message, arrival, answer, &[("Allow-Events", b"refer")], now);
+            }
+            return ended_here;
         }
-        let extra = call.extra();
-        let candidates = extra
-            .map(|extra| [extra.transfer, extra.last_transfer])
-            .unwrap_or_default();
-        let is_candidate = |key: &TransferKey| self.transfers.get(*key).is_some_and(|transfer| transfer.party == party);
         let id = event.as_ref().and_then(|event| event.id_number());
-        let relayed = extra.and_then(|extra| extra.relayed_refer) == Some(party.other());
-        let transfer = match id {
-            Some(id) => match call.sequence(party.other()).inward(id) {
-                Origin::Inserted => candidates.into_iter().flatten().filter(is_candidate).find(|key| {
-                    self.transfers
-                        .get(*key)
-                        .is_some_and(|transfer| transfer.has_event_id(id))
-                }),
-                Origin::Party(_) => None,
-            },
-            None if relayed && candidates[0].is_none() => None,
-            None => candidates.into_iter().flatten().find(is_candidate),
-        };
+        let cseq = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let subscription = message.subscription_state().ok().flatten();
-        let Some(transfer) = transfer else {
-            let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
-            if inserted || !relayed {
-                // RFC 6665 §4.1.3: of no subscription we know.
-                self.refuse(
-                    message,
-                    arrival,
-                    Refused::new(481, "Subscription Does Not Exist"),
-                    &[],
-                    now,
-                );
+        let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
+        let refers = self.calls[key].extra_if_any().map(|extra| &mut extra.refers);
+        let transfer = match refers.and_then(|refers| Some((refers.of_notify(party, id, cseq)?, refers))) {
+            Some((Referrer::Referee(transfer), _)) if self.transfers.contains_key(transfer) => transfer,
+            Some((referrer @ Referrer::Party(_), refers)) => {
+                if subscription.is_some_and(|state| state.terminated) {
+                    refers.ended(referrer);
+                }
+                return false;
+            }
+            // Who speaks of a REFER that did not pass here speaks to the party, and that one knows best.
+            None if !inserted && !ended_here => return false,
+            // RFC 6665 §4.1.3: of no subscription we know.
+            Some((Referrer::Referee(_), _)) | None => {
+                let answer = Refused::new(481, "Subscription Does Not Exist");
+                self.refuse(message, arrival, answer, &[], now);
                 return true;
             }
-            return false;
         };
         self.counters.notifies_total += 1;
         let frag = Sipfrag::parse(message.body());
         if frag.is_none() {
             self.counters.notifies_unreadable_total += 1;
         }
+        // Requests that the other party does not see count as well: by them later NOTIFYs are told from earlier ones.
+        self.calls[key].sequence_mut(party).observe(cseq);
         let notification = Notification {
-            cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
+            cseq,
             status: frag.map(|frag| (frag.code, frag.reason)),
             subscription: subscription.clone(),
         };
@@ -788,7 +775,14 @@ const SIPFRAG: &[u8] = b"message/sipfrag";
 /// Where an action goes when the verb does not say.
 pub(super) const DEFAULT_HOOK: &str = "refer";
 
-fn lists_token(list: &[u8], token: &[u8]) -> bool {
+/// Whether the 2xx to a REFER says that it makes no subscription (RFC 4488 §4).
+pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
+    let value = response.value(Header::ReferSub).unwrap_or_default();
+    let value = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    value.trim_ascii().eq_ignore_ascii_case(b"false")
+}
+
+pub(super) fn lists_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|byte| *byte == b',')
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }

@@ -1,9 +1,11 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
 use super::arrival::Arrival;
+use super::own::lists_token;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
 use super::route::{NoFlow, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
+use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
@@ -319,19 +321,16 @@ impl Shard {
         let from_tag = message.from_tag().unwrap_or_default();
         let call_id = message.call_id().ok()?;
         if let Some(traversal) = arrival.own.traversal {
-            let party = if traversal.is_from_caller(from_tag, &self.setup.secret) {
-                Party::Caller
-            } else {
-                Party::Callee
-            };
-            let is_of_call = self
-                .calls
-                .get(traversal.call)
-                .is_some_and(|call| call.call_id() == call_id && call.sender(from_tag, to_tag) == Some(party));
-            return Some(match is_of_call {
-                true => Dialog::Call(traversal.call, party),
-                false => Dialog::Token(traversal, party),
-            });
+            let call = self.calls.get(traversal.call).filter(|call| call.call_id() == call_id);
+            if let Some(party) = call.and_then(|call| call.sender(from_tag, to_tag)) {
+                return Some(Dialog::Call(traversal.call, party));
+            }
+            // Of 65,536 callees one has a tag that the token cannot tell from the caller's; then the source does.
+            let is_caller = |tag| traversal.is_from_caller(tag, &self.setup.secret);
+            let from_caller = is_caller(from_tag)
+                && (!is_caller(to_tag) || self.topology.may_speak_as(arrival.flow, traversal.caller_trunk));
+            let party = if from_caller { Party::Caller } else { Party::Callee };
+            return Some(Dialog::Token(traversal, party));
         }
         // Without a Route of ours: a peer that does not follow route sets. By Call-ID and both tags, or not at all.
         let keys = self.by_call_id.get(&self.call_id_digest(call_id))?;
@@ -355,8 +354,9 @@ impl Shard {
         let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());
         match arrival.method {
-            Method::Notify if self.on_notify(message, arrival, key, party, now) => true,
-            Method::Notify if is_live(state) => false,
+            Method::Notify => self.on_notify(message, arrival, key, party, now),
+            // RFC 5057 §4.2: a subscription of theirs outlives the BYE.
+            Method::Subscribe if !ended_here => false,
             // It ends the repeats of a 2xx, which would go on beyond our BYEs.
             Method::Ack => false,
             Method::Bye if ended_here => {
@@ -379,19 +379,6 @@ impl Shard {
                 true
             }
             _ => false,
-        }
-    }
-
-    /// A party's own transfer is over with the subscription of its REFER.
-    fn note_relayed_notify(&mut self, message: Message<'_>, key: CallKey, party: Party) {
-        let is_refer = message.event().ok().flatten().is_some_and(|event| event.is_refer());
-        let state = message.subscription_state().ok().flatten();
-        if let Some(extra) = self.calls[key].extra_if_any()
-            && extra.relayed_refer == Some(party.other())
-            && is_refer
-            && state.is_some_and(|state| state.terminated)
-        {
-            extra.relayed_refer = None;
         }
     }
 
@@ -528,21 +515,29 @@ impl Shard {
         {
             self.on_relayed_bye(key, context.from, message.value(Header::Reason), now);
         }
+        context.server = self.open_server(message, arrival, now);
         if arrival.method == Method::Refer
             && let Some(key) = context.call
         {
-            let wait = self.config().transfer.total_timeout_max;
-            let extra = self.calls[key].extra_mut();
-            extra.relayed_refer = Some(context.from);
-            extra.relayed_refer_until = Some(now + wait);
+            let number = changes.cseq.unwrap_or(cseq.number);
+            // RFC 7614 §4, §5: these ask for no subscription of the REFER's own.
+            let without = |token: &[u8]| {
+                message
+                    .lines_of(Header::Require)
+                    .any(|line| lists_token(line.value, token))
+            };
+            let alive_until = match without(b"nosub") || without(b"explicitsub") {
+                true => None,
+                false => Some(now + self.config().transfer.total_timeout_max),
+            };
+            let call = &mut self.calls[key];
+            let notifier = context.from.other();
+            let after = call.sequence(notifier).highest();
+            let referrer = Referrer::Party(context.server);
+            call.extra_mut()
+                .refers
+                .left(referrer, notifier, number, after, alive_until);
         }
-        if arrival.method == Method::Notify
-            && let Some(key) = context.call
-        {
-            // Not before it goes: one that waited for a name is looked at again, and must find its subscription.
-            self.note_relayed_notify(message, key, context.from);
-        }
-        context.server = self.open_server(message, arrival, now);
         self.relay(message, arrival, context, target, &changes, now);
     }
 

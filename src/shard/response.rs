@@ -1,7 +1,9 @@
 //! A response's way back, and what becomes of a request that gets none (RFC 3261 §16.7 to §16.10).
 
+use super::own::refuses_subscription;
 use super::{ClientOwner, Shard, TimerKey};
 use crate::call::CallState;
+use crate::call::refers::Referrer;
 use crate::message::{Message, Method, Uri};
 use crate::proxy::{self, Cancelled, ContextKey, Refused};
 use crate::timer::Instant;
@@ -84,6 +86,7 @@ impl Shard {
         }
         self.counters.relayed_responses_total += 1;
         if code >= 200 {
+            self.note_subscription(key, message, code);
             self.on_final(key, code, now);
         }
     }
@@ -138,6 +141,20 @@ impl Shard {
         self.scratch = index;
     }
 
+    /// Takes from the final response to a REFER or a NOTIFY of the parties what becomes of their subscription.
+    fn note_subscription(&mut self, key: ContextKey, message: Message<'_>, code: u16) {
+        let Some(context) = self.contexts.get(key) else { return };
+        let (method, from, referrer) = (context.method, context.from, Referrer::Party(context.server));
+        let Some(extra) = context.call.and_then(|call| self.calls.get_mut(call)?.extra_if_any()) else {
+            return;
+        };
+        match method {
+            Method::Refer if code >= 300 || refuses_subscription(message) => extra.refers.refused(referrer),
+            Method::Notify if code == 481 => extra.refers.unknown_to_party(from),
+            _ => {}
+        }
+    }
+
     fn on_final(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
         let Some(call_key) = context.call else { return };
@@ -169,11 +186,6 @@ impl Shard {
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
             }
-            (false, Method::Refer) if code >= 300 => {
-                if let Some(extra) = call.extra_if_any() {
-                    extra.relayed_refer = None;
-                }
-            }
             (false, _) => {}
         }
     }
@@ -186,6 +198,12 @@ impl Shard {
         context.client_gone = true;
         let (server, method, cancelled) = (context.server, context.method, context.cancelled.is_some());
         let call = context.call;
+        if method == Method::Refer
+            && let Some(extra) = call.and_then(|call| self.calls.get_mut(call)?.extra_if_any())
+        {
+            // It may have arrived all the same.
+            extra.refers.ended(Referrer::Party(server));
+        }
         match (method, failure) {
             (Method::Invite, _) if cancelled => {
                 self.answer_stored(server, Refused::new(487, "Request Terminated"), now)

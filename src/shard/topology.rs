@@ -103,9 +103,10 @@ impl Topology {
 
     /// Whether a flow may speak as this trunk.
     pub fn may_speak_as(&self, flow: Flow, trunk: TrunkId) -> bool {
-        let trunk = &self.trunks[usize::from(trunk.0)];
-        trunk.listener == self.own(flow.bind).listener
-            && trunk.sources.iter().any(|source| source.contains(flow.peer.ip()))
+        self.trunks.get(usize::from(trunk.0)).is_some_and(|trunk| {
+            trunk.listener == self.own(flow.bind).listener
+                && trunk.sources.iter().any(|source| source.contains(flow.peer.ip()))
+        })
     }
 
     /// Whether a URI's host and port are one of our sockets'.

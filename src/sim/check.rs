@@ -1,6 +1,7 @@
 //! What holds at every step, and what must be true once the network heals and all calls are over.
 
 use super::application::Posted;
+use super::peer::OF_REFER;
 use super::peer::text::Text;
 use crate::shard::{CounterKind, Counters, Shard};
 use crate::webhook::HookKind;
@@ -12,6 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Check {
     /// Requests that came, by peer, branch and method as CSeq has it; with the final responses they got.
     requests: BTreeMap<(String, String, String), Finals>,
+    /// Branches of the REFERs that peers sent.
+    refers: BTreeSet<String>,
+    /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
+    notifies: BTreeMap<String, Notify>,
+    /// Calls that somebody has sent a BYE for, and those of them that referee has ended itself.
+    hung_up: BTreeSet<String>,
+    ended_here: BTreeSet<String>,
     /// Executions that were accepted.
     accepted: BTreeSet<String>,
     counters: Vec<Counters>,
@@ -24,16 +32,73 @@ struct Finals {
     codes: Vec<u16>,
 }
 
+#[derive(Debug)]
+struct Notify {
+    /// The branch of the REFER's sender.
+    refer: String,
+    has_route: bool,
+    was_relayed: bool,
+}
+
 impl Check {
     /// A request from this peer came.
     pub fn request(&mut self, peer: &str, text: &Text) {
         self.requests.entry(key(peer, text)).or_default();
+        match text.method() {
+            "REFER" => {
+                self.refers.insert(text.origin());
+            }
+            "BYE" => {
+                self.hung_up.insert(text.call_id().to_owned());
+            }
+            _ => {}
+        }
+        if let Some(refer) = text.header(OF_REFER) {
+            self.notifies.entry(text.origin()).or_insert_with(|| Notify {
+                refer: refer.to_owned(),
+                has_route: text.header("Route").is_some(),
+                was_relayed: false,
+            });
+        }
+    }
+
+    /// A request leaves.
+    fn request_sent(&mut self, text: &Text) {
+        if let Some(notify) = self.notifies.get_mut(&text.origin()) {
+            notify.was_relayed = true;
+            if !self.refers.contains(&notify.refer) {
+                self.violations
+                    .push(format!("`{}` of a REFER of referee's own is relayed", text.label()));
+            }
+        }
+        if text.method() == "BYE" && text.list("Via").len() == 1 {
+            self.hung_up.insert(text.call_id().to_owned());
+            self.ended_here.insert(text.call_id().to_owned());
+        }
+    }
+
+    /// A NOTIFY is answered. That of a subscription of a party's is for that party to answer: a peer without route sets loses
+    /// it with the call, and so do both when referee ends their call.
+    fn notify_answered(&mut self, text: &Text) {
+        let Some(notify) = self.notifies.get(&text.origin()) else {
+            return;
+        };
+        let is_lost = match notify.has_route {
+            true => self.ended_here.contains(text.call_id()),
+            false => self.hung_up.contains(text.call_id()),
+        };
+        if self.refers.contains(&notify.refer) && !notify.was_relayed && !is_lost {
+            self.violation(format!(
+                "`{}` answers a NOTIFY of a party's REFER that was not relayed",
+                text.label()
+            ));
+        }
     }
 
     /// A message leaves for this peer.
     pub fn sent(&mut self, peer: &str, text: &Text) {
         if text.is_request() {
-            return;
+            return self.request_sent(text);
         }
         let label = text.label();
         let (code, method) = (text.code(), text.method().to_owned());
@@ -61,6 +126,9 @@ impl Check {
                 .push(format!("`{label}` to {peer} is final after {:?}", finals.codes));
         }
         finals.codes.push(code);
+        if method == "NOTIFY" {
+            self.notify_answered(text);
+        }
     }
 
     /// A verb was accepted as this execution.

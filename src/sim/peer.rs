@@ -13,11 +13,14 @@ mod server;
 use crate::timer::Instant;
 use crate::transport::Transport;
 use dialog::{Dialog, DialogState};
-use script::{Act, Manners, Reaction, Steps};
+use script::{Act, EventIds, Manners, Reaction, Steps};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 use text::{Text, uri_param};
+
+/// What NOTIFYs of peers say of their REFER for the checks, whatever their Event says: the branch of whoever sent it.
+pub const OF_REFER: &str = "X-Of-Refer";
 
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
@@ -321,7 +324,10 @@ impl Peer {
 
     fn new_tag(&mut self) -> String {
         let count = self.count();
-        format!("{}-tag{count}", self.name)
+        match &self.manners.tag {
+            Some(tag) => tag.clone(),
+            None => format!("{}-tag{count}", self.name),
+        }
     }
 
     fn new_branch(&mut self) -> String {
@@ -370,16 +376,29 @@ impl Peer {
                 let Some(dialog) = self.dialogs.get(call_id) else {
                     return;
                 };
-                let event = match (dialog.refers, dialog.refer_number) {
-                    // RFC 3515 §2.4.6: from the second REFER on the id is a must.
-                    (0 | 1, _) => "refer".to_owned(),
-                    (_, number) => format!("refer;id={number}"),
+                let number = server.and_then(|key| Some(self.servers.get(&key)?.request.cseq().0));
+                let refer = match number {
+                    Some(number) => dialog.refers.iter().position(|refer| refer.number == number),
+                    None => dialog.refers.len().checked_sub(1),
+                };
+                let is_named = match self.manners.event_ids {
+                    EventIds::Always => true,
+                    EventIds::FromTheSecond => refer.is_some_and(|place| place > 0),
+                    EventIds::Never => false,
+                };
+                let refer = refer.map(|place| &dialog.refers[place]);
+                let event = match refer.filter(|_| is_named) {
+                    Some(refer) => format!("refer;id={}", refer.number),
+                    None => "refer".to_owned(),
                 };
                 let mut headers = vec![
                     ("Event".to_owned(), event),
                     ("Subscription-State".to_owned(), state),
                     ("Contact".to_owned(), dialog.contact.clone()),
                 ];
+                if let Some(refer) = refer {
+                    headers.push((OF_REFER.to_owned(), refer.origin.clone()));
+                }
                 let mut body = String::new();
                 if !status.is_empty() {
                     headers.push(("Content-Type".into(), "message/sipfrag;version=2.0".into()));

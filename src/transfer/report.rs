@@ -84,7 +84,7 @@ impl Transfer {
             "verb": "sip:refer",
             "refer_to": self.refer_to,
             "referred_by": self.referred_by,
-            "refer_attempts": self.cseqs.len(),
+            "refer_attempts": self.attempts,
             "notify_count": self.notify_count,
             "refer_duration_ms": self.ended.unwrap_or(self.started).since(self.started).as_millis() as u64,
         });

@@ -363,4 +363,14 @@ fn each_pitfall_of_responses_is_read_right_in_every_field() {
     let buf = MessageBuf::parse(latin).unwrap();
     assert_eq!(check(buf.as_message()), Ok(()));
     assert_eq!(fields(buf.as_message()), PLAIN.replacen("Alice", "Al\\u{fffd}ce", 1));
+    // One such byte right behind the colon, a letter behind it.
+    let latin = invite(&[("Call-ID: ", "Call-ID:@")])
+        .replacen(":@", ":\u{1}", 1)
+        .into_bytes();
+    let latin: Vec<u8> = latin.iter().map(|&byte| if byte == 1 { 0xff } else { byte }).collect();
+    let buf = MessageBuf::parse(latin).unwrap();
+    assert_eq!(
+        fields(buf.as_message()),
+        PLAIN.replacen("call-id ", "call-id \\u{fffd}", 1)
+    );
 }

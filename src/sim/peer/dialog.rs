@@ -42,9 +42,16 @@ pub struct Dialog {
     pub invite: Option<(String, String)>,
     /// The CSeq number of the other's last INVITE.
     pub last_invite: u32,
-    /// REFERs that came, and the number of the last.
-    pub refers: u32,
-    pub refer_number: u32,
+    /// REFERs that came, in order.
+    pub refers: Vec<Refer>,
+}
+
+#[derive(Debug)]
+pub struct Refer {
+    /// Its CSeq number.
+    pub number: u32,
+    /// The branch of whoever sent it.
+    pub origin: String,
 }
 
 impl Dialog {
@@ -75,8 +82,7 @@ impl Dialog {
             flat_uri: uri.into(),
             invite: None,
             last_invite: 0,
-            refers: 0,
-            refer_number: 0,
+            refers: Vec::new(),
         }
     }
 
@@ -102,8 +108,7 @@ impl Dialog {
             flat_uri: format!("sip:peer@{}", path.far),
             invite: None,
             last_invite: number,
-            refers: 0,
-            refer_number: 0,
+            refers: Vec::new(),
         }
     }
 

@@ -15,8 +15,8 @@ pub enum Act {
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// Sends a NOTIFY of the last REFER: the first line of the sipfrag without its version (`180 Ringing`; empty: no body),
-    /// and the Subscription-State.
+    /// Sends a NOTIFY of the REFER that is reacted to, or of the last one: the first line of the sipfrag without its version
+    /// (`180 Ringing`; empty: no body), and the Subscription-State.
     Notify { status: String, state: String },
     /// Sends a request in a dialog whatever its state: a challenged BYE again.
     Again {
@@ -59,7 +59,7 @@ pub fn request_with(method: &str, headers: &[(&str, &str)], body: &str) -> Act {
     }
 }
 
-/// A NOTIFY of the last REFER.
+/// A NOTIFY of the REFER that is reacted to, or of the last one.
 pub fn notify(status: &str, state: &str) -> Act {
     Act::Notify {
         status: status.into(),
@@ -92,6 +92,16 @@ pub struct Reaction {
     pub steps: Steps,
 }
 
+/// When NOTIFYs of a REFER have an id (RFC 3515 §2.4.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventIds {
+    Always,
+    /// From the second REFER of a dialog on, which is a must.
+    FromTheSecond,
+    /// Against the rule, as agents do that know of one subscription only.
+    Never,
+}
+
 /// How a peer is and behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manners {
@@ -100,6 +110,8 @@ pub struct Manners {
     pub transport: Transport,
     /// Who it is: a name-addr without a tag.
     pub identity: String,
+    /// Its tag in every dialog, where it does not make one up.
+    pub tag: Option<String>,
     /// Header lines of its INVITEs and of its responses to them.
     pub headers: Vec<(String, String)>,
     /// Whether it copies Record-Route and builds route sets (RFC 3261 §12). Stock SIPp does not.
@@ -108,6 +120,8 @@ pub struct Manners {
     pub contact_host: Option<String>,
     /// The CSeq number of its first INVITE; a callee's first request has one more.
     pub first_cseq: u32,
+    /// When its NOTIFYs of a REFER have an id.
+    pub event_ids: EventIds,
     /// Whether the network keeps order, so that a CSeq that falls is a fault of referee's.
     pub in_order: bool,
 }
@@ -119,10 +133,12 @@ impl Manners {
             referee: address(referee),
             transport: Transport::Udp,
             identity: identity.into(),
+            tag: None,
             headers: vec![("Allow".into(), "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO".into())],
             follows_routes: true,
             contact_host: None,
             first_cseq: 1,
+            event_ids: EventIds::FromTheSecond,
             in_order: true,
         }
     }

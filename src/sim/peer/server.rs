@@ -1,9 +1,9 @@
 //! What a peer is asked: requests that come, what is checked in them, and its responses (RFC 3261 §8.2, §12.2.2, §13.3, §17.2).
 
-use super::dialog::{Dialog, DialogState};
+use super::dialog::{Dialog, DialogState, Refer};
 use super::script::{Steps, respond, steps};
 use super::text::{Text, host_port, param, reason, uri_of};
-use super::{Due, Key, OFFER, Path, Peer, Server, T1, T2};
+use super::{Due, Key, OF_REFER, OFFER, Path, Peer, Server, T1, T2};
 use crate::timer::Instant;
 use crate::transport::Transport;
 use std::net::SocketAddr;
@@ -100,6 +100,11 @@ impl Peer {
                 }
             }
         }
+        if let Some(refer) = text.header(OF_REFER)
+            && !self.clients.contains_key(&(refer.to_owned(), "REFER".to_owned()))
+        {
+            faults.push("is of a REFER that it has not sent".to_owned());
+        }
         for fault in faults {
             self.violation(format!("`{}` {fault}", text.label()));
         }
@@ -153,8 +158,8 @@ impl Peer {
         if code.is_none() {
             match text.method() {
                 "REFER" => {
-                    dialog.refers += 1;
-                    dialog.refer_number = number;
+                    let origin = text.origin();
+                    dialog.refers.push(Refer { number, origin });
                 }
                 "PRACK" => {
                     let acked = text.header("RAck").unwrap_or_default().to_owned();

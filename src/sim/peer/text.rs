@@ -118,6 +118,12 @@ impl Text {
         param(&top, "branch").unwrap_or_default()
     }
 
+    /// The branch of whoever sent the request first: the one of the bottom Via.
+    pub fn origin(&self) -> String {
+        let bottom = self.list("Via").pop().unwrap_or_default();
+        param(&bottom, "branch").unwrap_or_default()
+    }
+
     /// What a ladder shows of it: `INVITE`, `180 Ringing (INVITE)`, `NOTIFY 180 Ringing`.
     pub fn label(&self) -> String {
         if !self.is_request() {
