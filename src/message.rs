@@ -4,34 +4,43 @@
 //! fills an [`Index`]; [`Message`] is a view over both; [`MessageBuf`] owns both, for the few messages that must wait.
 //! What leaves is written by [`edit`]: splices over the received bytes, or messages of our own.
 
+pub mod authentication;
+mod avx2;
 pub mod check;
+mod class;
+pub mod dialog_reference;
 pub mod edit;
 pub mod field;
 pub mod framing;
 pub mod header;
-mod avx2;
-mod class;
+pub mod identity;
 mod index;
 mod lines;
+pub mod media;
 pub mod parse;
 #[cfg(any(test, feature = "sim"))]
 pub mod properties;
+pub mod reason;
 pub mod refer;
 pub(crate) mod scan;
+pub mod sdp;
+pub mod time;
 pub mod uri;
+pub mod value;
 
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use nom::Parser;
 
 pub use check::check;
 pub use field::{CSeq, FieldError, NameAddr, RAck, Via};
 pub use header::{Header, Method};
 pub use parse::{Index, ParseError, ParseErrorKind, parse};
 pub use uri::{Host, Uri};
+pub use value::{Params, Text};
 
+use class::run_grammar;
 use index::{Start, range};
 
 /// A view over a received message: its bytes and their index. Cheap to copy, borrows both.
@@ -231,20 +240,33 @@ impl<'a> Message<'a> {
 
     /// The top Via: the first value of the first Via line.
     pub fn top_via(&self) -> Result<Via<'a>, FieldError> {
-        self.vias().next().unwrap_or(Err(FieldError::Missing(Header::Via)))
+        let place = self.index.first(Header::Via).ok_or(FieldError::Missing(Header::Via))?;
+        run_grammar(
+            #[inline(always)]
+            || match field::via(self.bytes, self.to_the_end(place)) {
+                Ok((_, via)) => Ok(via),
+                Err(_) => Err(FieldError::Malformed(Header::Via)),
+            },
+        )
     }
 
     /// Every Via value in order, comma lists taken apart. After an error the next value is that of the next line.
     pub fn vias(&self) -> impl Iterator<Item = Result<Via<'a>, FieldError>> + use<'a> {
-        field::Values::new(*self, Header::Via, field::via)
+        field::Values::new(
+            *self,
+            Header::Via,
+            #[inline(always)]
+            |message, input| field::via(message, input),
+        )
     }
 
     /// How many values a header that is a comma list has over all its lines, without reading them.
     pub fn value_count(&self, header: Header) -> usize {
-        self.index
-            .places_of(header)
-            .map(|place| scan::count_values(self.to_the_end(place)))
-            .sum()
+        let places = self.index.places_of(header);
+        run_grammar(
+            #[inline(always)]
+            || places.map(|place| scan::count_values(self.to_the_end(place))).sum(),
+        )
     }
 
     /// From.
@@ -270,17 +292,21 @@ impl<'a> Message<'a> {
     /// The value of a header that holds one name-addr and no list (From, To, Refer-To, Referred-By).
     pub fn single_name_addr(&self, header: Header) -> Result<NameAddr<'a>, FieldError> {
         let place = self.index.first(header).ok_or(FieldError::Missing(header))?;
-        match field::name_addr(self.bytes, self.to_the_end(place)) {
-            Ok((rest, name_addr)) if scan::at_end(rest) => Ok(name_addr),
-            _ => Err(FieldError::Malformed(header)),
-        }
+        run_grammar(
+            #[inline(always)]
+            || match field::name_addr(self.bytes, self.to_the_end(place)) {
+                Ok((rest, name_addr)) if scan::at_end(rest) => Ok(name_addr),
+                _ => Err(FieldError::Malformed(header)),
+            },
+        )
     }
 
     /// Call-ID: one word without white space.
     pub fn call_id(&self) -> Result<&'a [u8], FieldError> {
         let value = self.value(Header::CallId).ok_or(FieldError::Missing(Header::CallId))?;
-        // A fold has one of these too.
-        if value.is_empty() || memchr::memchr2(b' ', b'\t', value).is_some() {
+        // Nearly always it is made of what a URI is made of. A fold has SP or HTAB too.
+        let plain = scan::run(value, scan::URI);
+        if value.is_empty() || memchr::memchr2(b' ', b'\t', &value[plain..]).is_some() {
             return Err(FieldError::Malformed(Header::CallId));
         }
         Ok(value)
@@ -302,12 +328,12 @@ impl<'a> Message<'a> {
 
     /// Max-Forwards: 0 to 255, leading zeros allowed (RFC 3261 §20.22).
     pub fn max_forwards(&self) -> Result<Option<u8>, FieldError> {
-        match self.value(Header::MaxForwards) {
-            None => Ok(None),
-            Some(value) => match scan::decimal_value(value, 255) {
-                Some(number) => Ok(Some(number as u8)),
-                None => Err(FieldError::Malformed(Header::MaxForwards)),
-            },
+        let Some(place) = self.index.first(Header::MaxForwards) else {
+            return Ok(None);
+        };
+        match scan::number(self.to_the_end(place)) {
+            Ok((rest, hops @ 0..=255)) if scan::at_end(scan::skip_lws(rest)) => Ok(Some(hops as u8)),
+            _ => Err(FieldError::Malformed(Header::MaxForwards)),
         }
     }
 
@@ -321,13 +347,15 @@ impl<'a> Message<'a> {
     /// the next line.
     pub fn name_addrs(&self, header: Header) -> impl Iterator<Item = Result<NameAddr<'a>, FieldError>> + use<'a> {
         let must_be_bracketed = matches!(header, Header::Route | Header::RecordRoute | Header::Path);
-        field::Values::new(*self, header, move |message, input| {
-            nom::combinator::verify(
-                |input| field::name_addr(message, input),
-                |value: &NameAddr<'_>| value.bracketed || !must_be_bracketed,
-            )
-            .parse(input)
-        })
+        field::Values::new(
+            *self,
+            header,
+            #[inline(always)]
+            move |message, input| match field::name_addr(message, input) {
+                Ok((_, value)) if must_be_bracketed && !value.bracketed => Err(nom::Err::Error(())),
+                read => read,
+            },
+        )
     }
 
     /// RAck of a PRACK.
@@ -358,16 +386,6 @@ impl<'a> Message<'a> {
         refer::SubscriptionState::parse(value)
             .map(Some)
             .ok_or(FieldError::Malformed(Header::SubscriptionState))
-    }
-
-    /// Seconds of Retry-After, comments and parameters left aside; clamped to `u32`.
-    pub fn retry_after(&self) -> Option<u32> {
-        let value = self.value(Header::RetryAfter)?;
-        let (rest, digits) = scan::digits(value).ok()?;
-        match rest.first() {
-            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(') => scan::decimal_clamped(digits),
-            Some(_) => None,
-        }
     }
 }
 

@@ -407,6 +407,7 @@ impl World {
         {
             self.check.request(&self.peers[peer.0].name, &text);
         }
+        self.check.received(bytes);
         let mut index = std::mem::take(&mut self.index);
         let read = parse(bytes, &mut index);
         let message = Message::new(bytes, &index);
@@ -546,6 +547,7 @@ impl World {
                 "?".into()
             }
         };
+        self.check.is_valid(&bytes, &label);
         match flow.transport {
             Transport::Udp => {
                 let Some(peer) = self.peer_at(flow) else {

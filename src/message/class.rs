@@ -160,7 +160,7 @@ pub(crate) fn is(byte: u8, class: Class) -> bool {
 }
 
 /// How many bytes at the front are of `class`.
-#[inline]
+#[inline(always)]
 pub(crate) fn run(bytes: &[u8], class: Class) -> usize {
     match Avx2::detect() {
         Some(avx2) => avx2.run(bytes, class),
@@ -168,8 +168,17 @@ pub(crate) fn run(bytes: &[u8], class: Class) -> usize {
     }
 }
 
+/// Runs a grammar, compiled for the processor at hand where that helps.
+#[inline(always)]
+pub(super) fn run_grammar<R>(grammar: impl FnOnce() -> R) -> R {
+    match Avx2::detect() {
+        Some(avx2) => avx2.run_job(grammar),
+        None => grammar(),
+    }
+}
+
 /// [`run`] byte by byte.
-#[inline]
+#[inline(never)]
 pub(super) fn plain_run(bytes: &[u8], class: Class) -> usize {
     // Four bytes a round cost three instructions each, one byte a round six.
     let mut rest = bytes;

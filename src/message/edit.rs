@@ -310,8 +310,8 @@ pub struct Response<'a> {
 /// CSeq, in a 100 also Timestamp; then Record-Route if wanted, the `extra` lines, Content-Type, Content-Length and the
 /// body. Values copied from the request are its bytes, folds included.
 ///
-/// An extra line whose name or value holds CR, LF or NUL is left out, and so is the rest of a reason phrase from such a
-/// byte on: no caller's value becomes a line of its own.
+/// An extra line whose name is no token or whose value holds a control byte is left out, and so is the rest of a reason
+/// phrase from such a byte on: no caller's value becomes a line of its own. A fold in a value becomes one SP.
 pub fn write_response(request: Message<'_>, stamp: ViaStamp, response: &Response<'_>, out: &mut Vec<u8>) {
     let put = |out: &mut Vec<u8>, parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     let copy = |out: &mut Vec<u8>, header: Header| {
@@ -321,10 +321,7 @@ pub fn write_response(request: Message<'_>, stamp: ViaStamp, response: &Response
     };
 
     let reason = response.reason.as_bytes();
-    let reason = &reason[..reason
-        .iter()
-        .position(|byte| breaks_line(*byte))
-        .unwrap_or(reason.len())];
+    let reason = &reason[..reason.iter().position(is_control).unwrap_or(reason.len())];
     put(
         out,
         &[
@@ -352,7 +349,8 @@ pub fn write_response(request: Message<'_>, stamp: ViaStamp, response: &Response
     }
     copy_first(request, Header::From, out);
     copy_first(request, Header::To, out);
-    if let (Ok(to), Some(tag)) = (request.to(), response.to_tag)
+    debug_assert!(response.to_tag.is_none_or(scan::is_token), "a tag is a token");
+    if let (Ok(to), Some(tag)) = (request.to(), response.to_tag.filter(|tag| scan::is_token(tag)))
         && to.tag.is_none()
     {
         // Behind the value, before the CRLF that ends it.
@@ -368,13 +366,16 @@ pub fn write_response(request: Message<'_>, stamp: ViaStamp, response: &Response
         copy(out, Header::RecordRoute);
     }
     for (name, value) in response.extra {
-        if !name.bytes().chain(value.iter().copied()).any(breaks_line) {
-            put(out, &[name.as_bytes(), b": ", value, b"\r\n"]);
+        let parts = unfolded(value);
+        if scan::is_token(name.as_bytes()) && !parts.iter().any(|part| part.iter().any(is_control)) {
+            put(out, &[name.as_bytes(), b": "]);
+            put(out, &parts);
+            put(out, &[b"\r\n"]);
         }
     }
     if let Some(content_type) = response.content_type
         && !response.body.is_empty()
-        && !content_type.bytes().any(breaks_line)
+        && !content_type.as_bytes().iter().any(is_control)
     {
         put(out, &[b"Content-Type: ", content_type.as_bytes(), b"\r\n"]);
     }
@@ -398,12 +399,29 @@ fn copy_first(request: Message<'_>, header: Header, out: &mut Vec<u8>) {
     }
 }
 
-fn breaks_line(byte: u8) -> bool {
-    matches!(byte, b'\r' | b'\n' | 0)
+/// A control byte but HTAB: RFC 3261 §25.1 has none outside quoted-pairs, and CR and LF not even there.
+fn is_control(byte: &u8) -> bool {
+    byte.is_ascii_control() && *byte != b'\t'
 }
 
-/// A value for a message of our own holds a byte that would end its line: CR, LF or NUL; or a method, a Request-URI or
-/// a header name is not what may stand there.
+/// A value in parts that are one after the other what it says: each fold in it (CRLF and white space) as one SP
+/// (RFC 3261 §7.3.1).
+fn unfolded(value: &[u8]) -> SmallVec<[&[u8]; 8]> {
+    let mut parts = SmallVec::new();
+    let mut rest = value;
+    let is_fold = |at: &[u8]| at[..2] == *b"\r\n" && matches!(at[2], b' ' | b'\t');
+    while let Some(end) = rest.windows(3).position(is_fold) {
+        parts.extend([&rest[..end], &b" "[..]]);
+        rest = &rest[end + 3..];
+        let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        rest = &rest[blank..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// A value for a message of our own holds a control byte, which might end its line; or a method, a Request-URI or a
+/// header name is not what may stand there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Injection {
     /// The line it was meant for: 0 is the Request-Line, 1 the first header line.
@@ -418,7 +436,7 @@ impl fmt::Display for Injection {
 
 impl std::error::Error for Injection {}
 
-/// A request of our own, line by line into `out`. Values are checked where they enter: after a CR, LF or NUL in one,
+/// A request of our own, line by line into `out`. Values are checked where they enter: after a control byte in one,
 /// [`RequestWriter::finish`] is an error and nothing is left in `out`.
 #[derive(Debug)]
 #[must_use = "nothing is kept of a request that is not finished"]
@@ -451,13 +469,18 @@ impl<'o> RequestWriter<'o> {
 
     /// Writes one header line whose value is `parts` one after the other. Remembers the first injection.
     pub fn header(&mut self, name: &str, parts: &[&[u8]]) -> &mut Self {
-        self.line(name, parts, breaks_line)
+        self.line(name, parts, is_control)
     }
 
-    fn line(&mut self, name: &str, parts: &[&[u8]], breaks: fn(u8) -> bool) -> &mut Self {
+    /// Writes one header line whose value was received and read by [`super::parse()`]: a fold in it becomes one SP, and a
+    /// control byte stands in a quoted-pair, where it may (RFC 4475 §3.1.1.1). CR and LF are in neither.
+    pub fn copied(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        self.line(name, &unfolded(value), |byte| matches!(byte, b'\r' | b'\n'))
+    }
+
+    fn line(&mut self, name: &str, parts: &[&[u8]], breaks: fn(&u8) -> bool) -> &mut Self {
         self.lines += 1;
-        let breaks = parts.iter().any(|part| part.iter().copied().any(breaks));
-        if breaks || !scan::is_token(name.as_bytes()) {
+        if parts.iter().any(|part| part.iter().any(breaks)) || !scan::is_token(name.as_bytes()) {
             self.injection.get_or_insert(Injection { line: self.lines });
         } else if self.injection.is_none() {
             self.out.extend_from_slice(name.as_bytes());
@@ -468,24 +491,6 @@ impl<'o> RequestWriter<'o> {
             self.out.extend_from_slice(b"\r\n");
         }
         self
-    }
-
-    /// Writes one header line whose value was received: a fold in it (CRLF and white space) becomes one SP, as RFC 3261
-    /// §7.3.1 reads it, so that it is no injection. A NUL is none either: a quoted pair may hold one (§25.1).
-    pub fn copied(&mut self, name: &str, value: &[u8]) -> &mut Self {
-        let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
-        let mut rest = value;
-        while let Some(end) = rest
-            .windows(3)
-            .position(|at| at[..2] == *b"\r\n" && matches!(at[2], b' ' | b'\t'))
-        {
-            parts.extend([&rest[..end], &b" "[..]]);
-            rest = &rest[end + 3..];
-            let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-            rest = &rest[blank..];
-        }
-        parts.push(rest);
-        self.line(name, &parts, |byte| matches!(byte, b'\r' | b'\n'))
     }
 
     /// Writes Content-Type (with a body), Content-Length, the empty line and the body; where the request lies in `out`.
@@ -510,6 +515,9 @@ impl<'o> RequestWriter<'o> {
         }
     }
 }
+
+#[cfg(test)]
+mod injection;
 
 #[cfg(test)]
 mod tests {
@@ -835,7 +843,7 @@ mod tests {
                 "OPTIONS",
                 b"sip:a",
                 |writer| {
-                    writer.header("A", &[b"\0"]).header("B", &[b"\n"]);
+                    writer.header("A", &[b"\x7f"]).header("B", &[b"\n"]);
                 },
                 1,
             ),

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use nom::Parser;
-use nom::sequence::{preceded, terminated};
+use nom::sequence::terminated;
 
 use super::Message;
+use super::class::run_grammar;
 use super::header::{Header, Method};
 use super::scan::{self, Parsed, end_of_value, lws, next_param, separator, short_name, span_in, sws, taken, token};
 use super::uri::Host;
@@ -81,7 +82,10 @@ pub struct NameAddr<'a> {
 impl<'a> NameAddr<'a> {
     /// Parses a value that stands alone (spans count from its start). The header in the error is `Other`.
     pub fn parse(value: &'a [u8]) -> Result<NameAddr<'a>, FieldError> {
-        match name_addr(value, scan::trim(value)) {
+        match run_grammar(
+            #[inline(always)]
+            || name_addr(value, scan::trim(value)),
+        ) {
             Ok(([], name_addr)) => Ok(name_addr),
             _ => Err(FieldError::Malformed(Header::Other)),
         }
@@ -173,19 +177,37 @@ where
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        run_grammar(
+            #[inline(always)]
+            || self.read(),
+        )
+    }
+}
+
+impl<'a, T, G> Values<'a, G>
+where
+    G: Fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>,
+{
+    #[inline(always)]
+    fn read(&mut self) -> Option<Result<T, FieldError>> {
         let place = self.place?;
         let message = self.message;
         let input = self.rest.unwrap_or_else(|| message.to_the_end(place));
-        let (rest, value) = match (self.grammar)(message.bytes(), input) {
-            Ok((rest, value)) => (rest, Ok(value)),
-            Err(_) => (&b""[..], Err(FieldError::Malformed(self.header))),
-        };
-        // A grammar stops at the end or at a comma; white space may follow the comma, and a value must.
-        self.rest = rest.strip_prefix(b",").map(scan::skip_lws);
-        if self.rest.is_none() {
-            self.place = message.index().next(self.header, place);
+        match (self.grammar)(message.bytes(), input) {
+            Ok((rest, value)) => {
+                // A grammar stops at the end or at a comma; white space may follow the comma, and a value must.
+                self.rest = rest.strip_prefix(b",").map(scan::skip_lws);
+                if self.rest.is_none() {
+                    self.place = message.index().next(self.header, place);
+                }
+                Some(Ok(value))
+            }
+            Err(_) => {
+                self.rest = None;
+                self.place = message.index().next(self.header, place);
+                Some(Err(FieldError::Malformed(self.header)))
+            }
         }
-        Some(value)
     }
 }
 
@@ -194,9 +216,13 @@ where
 /// sent-protocol = protocol-name SLASH protocol-version SLASH transport
 /// sent-by       = host [ COLON port ]
 /// ```
+#[inline(always)]
 pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>> {
-    let (rest, transport) = terminated(preceded(protocol, token), lws).parse(input)?;
-    let (mut rest, (sent_by, (host, port))) = nom::combinator::consumed(scan::host_and_port).parse(rest)?;
+    let (rest, ()) = protocol(input)?;
+    let (rest, transport) = token(rest)?;
+    let (sent_by, ()) = lws(rest)?;
+    let (mut rest, (host, port)) = scan::host_and_port(sent_by)?;
+    let sent_by = taken(sent_by, rest);
 
     let mut via = Via {
         transport,
@@ -235,6 +261,7 @@ fn protocol(input: &[u8]) -> Parsed<'_, ()> {
 
 impl<'a> Via<'a> {
     /// Takes in one parameter; `None` if it stands a second time or has a value it cannot have.
+    #[inline(always)]
     fn param(&mut self, name: &'a [u8], value: Option<&'a [u8]>, span: impl Fn() -> Range<usize>) -> Option<()> {
         fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
             place.replace(value).is_none().then_some(())
@@ -270,12 +297,14 @@ impl<'a> Via<'a> {
 /// name-addr    = [ display-name ] LAQUOT addr-spec RAQUOT
 /// display-name = *(token LWS) / quoted-string
 /// ```
+#[inline(always)]
 pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
     let (mut rest, (display, uri, bracketed)) = match input.first() {
         Some(b'<') => bracketed_uri(input).map(|(rest, uri)| (rest, (&b""[..], uri, true)))?,
         Some(b'"') => {
             let (rest, display) = scan::quoted_string(input)?;
-            let (rest, uri) = preceded(sws, bracketed_uri).parse(rest)?;
+            let (rest, ()) = sws(rest)?;
+            let (rest, uri) = bracketed_uri(rest)?;
             (rest, (display, uri, true))
         }
         _ => {
@@ -297,10 +326,11 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
         return Err(nom::Err::Error(()));
     }
 
+    const TAG: u64 = short_name(b"tag");
     let before_params = rest;
     let mut tag = None;
     while let Ok((after, (name, value))) = next_param(rest) {
-        if name.len() == 3 && name.eq_ignore_ascii_case(b"tag") {
+        if short_name(name) == TAG {
             // RFC 3261 §7.3.1: a parameter stands once; a tag without value is none.
             if tag.is_some() || value.is_none() {
                 return Err(nom::Err::Error(()));
@@ -309,7 +339,7 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
         }
         rest = after;
     }
-    let params = scan::trim(taken(before_params, rest));
+    let params = scan::skip_lws(taken(before_params, rest));
     let span = span_in(message, taken(input, rest));
     let (rest, ()) = end_of_value(rest)?;
     Ok((
@@ -340,6 +370,7 @@ fn has_scheme(uri: &[u8]) -> bool {
 }
 
 /// `LAQUOT addr-spec RAQUOT`; commas, semicolons and question marks inside belong to the URI.
+#[inline(always)]
 fn bracketed_uri(input: &[u8]) -> Parsed<'_, &[u8]> {
     let Some(inside) = input.strip_prefix(b"<") else {
         return Err(nom::Err::Error(()));

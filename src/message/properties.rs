@@ -2,10 +2,12 @@
 //!
 //! A property that does not hold is a panic that says which.
 
+use super::dialog_reference::Replaces;
 use super::edit::{Editor, Response, ViaStamp, write_response};
 use super::framing::{Frame, Framer, FramingError};
 use super::refer::Sipfrag;
-use super::{Header, Index, Message, NameAddr, ParseError, StartLine, Uri, check, parse, scan};
+use super::sdp::Description;
+use super::{FieldError, Header, Index, Message, NameAddr, ParseError, StartLine, Uri, check, parse, scan};
 
 /// For any bytes: reading does not panic, everything shown lies where it is said to lie, the index is what reading line
 /// by line finds, a stream would end the message at the same byte, and what is edited or answered reads back as meant.
@@ -80,6 +82,80 @@ pub fn framing_properties(bytes: &[u8]) {
         }
         at += length;
     }
+}
+
+/// Reads every typed field there is, one that is missing aside, and names those that are malformed.
+pub fn malformed_fields(message: Message<'_>) -> Vec<Header> {
+    let mut malformed = Vec::new();
+    let mut note = |result: Result<(), FieldError>| {
+        if let Err(FieldError::Malformed(header)) = result {
+            malformed.push(header);
+        }
+    };
+    message.vias().for_each(|via| note(via.map(drop)));
+    for header in [
+        Header::Route,
+        Header::RecordRoute,
+        Header::Path,
+        Header::Diversion,
+        Header::HistoryInfo,
+    ] {
+        message.name_addrs(header).for_each(|value| note(value.map(drop)));
+    }
+    for header in [
+        Header::Allow,
+        Header::AllowEvents,
+        Header::ContentEncoding,
+        Header::ProxyRequire,
+        Header::Require,
+        Header::Supported,
+        Header::Unsupported,
+    ] {
+        message.tokens(header).for_each(|token| note(token.map(drop)));
+    }
+    for header in [Header::WwwAuthenticate, Header::ProxyAuthenticate] {
+        message.challenges(header).for_each(|one| note(one.map(drop)));
+    }
+    for header in [Header::Authorization, Header::ProxyAuthorization] {
+        message.credentials(header).for_each(|one| note(one.map(drop)));
+    }
+    for header in [Header::PAssertedIdentity, Header::PPreferredIdentity] {
+        note(message.identities(header).map(drop));
+    }
+    if !message.contact_is_star() {
+        message.contacts().for_each(|contact| note(contact.map(drop)));
+    }
+    message.accept().for_each(|range| note(range.map(drop)));
+    message.reasons().for_each(|reason| note(reason.map(drop)));
+    message.warnings().for_each(|warning| note(warning.map(drop)));
+    message.user_to_user().for_each(|value| note(value.map(drop)));
+    note(message.authentication_info().map(drop));
+    note(message.call_id().map(drop));
+    note(message.content_disposition().map(drop));
+    note(message.content_type().map(drop));
+    note(message.cseq().map(drop));
+    note(message.date().map(drop));
+    note(message.event().map(drop));
+    note(message.expires().map(drop));
+    note(message.from().map(drop));
+    note(message.max_breadth().map(drop));
+    note(message.max_forwards().map(drop));
+    note(message.min_expires().map(drop));
+    note(message.min_se().map(drop));
+    note(message.privacy().map(drop));
+    note(message.rack().map(drop));
+    note(message.refer_sub().map(drop));
+    note(message.refer_to().map(drop));
+    note(message.referred_by().map(drop));
+    note(message.replaces().map(drop));
+    note(message.retry_after().map(drop));
+    note(message.rseq().map(drop));
+    note(message.session_expires().map(drop));
+    note(message.subscription_state().map(drop));
+    note(message.target_dialog().map(drop));
+    note(message.timestamp().map(drop));
+    note(message.to().map(drop));
+    malformed
 }
 
 /// Feeds a stream in pieces and takes out what is whole: the frames, and the error that ended it.
@@ -164,14 +240,16 @@ fn reading_is_sound(message: Message<'_>) {
         assert_eq!(event.id_span.clone().map(|span| &bytes[span]), event.id);
         let _ = event.id_number();
     }
-    let _ = (
-        message.max_forwards(),
-        message.call_id(),
-        message.subscription_state(),
-        message.retry_after(),
-    );
+    for header in malformed_fields(message) {
+        let is_there = match header {
+            Header::Other => message.lines_named("Authentication-Info").count(),
+            header => message.count(header),
+        };
+        assert!(is_there > 0, "{header:?} is malformed and there");
+    }
     let _ = (
         Sipfrag::parse(message.body()),
+        Description::parse(message.body()),
         message.contact(),
         format!("{message:?}"),
     );
@@ -194,7 +272,7 @@ fn name_addr_is_sound(bytes: &[u8], value: &NameAddr<'_>) {
 fn uri_is_sound(bytes: &[u8]) {
     if let Ok(uri) = Uri::parse(bytes) {
         assert!(uri.equals(&uri), "a URI equals itself");
-        let _ = (uri.param("transport"), uri.headers().count());
+        let _ = (uri.param("transport"), uri.headers().count(), Replaces::value_in(&uri));
     }
 }
 

@@ -1,10 +1,107 @@
-//! Field values of transfers: Event and Subscription-State (RFC 6665), and sipfrag bodies (RFC 3420).
-//!
-//! Refer-To, Referred-By and Replaces are name-addrs and parameters: see [`super::field::NameAddr`].
+//! Field values of transfers: Refer-To (RFC 3515), Referred-By (RFC 3892), Refer-Sub (RFC 4488), Event and
+//! Subscription-State (RFC 6665), and sipfrag bodies (RFC 3420).
 
 use std::ops::Range;
 
-use super::scan::{self, next_param, span_in, token};
+use nom::Parser;
+use nom::branch::alt;
+use nom::bytes::complete::tag_no_case;
+use nom::combinator::{map_opt, value};
+
+use super::Message;
+use super::field::{FieldError, NameAddr, name_addr};
+use super::header::Header;
+use super::scan::{self, Parsed, next_param, span_in, token};
+use super::value::{Params, Text, params};
+
+/// Referred-By (RFC 3892 §3): who asks for the transfer.
+///
+/// ```
+/// use referee::message::refer::ReferredBy;
+///
+/// let read = ReferredBy::parse(br#"<sip:referrer@a.example>;cid="20398823.2UWQFN309shb3@referrer.example""#).unwrap();
+/// assert_eq!(read.referrer.uri, b"sip:referrer@a.example");
+/// assert!(read.cid.is_some_and(|cid| cid.is("20398823.2uwqfn309shb3@referrer.example")));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferredBy<'a> {
+    /// The referrer's URI.
+    pub referrer: NameAddr<'a>,
+    /// The Content-ID of the body part that proves it (RFC 3892 §4).
+    pub cid: Option<Text<'a>>,
+}
+
+impl<'a> ReferredBy<'a> {
+    /// Reads a value that stands alone (spans count from its start).
+    pub fn parse(value: &'a [u8]) -> Option<ReferredBy<'a>> {
+        super::value::whole(|input| referred_by(value, input), value)
+    }
+}
+
+/// ```text
+/// Referred-By         = ("Referred-By" / "b") HCOLON referrer-uri *(SEMI (referredby-id-param / generic-param))
+/// referrer-uri        = (name-addr / addr-spec)
+/// referredby-id-param = "cid" EQUAL sip-clean-msg-id
+/// sip-clean-msg-id    = LDQUOT dot-atom "@" (dot-atom / host) RDQUOT
+/// ```
+fn referred_by<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, ReferredBy<'a>> {
+    map_opt(
+        move |input| name_addr(message, input),
+        |referrer| {
+            let cid = params(referrer.params).ok()?.1.text("cid")?;
+            let is_message_id =
+                |cid: Text<'_>| cid.is_quoted() && cid.bytes().filter(|&byte| byte == b'@').count() == 1;
+            let fits = cid.is_none_or(is_message_id);
+            fits.then_some(ReferredBy { referrer, cid })
+        },
+    )
+    .parse(input)
+}
+
+/// Refer-Sub (RFC 4488 §4): whether the REFER makes a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferSub<'a> {
+    /// `false` in a REFER asks for none, in the 2xx it says that there is none.
+    pub subscribes: bool,
+    /// All parameters.
+    pub params: Params<'a>,
+}
+
+/// ```text
+/// Refer-Sub       = "Refer-Sub" HCOLON refer-sub-value *(SEMI exten)
+/// refer-sub-value = "true" / "false"
+/// exten           = generic-param
+/// ```
+fn refer_sub(input: &[u8]) -> Parsed<'_, ReferSub<'_>> {
+    let yes = value(true, tag_no_case(&b"true"[..]));
+    let no = value(false, tag_no_case(&b"false"[..]));
+    (alt((yes, no)), params)
+        .map(|(subscribes, params)| ReferSub { subscribes, params })
+        .parse(input)
+}
+
+impl<'a> Message<'a> {
+    /// Refer-To (RFC 3515 §2.1): one value, or the REFER is answered 400 (§2.4.2).
+    ///
+    /// # Errors
+    /// [`FieldError::Missing`] without one; malformed if there are two, in two lines or in a list.
+    pub fn refer_to(&self) -> Result<NameAddr<'a>, FieldError> {
+        let message = self.bytes();
+        self.one_value(Header::ReferTo, |input| name_addr(message, input))?
+            .ok_or(FieldError::Missing(Header::ReferTo))
+    }
+
+    /// Referred-By (RFC 3892 §3); two are malformed (§2.1).
+    pub fn referred_by(&self) -> Result<Option<ReferredBy<'a>>, FieldError> {
+        let message = self.bytes();
+        self.one_value(Header::ReferredBy, |input| referred_by(message, input))
+    }
+
+    /// Refer-Sub (RFC 4488 §4).
+    pub fn refer_sub(&self) -> Result<Option<ReferSub<'a>>, FieldError> {
+        self.one_value(Header::ReferSub, refer_sub)
+    }
+}
 
 /// Event (RFC 6665 §8.2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +228,72 @@ impl<'a> Sipfrag<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::value::with;
     use super::*;
+
+    #[test]
+    fn a_refer_to_is_one_name_addr() {
+        let uri = |lines: &str| with(lines).as_message().refer_to().map(|value| value.uri.to_vec());
+        let bad = Err(FieldError::Malformed(Header::ReferTo));
+        assert_eq!(uri(""), Err(FieldError::Missing(Header::ReferTo)));
+        assert_eq!(uri("r: sip:a@b;x=y\r\n"), Ok(b"sip:a@b".to_vec()));
+        let replaces = "sip:a@b?Replaces=c%3Bto-tag%3D1,2";
+        assert_eq!(
+            uri(&format!("Refer-To: \"B, b\" <{replaces}>;method=INVITE\r\n")),
+            Ok(replaces.into())
+        );
+        assert_eq!(uri("Refer-To: <sip:a@b>\r\nRefer-To: <sip:a@b>\r\n"), bad);
+        assert_eq!(uri("Refer-To: <sip:a@b>, <sip:c@d>\r\n"), bad);
+        assert_eq!(uri("Refer-To: <sip:a@b\r\n"), bad);
+        assert_eq!(uri("Refer-To: sip:a@b?Replaces=c\r\n"), bad);
+        assert_eq!(uri("Refer-To:\r\n"), bad);
+    }
+
+    #[test]
+    fn who_refers_stands_once_and_its_cid_is_a_message_id() {
+        let read = ReferredBy::parse(b"\"R\" <sip:r@a>;x;cid=\"a@b\"").unwrap();
+        assert_eq!(
+            (read.referrer.uri, read.cid),
+            (&b"sip:r@a"[..], Some(Text::new(b"\"a@b\"")))
+        );
+        assert_eq!(ReferredBy::parse(b"sip:r@a;y=z").unwrap().cid, None);
+        for value in [
+            "",
+            "sip:r@a;cid=\"a\"",
+            "sip:r@a;cid=a@b",
+            "sip:r@a;cid",
+            "sip:r@a;cid=\"a@b\";CID=\"a@b\"",
+            "<sip:r@a>, <sip:s@a>",
+            "r@a",
+        ] {
+            assert_eq!(ReferredBy::parse(value.as_bytes()), None, "{value}");
+        }
+        let one = "Referred-By: <sip:r@a>\r\n";
+        assert_eq!(
+            with(one).as_message().referred_by().unwrap().unwrap().referrer.uri,
+            b"sip:r@a"
+        );
+        let twice = with(&format!("{one}b: <sip:r@a>\r\n"));
+        assert_eq!(
+            twice.as_message().referred_by(),
+            Err(FieldError::Malformed(Header::ReferredBy))
+        );
+        assert_eq!(with("").as_message().referred_by(), Ok(None));
+    }
+
+    #[test]
+    fn refer_sub_is_true_or_false() {
+        let read = |value: &str| {
+            let buf = with(&format!("Refer-Sub: {value}\r\n"));
+            let read = buf.as_message().refer_sub();
+            read.map(|read| read.map(|read| read.subscribes))
+        };
+        assert_eq!((read("true"), read("False ; x=y")), (Ok(Some(true)), Ok(Some(false))));
+        for value in ["", "no", "falsey", "false true", "false,", "\"false\"", "false;"] {
+            assert_eq!(read(value), Err(FieldError::Malformed(Header::ReferSub)), "{value}");
+        }
+        assert_eq!(with("").as_message().refer_sub(), Ok(None));
+    }
 
     #[test]
     fn events_are_read_with_their_id() {

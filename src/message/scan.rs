@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use nom::Parser;
-use nom::sequence::{preceded, separated_pair};
+use nom::sequence::separated_pair;
 
 use super::avx2::Avx2;
 pub(crate) use super::class::{BARE_URI, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run};
@@ -50,13 +50,13 @@ pub(crate) fn is_lws(byte: u8) -> bool {
 }
 
 /// How long the fold is that stands at the front: CRLF and the SP or HTAB behind it.
-#[inline]
+#[inline(always)]
 fn fold(bytes: &[u8]) -> Option<usize> {
     matches!(bytes, [b'\r', b'\n', b' ' | b'\t', ..]).then_some(3)
 }
 
 /// A run of a class in which folds count as members.
-#[inline]
+#[inline(always)]
 pub(crate) fn run_over_folds(bytes: &[u8], class: Class) -> usize {
     let mut length = run(bytes, class);
     while let Some(fold) = fold(&bytes[length..]) {
@@ -151,7 +151,7 @@ pub(crate) fn digits(input: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 /// `1*DIGIT` and its value, which is `u64::MAX` where that cannot hold it.
-#[inline]
+#[inline(always)]
 pub(crate) fn number(input: &[u8]) -> Parsed<'_, u64> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     if let Some(word) = input.first_chunk::<8>() {
@@ -193,7 +193,7 @@ pub(crate) fn sws(input: &[u8]) -> Parsed<'_, ()> {
 }
 
 /// `LWS`: white space, at least one.
-#[inline]
+#[inline(always)]
 pub(crate) fn lws(input: &[u8]) -> Parsed<'_, ()> {
     match skip_lws(input) {
         rest if rest.len() < input.len() => Ok((rest, ())),
@@ -206,10 +206,9 @@ pub(crate) fn lws(input: &[u8]) -> Parsed<'_, ()> {
 pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
     #[inline(always)]
     move |input| match input {
-        // Nearly always there is no white space, or the end.
-        [first, ..] if *first > b' ' && *first != byte => failed(),
-        [first, next, ..] if *first == byte && *next > b' ' => Ok((&input[1..], ())),
-        [b'\r', b'\n', next, ..] if *next > b' ' => failed(),
+        // Nearly always there is no white space.
+        [first, rest @ ..] if *first == byte => Ok((skip_lws(rest), ())),
+        [b'!'..=0xff, ..] | [b'\r', b'\n', b'!'..=0xff, ..] => failed(),
         _ => separator_with_white_space(input, byte),
     }
 }
@@ -223,7 +222,7 @@ fn separator_with_white_space(input: &[u8], byte: u8) -> Parsed<'_, ()> {
 }
 
 /// The end of a value: nothing more, or the comma before the next one; either stays.
-#[inline]
+#[inline(always)]
 pub(crate) fn end_of_value(input: &[u8]) -> Parsed<'_, ()> {
     let rest = skip_lws(input);
     match rest {
@@ -239,6 +238,7 @@ pub(crate) fn at_end(input: &[u8]) -> bool {
 }
 
 /// `quoted-string`, quotes kept: it ends at the first quote that no backslash escapes.
+#[inline(always)]
 pub(crate) fn quoted_string(input: &[u8]) -> Parsed<'_, &[u8]> {
     if input.first() != Some(&b'"') {
         return failed();
@@ -247,7 +247,7 @@ pub(crate) fn quoted_string(input: &[u8]) -> Parsed<'_, &[u8]> {
     loop {
         at += run_over_folds(&input[at..], QUOTED);
         match input[at..] {
-            [b'"', ..] => return Ok((&input[at + 1..], &input[..=at])),
+            [b'"', ..] => return Ok((&input[at + 1..], &input[..at + 1])),
             // quoted-pair: any byte but CR and LF, control bytes included.
             [b'\\', escaped, ..] if !matches!(escaped, b'\r' | b'\n') => at += 2,
             // A backslash before a fold escapes nothing.
@@ -313,7 +313,8 @@ pub(crate) const fn lower(word: u64) -> u64 {
 /// `SEMI generic-param`
 #[inline(always)]
 pub(crate) fn next_param(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
-    preceded(separator(b';'), generic_param).parse(input)
+    let (rest, ()) = separator(b';')(input)?;
+    generic_param(rest)
 }
 
 /// Looks for a parameter by name, without regard to case, in a run of `;name=value`.
@@ -332,6 +333,7 @@ pub(crate) fn find_param<'a>(params: &'a [u8], wanted: &str) -> Option<Option<&'
 ///
 /// A name whose last label is all digits is neither a name nor an address (`toplabel` starts with a letter; hosts
 /// that start with a digit but are no number are taken, containers have such names).
+#[inline(always)]
 pub(crate) fn host(input: &[u8]) -> Parsed<'_, Host<'_>> {
     if let Some(inside) = input.strip_prefix(b"[") {
         // The longest text form of an IPv6 address has 45 bytes.
@@ -357,7 +359,7 @@ pub(crate) fn host(input: &[u8]) -> Parsed<'_, Host<'_>> {
 }
 
 /// `hostport`, with white space round the colon as a sent-by may have it.
-#[inline]
+#[inline(always)]
 pub(crate) fn host_and_port(input: &[u8]) -> Parsed<'_, (Host<'_>, Option<u16>)> {
     let (rest, host) = host(input)?;
     match separator(b':')(rest) {
@@ -370,7 +372,7 @@ pub(crate) fn host_and_port(input: &[u8]) -> Parsed<'_, (Host<'_>, Option<u16>)>
 }
 
 /// `port`: 1 to 65535.
-#[inline]
+#[inline(always)]
 pub(crate) fn port(input: &[u8]) -> Parsed<'_, u16> {
     match number(input)? {
         (rest, port @ 1..=0xffff) => Ok((rest, port as u16)),
@@ -443,6 +445,7 @@ pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// How many values a comma list has, up to the end of its line: one more than the commas outside quotes and angle
 /// brackets. Works on values no grammar would accept.
+#[inline(always)]
 pub(crate) fn count_values(list: &[u8]) -> usize {
     let mut count = 1;
     let mut rest = list;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::class::run_grammar;
 use super::scan::{self, short_name};
 
 /// A URI taken apart. Nothing is decoded: every part is the bytes as received.
@@ -94,6 +95,14 @@ const COMPARED_PARTS_MAX: usize = 32;
 impl<'a> Uri<'a> {
     /// Takes a URI apart. Schemes other than sip, sips and tel are taken as they are (RFC 4475 §3.3.2 to §3.3.4).
     pub fn parse(bytes: &'a [u8]) -> Result<Uri<'a>, UriError> {
+        run_grammar(
+            #[inline(always)]
+            || Uri::any(bytes),
+        )
+    }
+
+    #[inline(always)]
+    fn any(bytes: &'a [u8]) -> Result<Uri<'a>, UriError> {
         match bytes {
             [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', rest @ ..] => return Uri::sip(Scheme::Sip, rest),
             [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', rest @ ..] => {
@@ -125,6 +134,7 @@ impl<'a> Uri<'a> {
     /// ```text
     /// SIP-URI = "sip:" [ userinfo ] hostport uri-parameters [ headers ]
     /// ```
+    #[inline(always)]
     fn sip(scheme: Scheme<'a>, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
         let user_length = scan::run(rest, scan::USER);
         let (user, rest) = match rest[user_length..] {
@@ -199,16 +209,7 @@ impl<'a> Uri<'a> {
     pub fn equals(&self, other: &Uri<'_>) -> bool {
         match (self.scheme, other.scheme) {
             (Scheme::Sip, Scheme::Sip) | (Scheme::Sips, Scheme::Sips) => self.equals_sip(other),
-            (Scheme::Tel, Scheme::Tel) => {
-                let number = |uri: &Uri<'_>| {
-                    let digits = uri.user.unwrap_or_default().iter().copied();
-                    digits
-                        .filter(|&byte| !is_visual_separator(byte))
-                        .map(|byte| byte.to_ascii_lowercase())
-                        .collect::<smallvec::SmallVec<[u8; 32]>>()
-                };
-                number(self) == number(other) && parts_equal(self.params, other.params, b';', |_| true, false)
-            }
+            (Scheme::Tel, Scheme::Tel) => self.equals_tel(other),
             (Scheme::Other(one), Scheme::Other(two)) => one.eq_ignore_ascii_case(two) && self.user == other.user,
             _ => false,
         }
@@ -216,7 +217,7 @@ impl<'a> Uri<'a> {
 
     fn equals_sip(&self, other: &Uri<'_>) -> bool {
         let users_equal = match (self.user, other.user) {
-            (Some(one), Some(two)) => Unescaped(one).eq(Unescaped(two)),
+            (Some(one), Some(two)) => Compared::new(one).eq(Compared::new(two)),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
@@ -226,11 +227,36 @@ impl<'a> Uri<'a> {
                 .iter()
                 .any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
         };
+        // How the values of a header compare depends on the header: byte for byte is never wrong.
+        let with_case = |_: &[u8], one: &[u8], two: &[u8]| Compared::new(one).eq(Compared::new(two));
         users_equal
             && self.port == other.port
             && self.host.equals(&other.host)
-            && parts_equal(self.params, other.params, b';', counts, false)
-            && parts_equal(self.headers, other.headers, b'&', |_| true, true)
+            && parts_equal(self.params, other.params, b';', counts, |_, one, two| {
+                equal_ignoring_case(one, two)
+            })
+            && parts_equal(self.headers, other.headers, b'&', |_| true, with_case)
+    }
+
+    /// RFC 3966 §4: numbers by their digits, both global or both local; every parameter in both, in any order; the
+    /// context as a number if it is one, else as a host name.
+    fn equals_tel(&self, other: &Uri<'_>) -> bool {
+        let digits_equal = |one: &[u8], two: &[u8]| {
+            let digits = |number: &[u8]| -> smallvec::SmallVec<[u8; 32]> {
+                let digits = number.iter().filter(|byte| !is_visual_separator(**byte));
+                digits.map(u8::to_ascii_lowercase).collect()
+            };
+            digits(one) == digits(two)
+        };
+        let values_equal = |name: &[u8], one: &[u8], two: &[u8]| {
+            let is_number = one.starts_with(b"+") && name.eq_ignore_ascii_case(b"phone-context");
+            match is_number || name.eq_ignore_ascii_case(b"ext") {
+                true => digits_equal(one, two),
+                false => equal_ignoring_case(one, two),
+            }
+        };
+        digits_equal(self.user.unwrap_or_default(), other.user.unwrap_or_default())
+            && parts_equal(self.params, other.params, b';', |_| true, values_equal)
     }
 }
 
@@ -282,8 +308,14 @@ impl<'a> Iterator for Parts<'a> {
 }
 
 /// Whether two lists of `name=value` say the same in any order. A part that stands in only one of them makes them
-/// differ if `counts` says so.
-fn parts_equal(one: &[u8], two: &[u8], separator: u8, counts: impl Fn(&[u8]) -> bool, with_case: bool) -> bool {
+/// differ if `counts` says so; `values_equal` is asked with the name and both values.
+fn parts_equal(
+    one: &[u8],
+    two: &[u8],
+    separator: u8,
+    counts: impl Fn(&[u8]) -> bool,
+    values_equal: impl Fn(&[u8], &[u8], &[u8]) -> bool,
+) -> bool {
     if one == two {
         return true;
     }
@@ -293,9 +325,9 @@ fn parts_equal(one: &[u8], two: &[u8], separator: u8, counts: impl Fn(&[u8]) -> 
     }
     let agree = |from: &[u8], with: &[u8]| {
         Parts::new(from, separator).all(|(name, value)| {
-            match Parts::new(with, separator).find(|(found, _)| unescaped_equal(found, name, false)) {
+            match Parts::new(with, separator).find(|(found, _)| equal_ignoring_case(found, name)) {
                 Some((_, found)) => match (value, found) {
-                    (Some(value), Some(found)) => unescaped_equal(value, found, with_case),
+                    (Some(value), Some(found)) => values_equal(name, value, found),
                     (None, None) => true,
                     (Some(_), None) | (None, Some(_)) => false,
                 },
@@ -306,13 +338,46 @@ fn parts_equal(one: &[u8], two: &[u8], separator: u8, counts: impl Fn(&[u8]) -> 
     agree(one, two) && agree(two, one)
 }
 
-fn unescaped_equal(one: &[u8], two: &[u8], with_case: bool) -> bool {
-    if with_case {
-        Unescaped(one).eq(Unescaped(two))
-    } else {
-        Unescaped(one)
-            .map(|byte| byte.to_ascii_lowercase())
-            .eq(Unescaped(two).map(|byte| byte.to_ascii_lowercase()))
+fn equal_ignoring_case(one: &[u8], two: &[u8]) -> bool {
+    let lower = |character: Character| match character {
+        Character::Plain(byte) => Character::Plain(byte.to_ascii_lowercase()),
+        escaped => escaped,
+    };
+    Compared::new(one).map(lower).eq(Compared::new(two).map(lower))
+}
+
+/// A character of a URI as RFC 3261 §19.1.4 compares it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Character {
+    /// Itself, or the `%HH` of one that is not reserved: both are the same.
+    Plain(u8),
+    /// The `%HH` of a reserved character, which is not that character: `;` ends what `%3B` does not.
+    Escaped(u8),
+}
+
+/// The characters of a part of a URI, for comparing.
+struct Compared<'a>(&'a [u8]);
+
+impl<'a> Compared<'a> {
+    fn new(part: &'a [u8]) -> Compared<'a> {
+        Compared(part)
+    }
+}
+
+impl Iterator for Compared<'_> {
+    type Item = Character;
+
+    fn next(&mut self) -> Option<Character> {
+        let mut unescaped = Unescaped(self.0);
+        let byte = unescaped.next()?;
+        let is_escaped = self.0.len() - unescaped.0.len() > 1;
+        self.0 = unescaped.0;
+        // RFC 2396 §2.2; RFC 3986 §2.2 has the brackets too.
+        let is_reserved = b";/?:@&=+$,[]".contains(&byte);
+        Some(match is_escaped && is_reserved {
+            true => Character::Escaped(byte),
+            false => Character::Plain(byte),
+        })
     }
 }
 
@@ -438,6 +503,8 @@ mod tests {
             ),
             ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
             ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;security=on"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;security=off"),
             (
                 "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
                 "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
@@ -447,7 +514,24 @@ mod tests {
                 "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
             ),
             ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0::1]"),
+            // Escaped or not, and in any case of the digits, where nothing is reserved; a reserved one only escaped.
+            ("sip:%41%6C%6c@b", "sip:All@b"),
+            ("sip:a%3bb@c", "sip:a%3Bb@c"),
+            ("sip:a@b;x=%61%3F", "sip:a@b;X=A%3f"),
+            ("sip:a:pw%21@b", "sip:a:pw!@b"),
+            // RFC 3966 §4.
             ("tel:+1-201-555-0123", "tel:+12015550123"),
+            ("tel:+1(201)555.0123", "tel:+1-201-5550123"),
+            (
+                "tel:7042;phone-context=Example.COM",
+                "tel:70-42;Phone-Context=example.com",
+            ),
+            (
+                "tel:863-1234;phone-context=+1-914-555",
+                "tel:8631234;phone-context=+1914555",
+            ),
+            ("tel:+1201;ext=1-2;isub=9", "tel:+1201;isub=9;ext=12"),
+            ("tel:aB*#;phone-context=x", "tel:Ab*#;phone-context=X"),
             ("TEL:+12015550123;a=b;c=d", "tel:+12015550123;C=D;a=b"),
             ("http://x", "HTTP://x"),
         ];
@@ -462,13 +546,32 @@ mod tests {
             ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
             ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
             ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;newparam=6"),
+            (
+                "sip:carol@chicago.com;security=on",
+                "sip:carol@chicago.com;security=off",
+            ),
             ("sip:a@b", "sips:a@b"),
             ("sip:a@b", "sip:b"),
+            ("sip:a@b", "sip:A@b"),
+            ("sip:a:pw@b", "sip:a:PW@b"),
+            ("sip:a:pw@b", "sip:a@b"),
+            ("sip:a%3Bb@c", "sip:a;b@c"),
+            ("sip:a%40b@c", "sip:a@b@c"),
+            ("sip:a@b;ttl=1", "sip:a@b"),
+            ("sip:a@b;method=INVITE", "sip:a@b"),
+            ("sip:a@b;lr", "sip:a@b;lr=1"),
+            ("sip:a@b?x=1", "sip:a@b?x=1&y=2"),
             ("sip:a@b;user=phone", "sip:a@b"),
             ("sip:a@b;maddr=192.0.2.1", "sip:a@b"),
             ("sip:a%2541@b", "sip:aA@b"),
             ("tel:+12015550123", "tel:12015550123"),
             ("tel:+12015550123;ext=1", "tel:+12015550123"),
+            (
+                "tel:7042;phone-context=example.com",
+                "tel:7042;phone-context=example.org",
+            ),
+            ("tel:7042;phone-context=+1914", "tel:7042;phone-context=1914"),
+            ("tel:+12015550123", "sip:+12015550123@b;user=phone"),
         ];
         for (one, two) in equal {
             assert!(

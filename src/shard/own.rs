@@ -8,6 +8,7 @@ use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey}
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
+use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
 use crate::sequence::Origin;
@@ -75,7 +76,7 @@ impl Own<'_> {
             };
             match call.get(speaker, Trait::Allow) {
                 [] => writer.header("Allow", &[b"INVITE, ACK, CANCEL, BYE, NOTIFY"]),
-                allow if lists_token(allow, b"NOTIFY") => writer.copied("Allow", allow),
+                allow if lists_token(allow, "NOTIFY") => writer.copied("Allow", allow),
                 allow => writer.copied("Allow", &[allow, b", NOTIFY"].concat()),
             };
         }
@@ -171,7 +172,7 @@ impl Shard {
             number,
             flow,
             sent_by,
-            branch: b"z9hG4bK",
+            branch: b"z9hG4bKdry-run",
             lines,
         };
         let mut out = Vec::new();
@@ -625,7 +626,7 @@ impl Shard {
             code,
             reason,
             refer_sub_false,
-            retry_after: message.retry_after(),
+            retry_after: message.retry_after().ok().flatten().map(|wait| wait.seconds),
             overtaken,
             glare_wait,
         };
@@ -645,13 +646,11 @@ impl Shard {
         let call = &self.calls[key];
         let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
         let event = message.event().ok().flatten();
-        let sipfrag = message
-            .value(Header::ContentType)
-            .filter(|value| value.len() >= SIPFRAG.len() && value[..SIPFRAG.len()].eq_ignore_ascii_case(SIPFRAG));
+        let is_sipfrag = matches!(message.content_type(), Ok(Some(media)) if media.is("message/sipfrag"));
         let of_refer = match &event {
             Some(event) => event.is_refer(),
             // A peer that leaves Event out still speaks of the REFER, if its body does.
-            None => sipfrag.is_some(),
+            None => is_sipfrag,
         };
         if !of_refer {
             if ended_here {
@@ -770,21 +769,12 @@ impl Shard {
     }
 }
 
-const SIPFRAG: &[u8] = b"message/sipfrag";
-
 /// Where an action goes when the verb does not say.
 pub(super) const DEFAULT_HOOK: &str = "refer";
 
 /// Whether the 2xx to a REFER says that it makes no subscription (RFC 4488 §4).
 pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
-    let value = response.value(Header::ReferSub).unwrap_or_default();
-    let value = value.split(|byte| *byte == b';').next().unwrap_or_default();
-    value.trim_ascii().eq_ignore_ascii_case(b"false")
-}
-
-pub(super) fn lists_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|byte| *byte == b',')
-        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+    matches!(response.refer_sub(), Ok(Some(refer_sub)) if !refer_sub.subscribes)
 }
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.

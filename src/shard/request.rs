@@ -1,7 +1,6 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
 use super::arrival::Arrival;
-use super::own::lists_token;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
 use super::route::{NoFlow, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
@@ -521,12 +520,8 @@ impl Shard {
         {
             let number = changes.cseq.unwrap_or(cseq.number);
             // RFC 7614 §4, §5: these ask for no subscription of the REFER's own.
-            let without = |token: &[u8]| {
-                message
-                    .lines_of(Header::Require)
-                    .any(|line| lists_token(line.value, token))
-            };
-            let alive_until = match without(b"nosub") || without(b"explicitsub") {
+            let without = |token| message.lists(Header::Require, token);
+            let alive_until = match without("nosub") || without("explicitsub") {
                 true => None,
                 false => Some(now + self.config().transfer.total_timeout_max),
             };

@@ -3,6 +3,8 @@
 use super::application::Posted;
 use super::peer::OF_REFER;
 use super::peer::text::Text;
+use crate::message::properties::malformed_fields;
+use crate::message::{MessageBuf, ParseErrorKind, check};
 use crate::shard::{CounterKind, Counters, Shard};
 use crate::webhook::HookKind;
 use serde_json::Value;
@@ -23,6 +25,8 @@ pub struct Check {
     /// Executions that were accepted.
     accepted: BTreeSet<String>,
     counters: Vec<Counters>,
+    /// Lines that peers sent and that are malformed: these may be passed on as they are.
+    malformed: BTreeSet<(u8, Vec<u8>)>,
     violations: Vec<String>,
 }
 
@@ -92,6 +96,39 @@ impl Check {
                 "`{}` answers a NOTIFY of a party's REFER that was not relayed",
                 text.label()
             ));
+        }
+    }
+
+    /// Bytes came that may be a message.
+    pub fn received(&mut self, bytes: &[u8]) {
+        let Ok(message) = MessageBuf::parse(bytes.to_vec()) else {
+            return;
+        };
+        let message = message.as_message();
+        for header in malformed_fields(message) {
+            let lines = message.lines_of(header);
+            self.malformed
+                .extend(lines.map(|line| (header as u8, line.value.to_vec())));
+        }
+    }
+
+    /// What leaves is a message by our own strict reading, with every field of ours as its grammar wants it.
+    pub fn is_valid(&mut self, bytes: &[u8], label: &str) {
+        let message = match MessageBuf::parse(bytes.to_vec()) {
+            Ok(message) => message,
+            // RFC 4475 §3.3.1: what answers a request that lacks a field lacks it, too.
+            Err(error) if matches!(error.kind, ParseErrorKind::Missing(_)) && bytes.starts_with(b"SIP/2.0 400 ") => return,
+            Err(error) => return self.violation(format!("`{label}` is sent but would not be read: {error:?}")),
+        };
+        let message = message.as_message();
+        if let Err(problem) = check(message) {
+            self.violation(format!("`{label}` is sent but would be refused: {problem:?}"));
+        }
+        for header in malformed_fields(message) {
+            let mut lines = message.lines_of(header);
+            if !lines.any(|line| self.malformed.contains(&(header as u8, line.value.to_vec()))) {
+                self.violation(format!("`{label}` is sent with a malformed {}", header.name()));
+            }
         }
     }
 

@@ -44,6 +44,12 @@ impl Ladder {
         self.note(at, from, to, label, &notes.join(", "));
     }
 
+    /// The messages a node has sent, each once, in the order of their bytes.
+    pub fn messages_of<'l>(&'l self, node: &'l str) -> impl Iterator<Item = &'l [u8]> {
+        let of_node = self.seen.iter().filter(move |(from, _)| from == node);
+        of_node.map(|(_, bytes)| bytes.as_slice())
+    }
+
     /// Adds a line about anything that passes between two nodes.
     pub fn note(&mut self, at: Instant, from: &str, to: &str, label: &str, note: &str) {
         self.rungs.push(Rung {
