@@ -117,7 +117,9 @@ impl Check {
         let message = match MessageBuf::parse(bytes.to_vec()) {
             Ok(message) => message,
             // RFC 4475 §3.3.1: what answers a request that lacks a field lacks it, too.
-            Err(error) if matches!(error.kind, ParseErrorKind::Missing(_)) && bytes.starts_with(b"SIP/2.0 400 ") => return,
+            Err(error) if matches!(error.kind, ParseErrorKind::Missing(_)) && bytes.starts_with(b"SIP/2.0 400 ") => {
+                return;
+            }
             Err(error) => return self.violation(format!("`{label}` is sent but would not be read: {error:?}")),
         };
         let message = message.as_message();
