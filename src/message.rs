@@ -185,6 +185,11 @@ impl<'a> Message<'a> {
         self.index.body().end
     }
 
+    /// How many header lines there are.
+    pub fn line_count(&self) -> usize {
+        self.index.len()
+    }
+
     fn line(&self, place: usize) -> HeaderLine<'a> {
         let value_span = self.index.value_at(self.bytes, place);
         HeaderLine {
