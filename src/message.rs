@@ -279,7 +279,12 @@ impl<'a> Message<'a> {
                 let mut count = 0;
                 let mut next = self.index.first(header);
                 while let Some(place) = next {
-                    count += scan::count_values(self.to_the_end(place));
+                    let value = &self.bytes[self.index.value_at(self.bytes, place)];
+                    // Most values stand alone on their line.
+                    count += match memchr::memchr(b',', value) {
+                        None => 1,
+                        Some(_) => scan::count_values(value),
+                    };
                     next = self.index.next(header, place);
                 }
                 count

@@ -10,6 +10,9 @@ use super::{Message, StartLine};
 /// The magic cookie that begins the branches of RFC 3261 (§8.1.1.7).
 const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 
+/// A proxy takes its own Routes off and goes to the next one; those behind it are another's to read.
+const ROUTES_USED_MAX: usize = 8;
+
 /// Checks the fields a proxy routes and matches by (RFC 3261 §16.3, step 1): for a request the Request-URI, the top
 /// Via, From, To, Call-ID, Max-Forwards, Route, and that `Contact: *` stays in REGISTER; for a response the top Via.
 /// Fields it does not need may be malformed and pass (a bad Date, RFC 4475 §3.1.2.12).
@@ -36,8 +39,11 @@ pub fn checked_via(message: Message<'_>) -> Result<Via<'_>, ParseErrorKind> {
     message.to().map_err(kind_of)?;
     message.call_id().map_err(kind_of)?;
     message.max_forwards().map_err(kind_of)?;
-    for route in message.name_addrs(Header::Route) {
+    for (position, route) in message.name_addrs(Header::Route).enumerate() {
         let route = route.map_err(kind_of)?;
+        if position >= ROUTES_USED_MAX {
+            continue;
+        }
         match Uri::parse(route.uri) {
             Ok(uri) if !uri::has_repeated_param(&uri) => {}
             Ok(_) | Err(_) => return Err(ParseErrorKind::Malformed(Header::Route)),

@@ -178,7 +178,13 @@ pub fn parse(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
 
 /// [`parse()`] without vector instructions.
 pub(super) fn parse_plain(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
-    let mut pass = Pass::new(bytes, index)?;
+    let mut pass = Pass::new(bytes, index);
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(ParseError {
+            kind: ParseErrorKind::TooLarge,
+            offset: u16::MAX,
+        });
+    }
     let mut line_ends = LineEnds::new(bytes);
     let head_end = pass.head(Plain, &mut line_ends);
     if line_ends.is_odd(head_end) {
@@ -193,7 +199,7 @@ fn parse_wide(avx2: Avx2, bytes: &[u8], index: &mut Index) -> Result<(), ParseEr
     let mut room = [0; LINES_MAX];
     match avx2.line_ends(bytes, &mut room) {
         Some(line_ends) => {
-            let mut pass = Pass::new(bytes, index)?;
+            let mut pass = Pass::new(bytes, index);
             pass.head(avx2, line_ends);
             pass.whole(avx2)
         }
@@ -217,20 +223,14 @@ struct Pass<'b, 'i> {
 
 impl<'b, 'i> Pass<'b, 'i> {
     #[inline(always)]
-    fn new(bytes: &'b [u8], index: &'i mut Index) -> Result<Pass<'b, 'i>, ParseError> {
+    fn new(bytes: &'b [u8], index: &'i mut Index) -> Pass<'b, 'i> {
         index.clear();
-        if bytes.len() > MESSAGE_BYTES_MAX {
-            return Err(ParseError {
-                kind: ParseErrorKind::TooLarge,
-                offset: u16::MAX,
-            });
-        }
-        Ok(Pass {
+        Pass {
             bytes,
             index,
             error: None,
             has_body: false,
-        })
+        }
     }
 
     fn fail(&mut self, kind: ParseErrorKind, offset: usize) {
