@@ -10,6 +10,7 @@ pub mod check;
 mod class;
 pub mod dialog_reference;
 pub mod edit;
+pub mod explain;
 pub mod field;
 pub mod framing;
 pub mod header;

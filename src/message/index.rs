@@ -174,7 +174,8 @@ impl Index {
     /// The number of the first line of a header.
     #[inline]
     pub(super) fn first(&self, header: Header) -> Option<usize> {
-        self.has(header).then(|| usize::from(self.first[usize::from(header as u8)]))
+        self.has(header)
+            .then(|| usize::from(self.first[usize::from(header as u8)]))
     }
 
     /// The number of the next line of a header after line `place`.
