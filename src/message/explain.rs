@@ -16,7 +16,7 @@ use super::media::MediaType;
 use super::refer::Sipfrag;
 use super::sdp::Description;
 use super::uri::{self, Scheme, Uri};
-use super::{FieldError, Index, Message, ParseErrorKind, StartLine, check, parse, scan};
+use super::{FieldError, Index, Message, ParseError, ParseErrorKind, StartLine, check, parse, scan};
 use cause::Cause;
 use show::{flat, show};
 
@@ -137,26 +137,28 @@ pub fn explain(bytes: &[u8]) -> Explanation<'_> {
     let mut index = Index::new();
     let error = parse(received, &mut index).err();
     let message = Message::new(received, &index);
-    let verdict = verdict(message, error.map(|error| error.kind));
+    let kind = error.map(|error| error.kind);
 
     let lf_alone =
         memchr::memchr_iter(b'\n', &received[..message.headers_end()]).find(|at| *at == 0 || received[at - 1] != b'\r');
     let mut explanation = match lf_alone {
         None => {
             let source = Source::new(bytes, skipped, Vec::new());
-            Explainer::new(message, source).explanation(verdict, error.map(|error| (error.kind, error.offset)))
+            let mut explanation = Explainer::new(message, source).explanation(error);
+            explanation.verdict = verdict(message, kind, &explanation.problems);
+            explanation
         }
         Some(first) => {
             let (mended, inserted) = with_crlf(received);
-            let error_now = parse(&mended, &mut index).err();
-            let message = Message::new(&mended, &index);
-            let with_crlf = self::verdict(message, error_now.map(|error| error.kind));
+            let mut mended_index = Index::new();
+            let mended_error = parse(&mended, &mut mended_index).err();
+            let mended_message = Message::new(&mended, &mended_index);
             let source = Source::new(bytes, skipped, inserted);
-            let line = source.place_of_original(skipped + first).line;
-            let mut explanation =
-                Explainer::new(message, source).explanation(verdict, error_now.map(|error| (error.kind, error.offset)));
-            explanation.note_lf_alone(skipped + first, line);
-            explanation.with_crlf = Some(with_crlf);
+            let mut explanation = Explainer::new(mended_message, source).explanation(mended_error);
+            let mended_kind = mended_error.map(|error| error.kind);
+            explanation.with_crlf = Some(verdict(mended_message, mended_kind, &explanation.problems));
+            explanation.verdict = verdict(message, kind, &[]);
+            explanation.note_lf_alone(skipped + first);
             explanation
         }
     };
@@ -171,12 +173,13 @@ pub fn explain(bytes: &[u8]) -> Explanation<'_> {
 }
 
 impl Explanation<'_> {
-    fn note_lf_alone(&mut self, offset: usize, line: usize) {
+    fn note_lf_alone(&mut self, offset: usize) {
         let kind = ParseErrorKind::BareLf;
-        let source = Source::new(self.bytes, 0, Vec::new());
+        let place = Source::new(self.bytes, 0, Vec::new()).place_of_original(offset);
+        let line = place.line;
         let problem = Problem {
             fault: Fault::Message(kind),
-            place: source.place_of_original(offset),
+            place,
             name: kind.reason().to_owned(),
             why: rule::text(kind).into(),
             section: rule::section(kind),
@@ -258,8 +261,9 @@ impl<'m, 'a> Explainer<'m, 'a> {
         }
     }
 
-    fn explanation(mut self, verdict: Verdict, error: Option<(ParseErrorKind, u16)>) -> Explanation<'a> {
-        let is_sip = !matches!(error, Some((ParseErrorKind::NotSip | ParseErrorKind::TooLarge, _)));
+    /// All but the verdict, which the caller puts in.
+    fn explanation(mut self, error: Option<ParseError>) -> Explanation<'a> {
+        let is_sip = error.is_none_or(|error| !matches!(error.kind, ParseErrorKind::NotSip | ParseErrorKind::TooLarge));
         let mut lines = Vec::new();
         let mut body = Vec::new();
         if is_sip {
@@ -272,7 +276,7 @@ impl<'m, 'a> Explainer<'m, 'a> {
             self.what_follows();
         }
         // Whatever the two that decide have found is told, with the better place if it is known already.
-        if let Some((kind, offset)) = error {
+        if let Some(ParseError { kind, offset }) = error {
             self.refused(kind, usize::from(offset), None);
         }
         if is_sip
@@ -290,7 +294,7 @@ impl<'m, 'a> Explainer<'m, 'a> {
             body,
             problems: self.problems,
             hints: self.hints,
-            verdict,
+            verdict: Verdict::Drop(String::new()),
             with_crlf: None,
         }
     }
@@ -639,27 +643,32 @@ fn begins_a_message(bytes: &[u8]) -> bool {
     bytes.starts_with(b"SIP/2.0 ") || bytes[..end].ends_with(b" SIP/2.0")
 }
 
-/// What a proxy does with it; `error` is what [`parse()`] said.
-fn verdict(message: Message<'_>, error: Option<ParseErrorKind>) -> Verdict {
+/// What a proxy does with it; `error` is what [`parse()`] said, and `problems` may know more of it.
+fn verdict(message: Message<'_>, error: Option<ParseErrorKind>, problems: &[Problem]) -> Verdict {
     let error = error.or_else(|| check(message).err());
+    let why = |kind: ParseErrorKind| {
+        let known = problems.iter().find(|problem| problem.fault == Fault::Message(kind));
+        known.map_or_else(
+            || rule::text(kind).to_owned(),
+            |problem| problem.why.clone().into_owned(),
+        )
+    };
     let Some(method) = message.method() else {
         return match error {
-            Some(kind) if message.is_request() || message.status().is_none() => {
-                Verdict::Drop(rule::text(kind).to_owned())
-            }
-            Some(kind) => Verdict::Drop(format!("{}, and a response gets no answer", rule::text(kind))),
+            Some(kind) if message.status().is_none() => Verdict::Drop(why(kind)),
+            Some(kind) => Verdict::Drop(format!("{}, and a response gets no answer", why(kind))),
             None => of_response(message),
         };
     };
     if let Some(kind) = error {
         return if method == Method::Ack {
-            Verdict::Drop(format!("{}, and an ACK gets no answer", rule::text(kind)))
+            Verdict::Drop(format!("{}, and an ACK gets no answer", why(kind)))
         } else if message.index().answerable() {
-            Verdict::Answer(kind.status(), kind.reason(), rule::text(kind).to_owned())
+            Verdict::Answer(kind.status(), kind.reason(), why(kind))
         } else {
             Verdict::Drop(format!(
                 "{}, and without Via, From, To, Call-ID and CSeq there is nothing to answer with",
-                rule::text(kind)
+                why(kind)
             ))
         };
     }
@@ -730,11 +739,9 @@ fn changes_of_request(message: Message<'_>, method: Method) -> Vec<String> {
         }
     });
     if let Some(Ok(route)) = message.name_addrs(Header::Route).next() {
-        let more = message.value_count(Header::Route) - 1;
-        let next = if more > 0 {
-            format!("the {more} below it lead on")
-        } else {
-            "the Request-URI leads on".to_owned()
+        let next = match message.value_count(Header::Route) {
+            0 | 1 => "the Request-URI leads on",
+            _ => "the next of them leads on",
         };
         changes.push(format!(
             "Route: {} comes off if it names this proxy, and {next}; else the request goes there",

@@ -50,8 +50,8 @@ pub(super) fn flat(value: &[u8]) -> String {
     show(&flat)
 }
 
-/// Writes text behind `first`, going on below it, where it must, behind `indent` columns. It breaks after a comma or a
-/// semicolon, and else where the line is full.
+/// Writes text behind `first`, going on below it, where it must, behind `indent` columns. It breaks after what separates
+/// parts, and else where the line is full.
 fn wrapped(f: &mut fmt::Formatter<'_>, first: &str, indent: usize, text: &str) -> fmt::Result {
     f.write_str(first)?;
     let mut column = first.chars().count();
@@ -62,8 +62,8 @@ fn wrapped(f: &mut fmt::Formatter<'_>, first: &str, indent: usize, text: &str) -
         let Some(fits) = fits else {
             return writeln!(f, "{rest}");
         };
-        let least = fits / 2;
-        let end = rest[..fits].rfind([' ', ',', ';']).map_or(fits, |at| at + 1);
+        let least = fits / 3;
+        let end = rest[..fits].rfind([' ', ',', ';', '?', '&']).map_or(fits, |at| at + 1);
         let end = if end > least { end } else { fits };
         let (line, after) = rest.split_at(end);
         writeln!(f, "{}", line.trim_end())?;
