@@ -15,6 +15,17 @@ const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 /// Fields it does not need may be malformed and pass (a bad Date, RFC 4475 §3.1.2.12).
 ///
 /// The Request-URI's scheme is none of its business: an unknown one is a 416, not a 400.
+///
+/// ```
+/// use referee::message::{Header, MessageBuf, ParseErrorKind, check};
+///
+/// let text = "BYE sip:b@b SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>;tag=2\r\n\
+///     Call-ID: c\r\nCSeq: 2 BYE\r\nDate: yesterday\r\n\r\n";
+/// assert_eq!(check(MessageBuf::parse(text)?.as_message()), Ok(()));
+/// let broken = MessageBuf::parse(text.replace("UDP a", "UDP"))?;
+/// assert_eq!(check(broken.as_message()), Err(ParseErrorKind::Malformed(Header::Via)));
+/// # Ok::<(), referee::message::ParseError>(())
+/// ```
 pub fn check(message: Message<'_>) -> Result<(), ParseErrorKind> {
     checked_via(message).map(|_| ())
 }

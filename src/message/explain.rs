@@ -97,7 +97,8 @@ pub struct Problem {
     pub section: &'static str,
 }
 
-/// What a proxy that serves no domain of its own does with a message (RFC 3261 §16).
+/// What a proxy that serves no domain of its own does with a message (RFC 3261 §16). What referee does besides depends on
+/// its trunks and calls, which no message shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It forwards it, with these changes.
