@@ -259,3 +259,44 @@ fn a_message_is_refused_for_what_rfc_3261_16_3_names() {
     let too_large = format!("{INVITE}{}", "x".repeat(65_536));
     assert!(matches!(explain(too_large.as_bytes()).verdict, Verdict::Drop(_)));
 }
+
+#[test]
+fn the_caret_stands_under_what_is_wrong() {
+    let first = |text: String| {
+        let explanation = explain(text.as_bytes());
+        let problem = &explanation.problems[0];
+        (
+            problem.place.line,
+            problem.place.column,
+            problem.why.clone().into_owned(),
+        )
+    };
+    for (from, to, line, column, why) in [
+        ("INVITE sip", "INVITE  sip", 1, 8, "white space"),
+        ("SIP/2.0\r\n", "SIP/2.0 \r\n", 1, 57, "white space follows"),
+        ("192.0.2.9:5060", "192.0.2.9:70000", 1, 33, "the port"),
+        ("198.51.100.7:5060;", "198.51.100.7:0;", 2, 28, "the port"),
+        (";rport", ";rport=x", 2, 58, "rport is not a port"),
+        (";tag=as58f4", ";tag=a;tag=b", 4, 52, "a parameter stands twice"),
+        (";tag=as58f4", ";tag", 4, 46, "a tag needs a value"),
+        ("John\" <sip", "John <sip", 4, 7, "this quote is never closed"),
+        ("To: <sip:", "To: <", 5, 6, "this is no URI"),
+        ("3848276298220188511@", "3848 ", 6, 4, "a Call-ID is one word"),
+        (
+            "Route: <sip:edge.example;lr>",
+            "Route: sip:edge.example;lr",
+            9,
+            8,
+            "must stand in angle brackets",
+        ),
+        ("BYE, CANCEL", "BYE,, CANCEL", 12, 25, "an element of the list is empty"),
+        ("m=video 0", "m=video", 29, 1, "a malformed `m=`"),
+    ] {
+        let text = INVITE.replacen(from, to, 1).replace("l: 228\r\n", "");
+        let (found_line, found_column, found_why) = first(text);
+        assert!(
+            (found_line, found_column) == (line, column) && found_why.contains(why),
+            "{to}: line {found_line}, column {found_column}: {found_why}"
+        );
+    }
+}

@@ -280,7 +280,7 @@ impl<'m, 'a> Explainer<'m, 'a> {
         if let Some(ParseError { kind, offset }) = error {
             self.refused(kind, usize::from(offset), None);
         }
-        if is_sip
+        if error.is_none()
             && let Err(kind) = check(self.message)
             && !matches!(kind, ParseErrorKind::Missing(_))
         {
@@ -306,7 +306,7 @@ impl<'m, 'a> Explainer<'m, 'a> {
             return format!("no SIP message, {} bytes", message.bytes().len());
         }
         let what = match message.start_line() {
-            StartLine::Request { token, .. } if token.is_empty() => "request".to_owned(),
+            StartLine::Request { token: [], .. } => "request".to_owned(),
             StartLine::Request { token, .. } => format!("{} request", show(token)),
             StartLine::Response { code, reason } => {
                 let reason = show(scan::trim(reason));
@@ -379,7 +379,23 @@ impl<'m, 'a> Explainer<'m, 'a> {
             let is_sip = matches!(&read, Ok(uri) if matches!(uri.scheme, Scheme::Sip | Scheme::Sips));
             let has_headers = is_sip && read.as_ref().is_ok_and(|uri| !uri.headers.is_empty());
             let repeats = is_sip && read.as_ref().is_ok_and(uri::has_repeated_param);
-            if read.is_err() || has_headers || repeats {
+            let line = &message.bytes()[..message.headers_start()];
+            let line = line
+                .strip_suffix(b"\n")
+                .map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+            let white = uri.iter().position(|byte| matches!(byte, b' ' | b'\t'));
+            let trailing = line
+                .iter()
+                .rev()
+                .take_while(|byte| matches!(byte, b' ' | b'\t'))
+                .count();
+            if trailing > 0 {
+                let why = "white space follows the last word of the line";
+                self.refused(ParseErrorKind::RequestLine, line.len() - trailing, Some(why.to_owned()));
+            } else if let Some(white) = white {
+                let why = "white space where one SP stands between three words";
+                self.refused(ParseErrorKind::RequestLine, start + white, Some(why.to_owned()));
+            } else if read.is_err() || has_headers || repeats {
                 let cause = cause::uri(uri, true).from(start);
                 self.refused(ParseErrorKind::RequestUri, cause.at, Some(cause.why.into_owned()));
             }

@@ -18,7 +18,7 @@ use super::scan::{self, short_name};
 ///
 /// let equal = Uri::parse(b"SIP:%61lice@EXAMPLE.com;x=1").unwrap();
 /// assert!(equal.equals(&Uri::parse(b"sip:alice@example.com").unwrap()));
-/// assert_eq!(Uri::parse(b"sip:alice@2001:db8::9"), Err(UriError::Port));
+/// assert_eq!(Uri::parse(b"sip:alice@2001:db8::9"), Err(UriError::Host));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uri<'a> {

@@ -142,6 +142,9 @@ impl Explanation<'_> {
                 .map_or(after, |cut| cut.strip_suffix(b"\r").unwrap_or(cut)),
         };
         let (mut before, mut after) = (show(before), show(after));
+        if before.is_empty() && after.is_empty() {
+            after.push_str("(the bytes end here)");
+        }
         let room_before = (EXCERPT / 2).max(EXCERPT.saturating_sub(after.len() + 1));
         if before.len() > room_before {
             // All is ASCII after escaping.
