@@ -22,6 +22,10 @@
 //! routes by, and each accessor its own field ([`FieldError`]), so that a bad Date never ends a call.
 
 pub mod authentication;
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+mod avx2;
+#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+#[path = "message/no_avx2.rs"]
 mod avx2;
 pub mod check;
 mod class;
@@ -52,7 +56,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use check::check;
-pub use field::{CSeq, FieldError, NameAddr, RAck, Via};
+pub use field::{CSeq, FieldError, NameAddr, RAck, Span, Via};
 pub use header::{Header, Method};
 pub use parse::{Index, ParseError, ParseErrorKind, parse};
 pub use uri::{Host, Uri};
@@ -221,6 +225,11 @@ impl<'a> Message<'a> {
         self.index.body().end
     }
 
+    /// How many header lines there are.
+    pub fn line_count(&self) -> usize {
+        self.index.len()
+    }
+
     fn line(&self, place: usize) -> HeaderLine<'a> {
         let value_span = self.index.value_at(self.bytes, place);
         HeaderLine {
@@ -291,12 +300,26 @@ impl<'a> Message<'a> {
         )
     }
 
+    /// Where the value of the first line of a known header lies, for replacing it.
+    pub fn value_span(&self, header: Header) -> Option<Range<usize>> {
+        self.index
+            .first(header)
+            .map(|place| self.index.value_at(self.bytes, place))
+    }
+
     /// How many values a header that is a comma list has over all its lines, without reading them.
     pub fn value_count(&self, header: Header) -> usize {
-        let places = self.index.places_of(header);
         run_grammar(
             #[inline(always)]
-            || places.map(|place| scan::count_values(self.to_the_end(place))).sum(),
+            || {
+                let mut count = 0;
+                let mut next = self.index.first(header);
+                while let Some(place) = next {
+                    count += scan::count_values(self.to_the_end(place));
+                    next = self.index.next(header, place);
+                }
+                count
+            },
         )
     }
 
@@ -310,14 +333,22 @@ impl<'a> Message<'a> {
         self.single_name_addr(Header::To)
     }
 
-    /// The tag of From, in a message that [`check()`] passed.
+    /// The tag of From; `None` without one, or where From is malformed before it.
     pub fn from_tag(&self) -> Option<&'a [u8]> {
-        NameAddr::tag_of(self.value(Header::From)?)
+        self.tag(Header::From)
     }
 
-    /// The tag of To, in a message that [`check()`] passed.
+    /// The tag of To; `None` without one, or where To is malformed before it.
     pub fn to_tag(&self) -> Option<&'a [u8]> {
-        NameAddr::tag_of(self.value(Header::To)?)
+        self.tag(Header::To)
+    }
+
+    fn tag(&self, header: Header) -> Option<&'a [u8]> {
+        let place = self.index.first(header)?;
+        run_grammar(
+            #[inline(always)]
+            || field::tag(self.to_the_end(place)),
+        )
     }
 
     /// The value of a header that holds one name-addr and no list (From, To, Refer-To, Referred-By).
@@ -334,10 +365,14 @@ impl<'a> Message<'a> {
 
     /// Call-ID: one word without white space (RFC 3261 §20.8).
     pub fn call_id(&self) -> Result<&'a [u8], FieldError> {
-        let value = self.value(Header::CallId).ok_or(FieldError::Missing(Header::CallId))?;
+        let place = self
+            .index
+            .first(Header::CallId)
+            .ok_or(FieldError::Missing(Header::CallId))?;
+        let value = &self.bytes[self.index.value_at(self.bytes, place)];
         // Nearly always it is made of what a URI is made of. A fold has SP or HTAB too.
-        let plain = scan::run(value, scan::URI);
-        if value.is_empty() || memchr::memchr2(b' ', b'\t', &value[plain..]).is_some() {
+        let plain = scan::run(self.to_the_end(place), scan::URI);
+        if value.is_empty() || (plain < value.len() && memchr::memchr2(b' ', b'\t', value).is_some()) {
             return Err(FieldError::Malformed(Header::CallId));
         }
         Ok(value)
@@ -363,7 +398,7 @@ impl<'a> Message<'a> {
             return Ok(None);
         };
         match scan::number(self.to_the_end(place)) {
-            Ok((rest, hops @ 0..=255)) if scan::at_end(scan::skip_lws(rest)) => Ok(Some(hops as u8)),
+            Ok((rest, hops @ 0..=255)) if scan::nothing_follows(rest) => Ok(Some(hops as u8)),
             _ => Err(FieldError::Malformed(Header::MaxForwards)),
         }
     }
@@ -500,9 +535,9 @@ mod tests {
             (top.branch, top.rport, top.port),
             (Some(&b"z9hG4bK-524287-1"[..]), Some(None), Some(5060))
         );
-        assert_eq!(&message.bytes()[top.rport_span.unwrap()], b"rport");
+        assert_eq!(&message.bytes()[top.rport_span.unwrap().range()], b"rport");
         assert_eq!(
-            &message.bytes()[top.span],
+            &message.bytes()[top.span.range()],
             b"SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bK-524287-1;rport"
         );
         let vias: Vec<_> = message.vias().map(Result::unwrap).collect();

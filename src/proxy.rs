@@ -1,6 +1,7 @@
 //! Relaying a request and its responses (RFC 3261 §16): what is checked, what is written, what is kept between the two.
 
 use crate::call::{CallKey, Party};
+use crate::message::check::{RELAYED_BYTES_MAX, RELAYED_LINES_MAX};
 use crate::message::edit::{Editor, ViaStamp, decimal};
 use crate::message::{Header, Message, Method, Via};
 use crate::timer::Instant;
@@ -54,6 +55,9 @@ impl Refused {
     /// RFC 3261 §12.2.2, §9.2: of no dialog or transaction that is known here.
     pub const NO_DIALOG: Refused = Refused::new(481, "Call/Transaction Does Not Exist");
 
+    /// RFC 6665 §4.1.3: a NOTIFY of no subscription that is known here.
+    pub const NO_SUBSCRIPTION: Refused = Refused::new(481, "Subscription Does Not Exist");
+
     /// There is no room, or referee is on its way out.
     pub const SHED: Refused = Refused::new(503, "Service Unavailable");
 
@@ -65,6 +69,9 @@ impl Refused {
 /// What is asked of any checked request before it is relayed (RFC 3261 §16.3). `Proxy-Require` is left to the caller, since its answer
 /// carries the header.
 pub fn validate(message: Message<'_>) -> Result<(), Refused> {
+    if message.total_len() > RELAYED_BYTES_MAX || message.line_count() > RELAYED_LINES_MAX {
+        return Err(Refused::new(513, "Message Too Large"));
+    }
     if message.max_forwards().unwrap_or_default() == Some(0) {
         return Err(Refused::new(483, "Too Many Hops"));
     }
@@ -115,6 +122,7 @@ pub struct Relay<'a> {
 /// Writes a relayed request behind what `out` holds.
 pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, editor: &mut Editor, out: &mut Vec<u8>) {
     editor.clear();
+    upper_case_version(message, editor);
     if let Some(uri) = relay.request_uri {
         editor.replace(message.request_uri_span(), &[uri]);
     }
@@ -181,6 +189,7 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
 /// Writes a relayed response: our Via off, the CSeq as the requester knows it (RFC 3261 §16.7).
 pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, editor: &mut Editor, out: &mut Vec<u8>) {
     editor.clear();
+    upper_case_version(message, editor);
     editor.remove_first_values(message, Header::Via, 1);
     if let Some(number) = cseq {
         replace_cseq(message, number, editor);
@@ -196,6 +205,24 @@ pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, ed
         );
     }
     editor.write(message, out);
+}
+
+/// RFC 3261 §7.1: read without regard to case, the version is sent in upper case.
+fn upper_case_version(message: Message<'_>, editor: &mut Editor) {
+    const VERSION: &[u8] = b"SIP/2.0";
+    let at = if message.is_request() {
+        message.request_uri_span().end + 1
+    } else {
+        0
+    };
+    let span = at..at + VERSION.len();
+    if message
+        .bytes()
+        .get(span.clone())
+        .is_some_and(|version| version != VERSION)
+    {
+        editor.replace(span, &[VERSION]);
+    }
 }
 
 fn replace_cseq(message: Message<'_>, number: u32, editor: &mut Editor) {

@@ -2,13 +2,19 @@
 
 use super::field::{FieldError, Via};
 use super::header::{Header, Method};
-use super::parse::ParseErrorKind;
+use super::parse::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX, ParseErrorKind};
 use super::scan;
 use super::uri::{self, Scheme, Uri};
 use super::{Message, StartLine};
 
 /// The magic cookie that begins the branches of RFC 3261 (§8.1.1.7).
 const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
+
+/// The most bytes of a request that is relayed: with what a hop puts in, it still fits into a datagram.
+pub const RELAYED_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 2_048;
+/// The most header lines of a request that is relayed: with those a hop puts in (a Via, two Record-Routes, Routes,
+/// Max-Forwards and Content-Length) it can still be read again, to write its ACK or CANCEL.
+pub const RELAYED_LINES_MAX: usize = HEADER_LINES_MAX - 8;
 
 /// Checks the fields a proxy routes and matches by (RFC 3261 §16.3, step 1): for a request the Request-URI, the top
 /// Via, From, To, Call-ID, Max-Forwards, Route, and that `Contact: *` stays in REGISTER; for a response the top Via.

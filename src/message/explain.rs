@@ -11,6 +11,8 @@ mod show;
 
 use std::borrow::Cow;
 
+use super::check::{RELAYED_BYTES_MAX, RELAYED_LINES_MAX};
+use super::field::VALUES_MAX;
 use super::header::{Header, Method};
 use super::media::MediaType;
 use super::refer::Sipfrag;
@@ -495,6 +497,28 @@ impl<'m, 'a> Explainer<'m, 'a> {
             let at = scan::span_in(message.bytes(), cseq.token).start;
             self.refused(CSeqMethod, at, None);
         }
+        for header in ADDRESS_LISTS {
+            let is_known = self.problems.iter().any(|problem| {
+                matches!(problem.fault, Fault::Field(other) | Fault::Message(ParseErrorKind::Malformed(other)) if other == header)
+            });
+            // One by one they were good.
+            if !is_known
+                && message.value_count(header) > VALUES_MAX
+                && let Some(line) = message.lines_of(header).next()
+            {
+                let cause = Cause::new(line.value_span.start, "more than 128 values");
+                match header {
+                    Header::Route if message.is_request() => {
+                        self.refused(
+                            ParseErrorKind::Malformed(header),
+                            cause.at,
+                            Some(cause.why.into_owned()),
+                        );
+                    }
+                    _ => self.malformed(header, line.name, cause),
+                }
+            }
+        }
         if !message.is_request() {
             return;
         }
@@ -654,6 +678,19 @@ impl<'m, 'a> Explainer<'m, 'a> {
     }
 }
 
+/// Lists of which no more than [`VALUES_MAX`] values are read.
+const ADDRESS_LISTS: [Header; 9] = [
+    Header::Contact,
+    Header::Diversion,
+    Header::HistoryInfo,
+    Header::PAssertedIdentity,
+    Header::PPreferredIdentity,
+    Header::Path,
+    Header::RecordRoute,
+    Header::Route,
+    Header::Via,
+];
+
 /// Whether these bytes begin with what looks like a start line.
 fn begins_a_message(bytes: &[u8]) -> bool {
     let end = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
@@ -680,13 +717,13 @@ fn verdict(message: Message<'_>, error: Option<ParseErrorKind>, problems: &[Prob
     if let Some(kind) = error {
         return if method == Method::Ack {
             Verdict::Drop(format!("{}, and an ACK gets no answer", why(kind)))
-        } else if message.index().answerable() {
-            Verdict::Answer(kind.status(), kind.reason(), why(kind))
+        } else if message.count(Header::Via) == 0 {
+            Verdict::Drop(format!("{}, and without a Via no answer finds its sender", why(kind)))
+        } else if (kind, method) == (ParseErrorKind::CSeqMethod, Method::Other) {
+            let why = format!("{}, and nobody here knows it (RFC 4475 §3.1.2.18)", why(kind));
+            Verdict::Answer(501, "Not Implemented", why)
         } else {
-            Verdict::Drop(format!(
-                "{}, and without Via, From, To, Call-ID and CSeq there is nothing to answer with",
-                why(kind)
-            ))
+            Verdict::Answer(kind.status(), kind.reason(), why(kind))
         };
     }
     let refusal = refusal(message);
@@ -706,7 +743,13 @@ fn refusal(message: Message<'_>) -> Option<(u16, &'static str, &'static str)> {
         .request_uri()
         .get(..4)
         .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sip:"));
-    if message.max_forwards() == Ok(Some(0)) {
+    if message.total_len() > RELAYED_BYTES_MAX || message.line_count() > RELAYED_LINES_MAX {
+        Some((
+            513,
+            "Message Too Large",
+            "it leaves no room for what a hop puts in (RFC 3261 §21.5.7)",
+        ))
+    } else if message.max_forwards() == Ok(Some(0)) {
         Some((483, "Too Many Hops", "Max-Forwards is 0 (RFC 3261 §16.3)"))
     } else if !is_sip {
         Some((

@@ -40,19 +40,49 @@ pub struct Via<'a> {
     pub received: Option<&'a [u8]>,
     /// `None`: no rport; `Some(None)`: asked for; `Some(Some(p))`: filled in (RFC 3581).
     pub rport: Option<Option<u16>>,
-    /// Where the client wants the response instead of sent-by (§18.2.2).
-    pub maddr: Option<Host<'a>>,
+    /// Where the client wants the response instead of sent-by (§18.2.2), as received; see [`Via::maddr_host`].
+    pub maddr: Option<&'a [u8]>,
     /// Time to live of a multicast packet.
     pub ttl: Option<u8>,
     /// The whole value.
-    pub span: Range<usize>,
+    pub span: Span,
     /// The `rport` parameter with its value, without the semicolon; for writing the port in.
-    pub rport_span: Option<Range<usize>>,
+    pub rport_span: Option<Span>,
     /// The `received` parameter with its value.
-    pub received_span: Option<Range<usize>>,
+    pub received_span: Option<Span>,
 }
 
-impl Via<'_> {
+/// Where something lies in its message, in half the room of two offsets: a Via has three, and is moved about whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    /// Where `part`, a slice of `message`, lies in it.
+    #[inline(always)]
+    fn of(part: &[u8], message: &[u8]) -> Span {
+        let Range { start, end } = span_in(message, part);
+        // A message is no larger; of a value that stands alone and is, nobody asks where its parts lie.
+        Span {
+            start: start as u16,
+            end: end as u16,
+        }
+    }
+
+    /// The offsets.
+    pub fn range(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+}
+
+impl<'a> Via<'a> {
+    /// The host in `maddr`.
+    pub fn maddr_host(&self) -> Option<Host<'a>> {
+        scan::whole_host(self.maddr?)
+    }
+
     /// The address in `received`; IPv6 with or without brackets. `None` without one or where it is no address.
     pub fn received_address(&self) -> Option<IpAddr> {
         match scan::whole_host(self.received?)? {
@@ -109,17 +139,9 @@ impl<'a> NameAddr<'a> {
         NameAddr::parse(scan::split_list(list).0)
     }
 
-    /// The tag of a value that is known to follow the grammar, such as that of a checked message.
+    /// The tag of a value that stands alone; `None` without one, or where the value is malformed before it.
     pub fn tag_of(value: &'a [u8]) -> Option<&'a [u8]> {
-        // Nearly always it is the last parameter. A token behind the last semicolon is no part of a quoted string or a
-        // URI in brackets: those would have to end behind it.
-        if let Some(at) = memchr::memrchr(b';', value)
-            && let Some(tag) = value[at + 1..].strip_prefix(b"tag=")
-            && scan::is_token(tag)
-        {
-            return Some(tag);
-        }
-        NameAddr::parse(value).ok()?.tag
+        tag(scan::trim(value))
     }
 
     /// A header parameter by name without regard to case: `None` absent, `Some(None)` without value. Quotes kept.
@@ -154,6 +176,12 @@ pub struct RAck<'a> {
     pub cseq_span: (usize, usize),
 }
 
+/// The most values of one list header that are read, and the most parameters of one value. Contacts of a registration come
+/// to some tens; beyond that a list only costs, and the value past the last one is malformed.
+pub const VALUES_MAX: usize = 128;
+/// The most parameters of one value: a contact's feature tags (RFC 3840) come to some tens.
+pub const PARAMS_MAX: usize = 64;
+
 /// Walks the values of a list header: over its lines and, within a line, from comma to comma.
 pub(super) struct Values<'a, G> {
     message: Message<'a>,
@@ -164,6 +192,8 @@ pub(super) struct Values<'a, G> {
     place: Option<usize>,
     /// Where that value begins, if it is not the first one of the line.
     rest: Option<&'a [u8]>,
+    /// How many were read.
+    count: usize,
 }
 
 impl<'a, T, G> Values<'a, G>
@@ -178,6 +208,7 @@ where
             grammar,
             place: message.index().first(header),
             rest: None,
+            count: 0,
         }
     }
 }
@@ -190,9 +221,10 @@ where
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        let place = self.place?;
         run_grammar(
             #[inline(always)]
-            || self.read(),
+            || Some(self.read(place)),
         )
     }
 }
@@ -202,8 +234,12 @@ where
     G: Fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>,
 {
     #[inline(always)]
-    fn read(&mut self) -> Option<Result<T, FieldError>> {
-        let place = self.place?;
+    fn read(&mut self, place: usize) -> Result<T, FieldError> {
+        self.count += 1;
+        if self.count > VALUES_MAX {
+            self.place = None;
+            return Err(FieldError::Malformed(self.header));
+        }
         let message = self.message;
         let input = self.rest.unwrap_or_else(|| message.to_the_end(place));
         match (self.grammar)(message.bytes(), input) {
@@ -213,12 +249,12 @@ where
                 if self.rest.is_none() {
                     self.place = message.index().next(self.header, place);
                 }
-                Some(Ok(value))
+                Ok(value)
             }
             Err(_) => {
                 self.rest = None;
                 self.place = message.index().next(self.header, place);
-                Some(Err(FieldError::Malformed(self.header)))
+                Err(FieldError::Malformed(self.header))
             }
         }
     }
@@ -251,17 +287,19 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
         rport: None,
         maddr: None,
         ttl: None,
-        span: 0..0,
+        span: Span::default(),
         rport_span: None,
         received_span: None,
     };
+    let mut left = PARAMS_MAX;
     while let Ok((param, ())) = separator(b';')(rest) {
+        left = left.checked_sub(1).ok_or(nom::Err::Error(()))?;
         let (after, (name, value)) = scan::generic_param(param)?;
-        via.param(name, value, || span_in(message, taken(param, after)))
+        via.param(name, value, || Span::of(taken(param, after), message))
             .ok_or(nom::Err::Error(()))?;
         rest = after;
     }
-    via.span = span_in(message, taken(input, rest));
+    via.span = Span::of(taken(input, rest), message);
     let (rest, ()) = end_of_value(rest)?;
     Ok((rest, via))
 }
@@ -269,9 +307,10 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
 /// `protocol-name SLASH protocol-version SLASH`
 #[inline(always)]
 fn protocol(input: &[u8]) -> Parsed<'_, ()> {
+    const SIP_2_0: u64 = u64::from_le_bytes(*b"SIP/2.0/");
     match input.split_first_chunk::<8>() {
         // Nearly always; the grammar also has white space round the slashes, and other names.
-        Some((b"SIP/2.0/", rest)) => Ok((scan::skip_lws(rest), ())),
+        Some((front, rest)) if u64::from_le_bytes(*front) == SIP_2_0 => Ok((scan::skip_lws(rest), ())),
         _ => (token, separator(b'/'), token, separator(b'/'))
             .map(|_| ())
             .parse(input),
@@ -281,7 +320,7 @@ fn protocol(input: &[u8]) -> Parsed<'_, ()> {
 impl<'a> Via<'a> {
     /// Takes in one parameter; `None` if it stands a second time or has a value it cannot have.
     #[inline(always)]
-    fn param(&mut self, name: &'a [u8], value: Option<&'a [u8]>, span: impl Fn() -> Range<usize>) -> Option<()> {
+    fn param(&mut self, name: &'a [u8], value: Option<&'a [u8]>, span: impl Fn() -> Span) -> Option<()> {
         fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
             place.replace(value).is_none().then_some(())
         }
@@ -304,29 +343,37 @@ impl<'a> Via<'a> {
                 self.received_span = Some(span());
                 once(&mut self.received, value?)
             }
-            MADDR => once(&mut self.maddr, scan::whole_host(value?)?),
+            MADDR => {
+                scan::whole_host(value?)?;
+                once(&mut self.maddr, value?)
+            }
             TTL => once(&mut self.ttl, scan::decimal_value(value?, 255)? as u8),
             _ => Some(()),
         }
     }
 }
 
+/// Display name, URI, and whether it stands in brackets:
+///
 /// ```text
-/// ( name-addr / addr-spec ) *( SEMI generic-param )
+/// name-addr / addr-spec
 /// name-addr    = [ display-name ] LAQUOT addr-spec RAQUOT
 /// display-name = *(token LWS) / quoted-string
 /// ```
 ///
 /// RFC 3261 §25.1, with §20.10 for an addr-spec that holds a comma, semicolon or question mark: it needs the brackets.
 #[inline(always)]
-pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
-    let (mut rest, (display, uri, bracketed)) = match input.first() {
-        Some(b'<') => bracketed_uri(input).map(|(rest, uri)| (rest, (&b""[..], uri, true)))?,
+fn address(input: &[u8]) -> Parsed<'_, (&[u8], &[u8], bool)> {
+    let (rest, display, uri, bracketed) = match input.first() {
+        Some(b'<') => {
+            let (rest, uri) = bracketed_uri(input)?;
+            (rest, &b""[..], uri, true)
+        }
         Some(b'"') => {
             let (rest, display) = scan::quoted_string(input)?;
             let (rest, ()) = sws(rest)?;
             let (rest, uri) = bracketed_uri(rest)?;
-            (rest, (display, uri, true))
+            (rest, display, uri, true)
         }
         _ => {
             // Only the `<` behind it tells a display name from a URI.
@@ -334,23 +381,46 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
             match input.get(length) {
                 Some(b'<') => {
                     let (rest, uri) = bracketed_uri(&input[length..])?;
-                    (rest, (scan::trim(&input[..length]), uri, true))
+                    (rest, scan::trim(&input[..length]), uri, true)
                 }
                 _ => {
                     let (rest, uri) = scan::run1(scan::BARE_URI)(input)?;
-                    (rest, (&b""[..], uri, false))
+                    (rest, &b""[..], uri, false)
                 }
             }
         }
     };
-    if !has_scheme(uri) {
-        return Err(nom::Err::Error(()));
+    match has_scheme(uri) {
+        true => Ok((rest, (display, uri, bracketed))),
+        false => Err(nom::Err::Error(())),
     }
+}
 
-    const TAG: u64 = short_name(b"tag");
+const TAG: u64 = short_name(b"tag");
+
+/// `address *( SEMI generic-param )`, of which only the tag is wanted: nothing behind it is read.
+#[inline(always)]
+pub(super) fn tag(input: &[u8]) -> Option<&[u8]> {
+    let (mut rest, _) = address(input).ok()?;
+    for _ in 0..PARAMS_MAX {
+        let (after, (name, value)) = next_param(rest).ok()?;
+        if short_name(name) == TAG {
+            return value;
+        }
+        rest = after;
+    }
+    None
+}
+
+/// `address *( SEMI generic-param )`
+#[inline(always)]
+pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
+    let (mut rest, (display, uri, bracketed)) = address(input)?;
     let before_params = rest;
     let mut tag = None;
+    let mut left = PARAMS_MAX;
     while let Ok((after, (name, value))) = next_param(rest) {
+        left = left.checked_sub(1).ok_or(nom::Err::Error(()))?;
         if short_name(name) == TAG {
             // RFC 3261 §7.3.1: a parameter stands once; a tag without value is none.
             if tag.is_some() || value.is_none() {
@@ -452,11 +522,11 @@ mod tests {
             (via.ttl, via.rport, via.branch),
             (Some(1), Some(Some(4711)), Some(&b"b"[..]))
         );
-        assert_eq!(via.maddr, Some(Host::Address("ff02::1".parse().unwrap())));
+        assert_eq!(via.maddr_host(), Some(Host::Address("ff02::1".parse().unwrap())));
         assert_eq!(via.received_address(), Some("2001:db8::2".parse().unwrap()));
-        assert_eq!(&value[via.rport_span.unwrap()], "RPORT=4711");
-        assert_eq!(&value[via.received_span.unwrap()], "Received=[2001:db8::2]");
-        assert_eq!(via.span, 0..value.len());
+        assert_eq!(&value[via.rport_span.unwrap().range()], "RPORT=4711");
+        assert_eq!(&value[via.received_span.unwrap().range()], "Received=[2001:db8::2]");
+        assert_eq!(via.span.range(), 0..value.len());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nom::sequence::separated_pair;
 
 use super::avx2::Avx2;
 pub(crate) use super::class::{
-    BARE_URI, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run,
+    BARE_URI, BRACKETED, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run,
 };
 use super::uri::Host;
 
@@ -23,9 +23,10 @@ pub(crate) type Parsed<'a, T> = nom::IResult<&'a [u8], T, ()>;
 #[inline(always)]
 pub(crate) fn skip_lws(bytes: &[u8]) -> &[u8] {
     match bytes {
+        [b'!'..=0xff, ..] => bytes,
         [b' ', rest @ ..] if rest.first().is_some_and(|&next| next > b' ') => rest,
-        [b' ' | b'\t', ..] | [b'\r', b'\n', b' ' | b'\t', ..] => skip_lws_run(bytes),
-        _ => bytes,
+        [b'\r', b'\n', b'\r' | b'!'..=0xff, ..] => bytes,
+        _ => skip_lws_run(bytes),
     }
 }
 
@@ -168,7 +169,10 @@ pub(crate) fn number(input: &[u8]) -> Parsed<'_, u64> {
             return Ok((&input[count as usize..], value));
         }
     }
-    number_by_digits(input)
+    match input {
+        [digit @ b'0'..=b'9', b'\r', ..] => Ok((&input[1..], u64::from(digit - b'0'))),
+        _ => number_by_digits(input),
+    }
 }
 
 #[inline(never)]
@@ -207,7 +211,7 @@ pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
     move |input| match input {
         // Nearly always there is no white space.
         [first, rest @ ..] if *first == byte => Ok((skip_lws(rest), ())),
-        [b'!'..=0xff, ..] | [b'\r', b'\n', b'!'..=0xff, ..] => failed(),
+        [b'!'..=0xff, ..] | [b'\r', b'\n', b'\r' | b'!'..=0xff, ..] => failed(),
         _ => separator_with_white_space(input, byte),
     }
 }
@@ -234,6 +238,15 @@ pub(crate) fn end_of_value(input: &[u8]) -> Parsed<'_, ()> {
 #[inline]
 pub(crate) fn at_end(input: &[u8]) -> bool {
     matches!(input, [] | [b'\r', ..])
+}
+
+/// Whether a value ends here, but for white space.
+#[inline(always)]
+pub(crate) fn nothing_follows(input: &[u8]) -> bool {
+    match input {
+        [b'\r', b'\n', b'\r' | b'!'..=0xff, ..] => true,
+        _ => at_end(skip_lws(input)),
+    }
 }
 
 /// `quoted-string`, quotes kept: it ends at the first quote that no backslash escapes.
@@ -417,49 +430,54 @@ fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     Some((Ipv4Addr::from(octets), rest))
 }
 
-/// Cuts the first value off a comma list: what lies before the first comma that is outside quotes and angle
-/// brackets, and what comes after it (`None` without a comma). Works on values no grammar would accept.
-pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
-    // Most values stand alone on their line, and a search for the comma is a tenth of the walk.
-    let mut at = match memchr::memchr(b',', list) {
-        Some(_) => 0,
-        None => list.len(),
-    };
-    while let Some(&byte) = list.get(at) {
-        match byte {
-            b',' => return (trim(&list[..at]), Some(&list[at + 1..])),
-            b'"' => match quoted_string(&list[at..]) {
-                Ok((rest, _)) => at = list.len() - rest.len(),
-                Err(_) => break,
+/// Where the first value of a comma list ends: the first comma outside quotes and angle brackets, or the end of the line.
+/// Works on values no grammar would accept: what is opened and not closed hides all that follows.
+#[inline(always)]
+fn end_of_first_value(list: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += run_over_folds(&list[at..], LISTED);
+        at += match list[at..] {
+            [b'"', ..] => match quoted_string(&list[at..]) {
+                Ok((_, quoted)) => quoted.len(),
+                Err(_) => return end_of_line(list),
             },
-            b'<' => match memchr::memchr(b'>', &list[at..]) {
-                Some(length) => at += length + 1,
-                None => break,
-            },
-            _ => at += 1,
-        }
+            [b'<', ref uri @ ..] => {
+                let length = run_over_folds(uri, BRACKETED);
+                match uri.get(length) {
+                    Some(b'>') => 1 + length + 1,
+                    _ => return end_of_line(list),
+                }
+            }
+            _ => return at,
+        };
     }
-    (trim(list), None)
 }
 
-/// How many values a comma list has, up to the end of its line: one more than the commas outside quotes and angle
-/// brackets. Works on values no grammar would accept.
+#[cold]
+#[inline(never)]
+fn end_of_line(list: &[u8]) -> usize {
+    let line_ends = memchr::memchr_iter(b'\r', list).find(|&at| fold(&list[at..]).is_none());
+    line_ends.unwrap_or(list.len())
+}
+
+/// Cuts the first value off a comma list: what lies before the comma that ends it, and what comes after that (`None`
+/// without a comma).
+pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let (first, rest) = list.split_at(end_of_first_value(list));
+    (trim(first), rest.strip_prefix(b","))
+}
+
+/// How many values a comma list has, up to the end of its line.
 #[inline(always)]
 pub(crate) fn count_values(list: &[u8]) -> usize {
     let mut count = 1;
     let mut rest = list;
-    loop {
-        rest = &rest[run_over_folds(rest, LISTED)..];
-        rest = match rest {
-            [b',', after @ ..] => {
-                count += 1;
-                after
-            }
-            [b'"', after @ ..] => quoted_string(rest).map_or(after, |(after, _)| after),
-            [b'<', after @ ..] => &after[run_over_folds(after, URI)..],
-            _ => return count,
-        };
+    while let Some(after) = rest[end_of_first_value(rest)..].strip_prefix(b",") {
+        count += 1;
+        rest = after;
     }
+    count
 }
 
 /// `1*DIGIT LWS token`, as in CSeq: the digits, their value, and the token.

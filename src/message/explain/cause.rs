@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::super::field::PARAMS_MAX;
 use super::super::scan::{self, generic_param, lws, separator, skip_lws, token};
 use super::super::uri::{self, Uri, UriError};
 
@@ -161,10 +162,10 @@ fn params(value: &[u8], rest: &[u8], judge: impl Fn(&[u8], Option<&[u8]>) -> Opt
         if let Some(why) = why {
             return Cause::new(at(value, param), why);
         }
-        // Enough to tell which one stands twice, in a value as long as a message.
-        if names.len() < 64 {
-            names.push(name);
+        if names.len() == PARAMS_MAX {
+            return Cause::new(at(value, param), "more than 64 parameters");
         }
+        names.push(name);
         rest = skip_lws(after);
     }
     Cause::new(0, "it does not follow its grammar")

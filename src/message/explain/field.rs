@@ -283,7 +283,7 @@ fn via(value: &[u8]) -> Result<String, Cause> {
         Some(None) => text += ", asks for rport",
         None => {}
     }
-    if let Some(maddr) = via.maddr {
+    if let Some(maddr) = via.maddr_host() {
         text += &format!(", maddr {}", host(maddr));
     }
     Ok(text)
@@ -291,7 +291,7 @@ fn via(value: &[u8]) -> Result<String, Cause> {
 
 /// Where a response goes that has this Via next (RFC 3261 §18.2.2, RFC 3581 §4).
 pub(super) fn response_target(via: &Via<'_>) -> String {
-    let address = match (via.maddr, via.received) {
+    let address = match (via.maddr_host(), via.received) {
         (Some(maddr), _) => host(maddr),
         (None, Some(received)) => show(received),
         (None, None) => host(via.host),
