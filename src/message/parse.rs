@@ -164,6 +164,15 @@ const SINGLETONS: [Header; 5] = [
 
 /// Fills `index` from one whole message (a datagram, or what [`super::framing`] cut from a stream).
 ///
+/// ```text
+/// generic-message = start-line *message-header CRLF [ message-body ]
+/// Request-Line    = Method SP Request-URI SP SIP-Version CRLF
+/// Status-Line     = SIP-Version SP Status-Code SP Reason-Phrase CRLF
+/// message-header  = field-name HCOLON field-value CRLF
+/// ```
+///
+/// RFC 3261 §7, §25.1. A field-value goes on over each line that begins with SP or HTAB (§7.3.1).
+///
 /// On an error the lines found so far stay in the index, so that a 400 can be built from it where Via, From, To,
 /// Call-ID and CSeq are there ([`Index::answerable`]). Of several errors it is the one that stands first.
 pub fn parse(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
