@@ -192,7 +192,10 @@ fn ipv4(front: &[u8; 16]) -> Option<(Ipv4Addr, usize)> {
     let dots = _bzhi_u32(_mm_movemask_epi8(is_dot) as u32, length);
     let (first, after_first) = (dots.trailing_zeros(), dots & dots.wrapping_sub(1));
     let (second, after_second) = (after_first.trailing_zeros(), after_first & after_first.wrapping_sub(1));
-    let (third, after_third) = (after_second.trailing_zeros(), after_second & after_second.wrapping_sub(1));
+    let (third, after_third) = (
+        after_second.trailing_zeros(),
+        after_second & after_second.wrapping_sub(1),
+    );
     // With fewer than three dots a length is out of range.
     let lengths = [
         first,
@@ -368,7 +371,10 @@ fn look<const AT: usize>(window: &[u8; 1 + BLOCK]) -> (__m256i, __m256i) {
     let known = load_twice(&[0xff, 0, 0, 0, 0, 0, 0, 0, 0, b'\t', b'\n', 0, 0, b'\r', 0, 0x7f]);
     let known = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(known, text), text);
     let below_space = _mm256_cmpeq_epi8(_mm256_min_epu8(text, _mm256_set1_epi8(0x1f)), text);
-    (line_feeds, _mm256_or_si256(unpaired, _mm256_xor_si256(known, below_space)))
+    (
+        line_feeds,
+        _mm256_or_si256(unpaired, _mm256_xor_si256(known, below_space)),
+    )
 }
 
 /// A bit for each byte of two vectors.

@@ -35,6 +35,12 @@ pub(crate) const LISTED: Class = Class { bit: 10 };
 
 const CLASS_COUNT: usize = 11;
 
+/// All classes.
+#[cfg(any(test, feature = "sim"))]
+pub(super) const ALL: [Class; CLASS_COUNT] = [
+    TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME, USER, PARAMS, LISTED,
+];
+
 /// The classes of each byte, one bit each.
 static CLASSES: [u16; 256] = {
     let mut table = [0; 256];
@@ -194,10 +200,6 @@ pub(super) fn plain_run(bytes: &[u8], class: Class) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ALL: [Class; CLASS_COUNT] = [
-        TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME, USER, PARAMS, LISTED,
-    ];
 
     #[test]
     fn a_run_ends_at_the_first_byte_of_another_class_wherever_it_stands() {

@@ -255,7 +255,9 @@ fn protocol(input: &[u8]) -> Parsed<'_, ()> {
     match input.split_first_chunk::<8>() {
         // Nearly always; the grammar also has white space round the slashes, and other names.
         Some((b"SIP/2.0/", rest)) => Ok((scan::skip_lws(rest), ())),
-        _ => (token, separator(b'/'), token, separator(b'/')).map(|_| ()).parse(input),
+        _ => (token, separator(b'/'), token, separator(b'/'))
+            .map(|_| ())
+            .parse(input),
     }
 }
 

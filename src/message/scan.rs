@@ -11,7 +11,9 @@ use nom::Parser;
 use nom::sequence::separated_pair;
 
 use super::avx2::Avx2;
-pub(crate) use super::class::{BARE_URI, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run};
+pub(crate) use super::class::{
+    BARE_URI, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run,
+};
 use super::uri::Host;
 
 /// What a grammar of this module returns. The error says nothing because it sits on the normal path of alternatives.
@@ -71,10 +73,7 @@ pub(crate) fn run_over_folds(bytes: &[u8], class: Class) -> usize {
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|&byte| !is_lws(byte)).unwrap_or(bytes.len());
     let bytes = &bytes[start..];
-    let end = bytes
-        .iter()
-        .rposition(|&byte| !is_lws(byte))
-        .map_or(0, |last| last + 1);
+    let end = bytes.iter().rposition(|&byte| !is_lws(byte)).map_or(0, |last| last + 1);
     &bytes[..end]
 }
 
@@ -173,7 +172,7 @@ pub(crate) fn number(input: &[u8]) -> Parsed<'_, u64> {
 }
 
 #[inline(never)]
-fn number_by_digits(input: &[u8]) -> Parsed<'_, u64> {
+pub(super) fn number_by_digits(input: &[u8]) -> Parsed<'_, u64> {
     let mut value = 0u64;
     let mut rest = input;
     while let [digit @ b'0'..=b'9', after @ ..] = rest {
@@ -394,7 +393,7 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
 
 /// Four numbers up to 255 at the front, and what follows them.
 #[inline(always)]
-fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+pub(super) fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     if let (Some(avx2), Some(front)) = (Avx2::detect(), input.first_chunk::<16>())
         && let Some((address, length)) = avx2.ipv4(front)
     {
@@ -404,7 +403,7 @@ fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
 }
 
 #[inline(never)]
-fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+pub(super) fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     let mut octets = [0u8; 4];
     let mut rest = input;
     for (position, octet) in octets.iter_mut().enumerate() {
@@ -511,11 +510,27 @@ mod tests {
 
     #[test]
     fn addresses_are_read_the_same_with_and_without_vectors() {
-        let numbers = ["", "0", "7", "00", "09", "42", "000", "009", "099", "255", "256", "999", "1000"];
-        let behind = ["", ":", ".", "x", ";", ".example", "                ", "5", ":5060;branch=z9hG4bK"];
+        let numbers = [
+            "", "0", "7", "00", "09", "42", "000", "009", "099", "255", "256", "999", "1000",
+        ];
+        let behind = [
+            "",
+            ":",
+            ".",
+            "x",
+            ";",
+            ".example",
+            "                ",
+            "5",
+            ":5060;branch=z9hG4bK",
+        ];
         for a in numbers {
             for b in numbers {
-                for (c, d) in numbers.into_iter().zip(numbers).chain([("1", "255"), ("255", "1"), ("", "10")]) {
+                for (c, d) in numbers
+                    .into_iter()
+                    .zip(numbers)
+                    .chain([("1", "255"), ("255", "1"), ("", "10")])
+                {
                     for behind in behind {
                         let input = format!("{a}.{b}.{c}.{d}{behind}");
                         assert_eq!(ipv4(input.as_bytes()), plain_ipv4(input.as_bytes()), "{input}");
@@ -548,7 +563,16 @@ mod tests {
 
     #[test]
     fn numbers_of_any_length_are_read() {
-        for text in ["0", "7", "42", "0009", "1234567", "12345678", "123456789", "18446744073709551615"] {
+        for text in [
+            "0",
+            "7",
+            "42",
+            "0009",
+            "1234567",
+            "12345678",
+            "123456789",
+            "18446744073709551615",
+        ] {
             for behind in ["", " ", "x", "/", ":", "\u{e9}", " 123456789"] {
                 let input = format!("{text}{behind}");
                 let value = text.parse().unwrap();
