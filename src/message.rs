@@ -185,6 +185,11 @@ impl<'a> Message<'a> {
         self.index.body().end
     }
 
+    /// How many header lines there are.
+    pub fn line_count(&self) -> usize {
+        self.index.len()
+    }
+
     fn line(&self, place: usize) -> HeaderLine<'a> {
         let value_span = self.index.value_at(self.bytes, place);
         HeaderLine {
@@ -255,6 +260,13 @@ impl<'a> Message<'a> {
         )
     }
 
+    /// Where the value of the first line of a known header lies, for replacing it.
+    pub fn value_span(&self, header: Header) -> Option<Range<usize>> {
+        self.index
+            .first(header)
+            .map(|place| self.index.value_at(self.bytes, place))
+    }
+
     /// How many values a header that is a comma list has over all its lines, without reading them.
     pub fn value_count(&self, header: Header) -> usize {
         let places = self.index.places_of(header);
@@ -274,14 +286,22 @@ impl<'a> Message<'a> {
         self.single_name_addr(Header::To)
     }
 
-    /// The tag of From, in a message that [`check()`] passed.
+    /// The tag of From; `None` without one, or where From is malformed before it.
     pub fn from_tag(&self) -> Option<&'a [u8]> {
-        NameAddr::tag_of(self.value(Header::From)?)
+        self.tag(Header::From)
     }
 
-    /// The tag of To, in a message that [`check()`] passed.
+    /// The tag of To; `None` without one, or where To is malformed before it.
     pub fn to_tag(&self) -> Option<&'a [u8]> {
-        NameAddr::tag_of(self.value(Header::To)?)
+        self.tag(Header::To)
+    }
+
+    fn tag(&self, header: Header) -> Option<&'a [u8]> {
+        let place = self.index.first(header)?;
+        run_grammar(
+            #[inline(always)]
+            || field::tag(self.to_the_end(place)),
+        )
     }
 
     /// The value of a header that holds one name-addr and no list (From, To, Refer-To, Referred-By).

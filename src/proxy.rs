@@ -2,6 +2,7 @@
 
 use crate::call::{CallKey, Party};
 use crate::message::edit::{Editor, ViaStamp, decimal};
+use crate::message::parse::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX};
 use crate::message::{Header, Message, Method, Via};
 use crate::timer::Instant;
 use crate::transaction::{Branch, ClientKey, ServerKey};
@@ -65,6 +66,9 @@ impl Refused {
 /// What is asked of any checked request before it is relayed (RFC 3261 §16.3). `Proxy-Require` is left to the caller, since its answer
 /// carries the header.
 pub fn validate(message: Message<'_>) -> Result<(), Refused> {
+    if message.total_len() > RELAYED_BYTES_MAX || message.line_count() > RELAYED_LINES_MAX {
+        return Err(Refused::new(513, "Message Too Large"));
+    }
     if message.max_forwards().unwrap_or_default() == Some(0) {
         return Err(Refused::new(483, "Too Many Hops"));
     }
@@ -74,6 +78,12 @@ pub fn validate(message: Message<'_>) -> Result<(), Refused> {
         _ => Err(Refused::new(416, "Unsupported URI Scheme")),
     }
 }
+
+/// The most bytes and header lines of a request that is relayed: with what a hop puts in, it still fits into a datagram, and can
+/// be read again to write its ACK or CANCEL. Of lines a hop puts in a Via, two Record-Routes, Routes, Max-Forwards and
+/// Content-Length.
+const RELAYED_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 2_048;
+const RELAYED_LINES_MAX: usize = HEADER_LINES_MAX - 8;
 
 /// Whether our Record-Route belongs on a request that opens a dialog, or may (RFC 3261 §16.6 step 4).
 pub fn opens_dialog(method: Method) -> bool {
@@ -115,6 +125,7 @@ pub struct Relay<'a> {
 /// Writes a relayed request behind what `out` holds.
 pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, editor: &mut Editor, out: &mut Vec<u8>) {
     editor.clear();
+    upper_case_version(message, editor);
     if let Some(uri) = relay.request_uri {
         editor.replace(message.request_uri_span(), &[uri]);
     }
@@ -181,6 +192,7 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
 /// Writes a relayed response: our Via off, the CSeq as the requester knows it (RFC 3261 §16.7).
 pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, editor: &mut Editor, out: &mut Vec<u8>) {
     editor.clear();
+    upper_case_version(message, editor);
     editor.remove_first_values(message, Header::Via, 1);
     if let Some(number) = cseq {
         replace_cseq(message, number, editor);
@@ -196,6 +208,24 @@ pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, ed
         );
     }
     editor.write(message, out);
+}
+
+/// RFC 3261 §7.1: read without regard to case, the version is sent in upper case.
+fn upper_case_version(message: Message<'_>, editor: &mut Editor) {
+    const VERSION: &[u8] = b"SIP/2.0";
+    let at = if message.is_request() {
+        message.request_uri_span().end + 1
+    } else {
+        0
+    };
+    let span = at..at + VERSION.len();
+    if message
+        .bytes()
+        .get(span.clone())
+        .is_some_and(|version| version != VERSION)
+    {
+        editor.replace(span, &[VERSION]);
+    }
 }
 
 fn replace_cseq(message: Message<'_>, number: u32, editor: &mut Editor) {

@@ -10,6 +10,7 @@ pub mod ladder;
 pub mod network;
 pub mod peer;
 pub mod scene;
+pub mod wire;
 
 use crate::command::{CallSelector, Command, Reply};
 use crate::config::Config;
@@ -80,6 +81,18 @@ struct Link {
     /// When the last bytes of each direction arrive: later ones do not come before.
     inward_at: Instant,
     outward_at: Instant,
+}
+
+impl Link {
+    /// Where what comes in by it comes from; `number` is its own.
+    fn flow(&self, number: usize) -> Flow {
+        Flow {
+            bind: self.bind,
+            transport: Transport::Tcp,
+            peer: self.far,
+            connection: Some(connection(number, self.owner)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -387,8 +400,8 @@ impl World {
         self.drain_shard(shard);
     }
 
-    /// Gives bytes that are one message to the shard that owns it, by the functions a driver uses.
-    fn deliver(&mut self, flow: Flow, peer: PeerId, bytes: &[u8]) {
+    /// Gives bytes that are one message to the shard that owns it, by the functions a driver uses. `false`: they were none.
+    fn deliver(&mut self, flow: Flow, peer: PeerId, bytes: &[u8]) -> bool {
         if let Ok(text) = Text::read_any_length(bytes)
             && text.is_request()
         {
@@ -415,6 +428,7 @@ impl World {
             }
         }
         self.index = index;
+        read.is_ok()
     }
 
     fn on_stream(&mut self, number: usize, bytes: &[u8]) {
@@ -427,22 +441,29 @@ impl World {
             match link.framer.next(&link.inward) {
                 Ok(Frame::Message(length)) => {
                     let message: Vec<u8> = link.inward.drain(..length).collect();
-                    let flow = Flow {
-                        bind: link.bind,
-                        transport: Transport::Tcp,
-                        peer: link.far,
-                        connection: Some(connection(number, link.owner)),
-                    };
-                    let peer = link.peer;
-                    self.deliver(flow, peer, &message);
+                    let (flow, peer) = (link.flow(number), link.peer);
+                    if !self.deliver(flow, peer, &message) {
+                        self.links[number].is_open = false;
+                    }
                 }
                 Ok(Frame::Ping(length) | Frame::Skip(length)) => {
                     link.inward.drain(..length);
                 }
                 Ok(Frame::Incomplete) => return,
-                Err(_) => {
-                    link.is_open = false;
-                    return;
+                Err(error) => {
+                    let flow = link.flow(number);
+                    let bytes = std::mem::take(&mut link.inward);
+                    let mut index = std::mem::take(&mut self.index);
+                    let error = error.read_front(&bytes, &mut index);
+                    let input = Input::Malformed {
+                        flow,
+                        bytes: &bytes,
+                        index: &index,
+                        error,
+                    };
+                    self.feed(0, input);
+                    self.index = index;
+                    self.links[number].is_open = false;
                 }
             }
         }

@@ -260,7 +260,7 @@ fn what_is_refused_is_refused_at_once() {
         ),
         (
             outside("MESSAGE", "d", "").replace("From: <sip:c@h>;tag=1\r\n", ""),
-            None,
+            Some(400),
         ),
         (
             outside("MESSAGE", "c", "").replace("CSeq: 1 MESSAGE", "CSeq: 1 INFO"),

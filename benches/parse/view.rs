@@ -65,9 +65,8 @@ pub fn relay(message: Message<'_>, editor: &mut Editor, out: &mut Vec<u8>) -> Re
         );
         let via = message.top_via()?;
         ViaStamp::of(&via, ([198, 51, 100, 20], 5060).into()).apply(&via, editor);
-        if let Some(line) = message.lines_of(Header::MaxForwards).next() {
-            let left = message.max_forwards()?.unwrap_or(70).saturating_sub(1);
-            editor.replace(line.value_span, &[decimal(left.into()).as_bytes()]);
+        if let (Some(span), Some(hops)) = (message.value_span(Header::MaxForwards), message.max_forwards()?) {
+            editor.replace(span, &[decimal(hops.saturating_sub(1).into()).as_bytes()]);
         }
         editor.remove_first_values(message, Header::Route, 1);
     } else {

@@ -3,6 +3,7 @@
 use crate::identifiers::Secret;
 use crate::io::counters::Counters;
 use crate::io::handoff::{Handoff, Letter};
+use crate::message::framing::FramingError;
 use crate::message::{Message, ParseError, parse};
 use crate::shard::{Input, Shard, Ticket};
 use crate::timer::Instant;
@@ -102,9 +103,9 @@ impl Intake {
         }
     }
 
-    /// Feeds bytes that are no message, with whatever can be found in them; `error` if parsing finds nothing wrong.
-    pub fn malformed(&mut self, flow: Flow, bytes: &[u8], error: ParseError) {
-        let error = parse(bytes, &mut self.letter.index).err().unwrap_or(error);
+    /// Feeds the front of a stream that cannot be framed, with whatever can be found in it.
+    pub fn malformed(&mut self, flow: Flow, bytes: &[u8], error: FramingError) {
+        let error = error.read_front(bytes, &mut self.letter.index);
         self.feed_malformed(flow, bytes, error);
     }
 

@@ -18,9 +18,7 @@ use crate::config::Limits;
 use crate::io::counters::Counters;
 use crate::io::intake::{Intake, Ledger, Taken};
 use crate::io::token;
-use crate::message::framing::{Frame, Framer, FramingError};
-use crate::message::header::Header;
-use crate::message::{ParseError, ParseErrorKind};
+use crate::message::framing::{Frame, Framer};
 use crate::shard::Ticket;
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
@@ -443,7 +441,7 @@ impl Tcp {
                 Ok(Frame::Incomplete) => break,
                 Err(error) => {
                     tracing::debug!(peer = %connection.peer, ?error, "a stream cannot be framed");
-                    intake.malformed(flow, rest, as_parse_error(error));
+                    intake.malformed(flow, rest, error);
                     malformed = true;
                     break;
                 }
@@ -841,15 +839,4 @@ fn report(connection: &mut Connection, ledger: &mut Ledger) {
 
 fn fail(sent_by: Option<(u16, Ticket)>, ledger: &mut Ledger) {
     ledger.failed.extend(sent_by);
-}
-
-fn as_parse_error(error: FramingError) -> ParseError {
-    let kind = match error {
-        FramingError::NoContentLength => ParseErrorKind::Missing(Header::ContentLength),
-        FramingError::BadContentLength => ParseErrorKind::ContentLength,
-        FramingError::ContentLengthsDiffer => ParseErrorKind::ContentLengthsDiffer,
-        FramingError::HeadTooLarge | FramingError::MessageTooLarge => ParseErrorKind::TooLarge,
-        FramingError::NotSip => ParseErrorKind::NotSip,
-    };
-    ParseError { kind, offset: 0 }
 }

@@ -33,12 +33,15 @@ pub(crate) const PARAMS: Class = Class { bit: 9 };
 /// What neither separates the values of a list nor hides a comma: anything but `,`, `"`, `<` and control bytes.
 pub(crate) const LISTED: Class = Class { bit: 10 };
 
-const CLASS_COUNT: usize = 11;
+/// What may stand between `<` and `>`, be it a URI or not.
+pub(crate) const BRACKETED: Class = Class { bit: 11 };
+
+const CLASS_COUNT: usize = 12;
 
 /// All classes.
 #[cfg(any(test, feature = "sim"))]
 pub(super) const ALL: [Class; CLASS_COUNT] = [
-    TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME, USER, PARAMS, LISTED,
+    TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME, USER, PARAMS, LISTED, BRACKETED,
 ];
 
 /// The classes of each byte, one bit each.
@@ -96,6 +99,9 @@ const fn classes_of(byte: u8) -> u16 {
         }
         if !matches!(byte, b'"' | b',' | b'<') {
             classes |= bit(LISTED);
+        }
+        if byte != b'>' {
+            classes |= bit(BRACKETED);
         }
     }
     if classes & bit(URI) != 0 {

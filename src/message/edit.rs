@@ -74,6 +74,10 @@ impl Editor {
     }
 
     fn push(&mut self, splice: Splice) {
+        // Nearly always from the front to the back.
+        if self.splices.last().is_none_or(|last| last.at <= splice.at) {
+            return self.splices.push(splice);
+        }
         let place = self
             .splices
             .iter()
@@ -122,11 +126,12 @@ impl Editor {
         // A line that lost one value before may lose its last one now, and then goes as a whole.
         self.splices.retain(|splice| splice.list != Some(header));
         let mut left = total;
-        for line in message.lines_of(header) {
+        for place in message.index().places_of(header) {
             if left == 0 {
                 break;
             }
-            let mut rest = Some(line.value);
+            let value = message.index().value_at(message.bytes(), place);
+            let mut rest = Some(&message.bytes()[value.clone()]);
             while let Some(list) = rest
                 && left > 0
             {
@@ -134,8 +139,8 @@ impl Editor {
                 left -= 1;
             }
             let span = match rest {
-                None => line.line_span,
-                Some(kept) => line.value_span.start..scan::span_in(message.bytes(), scan::trim(kept)).start,
+                None => message.index().line_at(place),
+                Some(kept) => value.start..scan::span_in(message.bytes(), scan::trim(kept)).start,
             };
             self.push(Splice {
                 at: span.start,

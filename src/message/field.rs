@@ -96,17 +96,9 @@ impl<'a> NameAddr<'a> {
         NameAddr::parse(scan::split_list(list).0)
     }
 
-    /// The tag of a value that is known to follow the grammar, such as that of a checked message.
+    /// The tag of a value that stands alone; `None` without one, or where the value is malformed before it.
     pub fn tag_of(value: &'a [u8]) -> Option<&'a [u8]> {
-        // Nearly always it is the last parameter. A token behind the last semicolon is no part of a quoted string or a
-        // URI in brackets: those would have to end behind it.
-        if let Some(at) = memchr::memrchr(b';', value)
-            && let Some(tag) = value[at + 1..].strip_prefix(b"tag=")
-            && scan::is_token(tag)
-        {
-            return Some(tag);
-        }
-        NameAddr::parse(value).ok()?.tag
+        tag(scan::trim(value))
     }
 
     /// A header parameter by name without regard to case: `None` absent, `Some(None)` without value. Quotes kept.
@@ -141,6 +133,12 @@ pub struct RAck<'a> {
     pub cseq_span: (usize, usize),
 }
 
+/// The most values of one list header that are read, and the most parameters of one value. Contacts of a registration come
+/// to some tens; beyond that a list only costs, and the value past the last one is malformed.
+pub const VALUES_MAX: usize = 128;
+/// The most parameters of one value: a contact's feature tags (RFC 3840) come to some tens.
+pub const PARAMS_MAX: usize = 64;
+
 /// Walks the values of a list header: over its lines and, within a line, from comma to comma.
 pub(super) struct Values<'a, G> {
     message: Message<'a>,
@@ -151,6 +149,8 @@ pub(super) struct Values<'a, G> {
     place: Option<usize>,
     /// Where that value begins, if it is not the first one of the line.
     rest: Option<&'a [u8]>,
+    /// How many were read.
+    count: usize,
 }
 
 impl<'a, T, G> Values<'a, G>
@@ -165,6 +165,7 @@ where
             grammar,
             place: message.index().first(header),
             rest: None,
+            count: 0,
         }
     }
 }
@@ -191,6 +192,11 @@ where
     #[inline(always)]
     fn read(&mut self) -> Option<Result<T, FieldError>> {
         let place = self.place?;
+        self.count += 1;
+        if self.count > VALUES_MAX {
+            self.place = None;
+            return Some(Err(FieldError::Malformed(self.header)));
+        }
         let message = self.message;
         let input = self.rest.unwrap_or_else(|| message.to_the_end(place));
         match (self.grammar)(message.bytes(), input) {
@@ -238,7 +244,9 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
         rport_span: None,
         received_span: None,
     };
+    let mut left = PARAMS_MAX;
     while let Ok((param, ())) = separator(b';')(rest) {
+        left = left.checked_sub(1).ok_or(nom::Err::Error(()))?;
         let (after, (name, value)) = scan::generic_param(param)?;
         via.param(name, value, || span_in(message, taken(param, after)))
             .ok_or(nom::Err::Error(()))?;
@@ -294,20 +302,25 @@ impl<'a> Via<'a> {
     }
 }
 
+/// Display name, URI, and whether it stands in brackets:
+///
 /// ```text
-/// ( name-addr / addr-spec ) *( SEMI generic-param )
+/// name-addr / addr-spec
 /// name-addr    = [ display-name ] LAQUOT addr-spec RAQUOT
 /// display-name = *(token LWS) / quoted-string
 /// ```
 #[inline(always)]
-pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
-    let (mut rest, (display, uri, bracketed)) = match input.first() {
-        Some(b'<') => bracketed_uri(input).map(|(rest, uri)| (rest, (&b""[..], uri, true)))?,
+fn address(input: &[u8]) -> Parsed<'_, (&[u8], &[u8], bool)> {
+    let (rest, display, uri, bracketed) = match input.first() {
+        Some(b'<') => {
+            let (rest, uri) = bracketed_uri(input)?;
+            (rest, &b""[..], uri, true)
+        }
         Some(b'"') => {
             let (rest, display) = scan::quoted_string(input)?;
             let (rest, ()) = sws(rest)?;
             let (rest, uri) = bracketed_uri(rest)?;
-            (rest, (display, uri, true))
+            (rest, display, uri, true)
         }
         _ => {
             // Only the `<` behind it tells a display name from a URI.
@@ -315,23 +328,46 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
             match input.get(length) {
                 Some(b'<') => {
                     let (rest, uri) = bracketed_uri(&input[length..])?;
-                    (rest, (scan::trim(&input[..length]), uri, true))
+                    (rest, scan::trim(&input[..length]), uri, true)
                 }
                 _ => {
                     let (rest, uri) = scan::run1(scan::BARE_URI)(input)?;
-                    (rest, (&b""[..], uri, false))
+                    (rest, &b""[..], uri, false)
                 }
             }
         }
     };
-    if !has_scheme(uri) {
-        return Err(nom::Err::Error(()));
+    match has_scheme(uri) {
+        true => Ok((rest, (display, uri, bracketed))),
+        false => Err(nom::Err::Error(())),
     }
+}
 
-    const TAG: u64 = short_name(b"tag");
+const TAG: u64 = short_name(b"tag");
+
+/// `address *( SEMI generic-param )`, of which only the tag is wanted: nothing behind it is read.
+#[inline(always)]
+pub(super) fn tag(input: &[u8]) -> Option<&[u8]> {
+    let (mut rest, _) = address(input).ok()?;
+    for _ in 0..PARAMS_MAX {
+        let (after, (name, value)) = next_param(rest).ok()?;
+        if short_name(name) == TAG {
+            return value;
+        }
+        rest = after;
+    }
+    None
+}
+
+/// `address *( SEMI generic-param )`
+#[inline(always)]
+pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, NameAddr<'a>> {
+    let (mut rest, (display, uri, bracketed)) = address(input)?;
     let before_params = rest;
     let mut tag = None;
+    let mut left = PARAMS_MAX;
     while let Ok((after, (name, value))) = next_param(rest) {
+        left = left.checked_sub(1).ok_or(nom::Err::Error(()))?;
         if short_name(name) == TAG {
             // RFC 3261 §7.3.1: a parameter stands once; a tag without value is none.
             if tag.is_some() || value.is_none() {

@@ -3,7 +3,7 @@
 use memchr::memchr_iter;
 
 use super::header::Header;
-use super::parse::MESSAGE_BYTES_MAX;
+use super::parse::{Index, MESSAGE_BYTES_MAX, ParseError, ParseErrorKind, parse};
 use super::scan;
 
 /// The most bytes up to and including the empty line.
@@ -37,6 +37,27 @@ pub enum FramingError {
     MessageTooLarge,
     /// The first line is not that of a SIP message: another protocol, or a frame that was lost.
     NotSip,
+}
+
+impl FramingError {
+    /// Reads what there is of the message at the front of `received`, which this error keeps from ever being whole, so
+    /// that it can be answered; gives back what is wrong with it.
+    ///
+    /// The size is the stream's to judge, all else the message's own where it has a fault of its own.
+    pub fn read_front(self, received: &[u8], index: &mut Index) -> ParseError {
+        let found = parse(&received[..received.len().min(MESSAGE_BYTES_MAX)], index);
+        let kind = match self {
+            FramingError::NoContentLength => ParseErrorKind::Missing(Header::ContentLength),
+            FramingError::BadContentLength => ParseErrorKind::ContentLength,
+            FramingError::ContentLengthsDiffer => ParseErrorKind::ContentLengthsDiffer,
+            FramingError::HeadTooLarge | FramingError::MessageTooLarge => ParseErrorKind::TooLarge,
+            FramingError::NotSip => ParseErrorKind::NotSip,
+        };
+        match found {
+            Err(error) if kind != ParseErrorKind::TooLarge => error,
+            Ok(()) | Err(_) => ParseError { kind, offset: 0 },
+        }
+    }
 }
 
 /// Finds the messages of one stream. Remembers how far it has looked, so that a message that comes byte by byte costs

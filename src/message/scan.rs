@@ -12,7 +12,7 @@ use nom::sequence::separated_pair;
 
 use super::avx2::Avx2;
 pub(crate) use super::class::{
-    BARE_URI, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run,
+    BARE_URI, BRACKETED, Class, DISPLAY, HOST, LISTED, PARAMS, QUOTED, SCHEME, TOKEN, URI, USER, VALUE, is, run,
 };
 use super::uri::Host;
 
@@ -417,49 +417,54 @@ pub(super) fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     Some((Ipv4Addr::from(octets), rest))
 }
 
-/// Cuts the first value off a comma list: what lies before the first comma that is outside quotes and angle
-/// brackets, and what comes after it (`None` without a comma). Works on values no grammar would accept.
-pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
-    // Most values stand alone on their line, and a search for the comma is a tenth of the walk.
-    let mut at = match memchr::memchr(b',', list) {
-        Some(_) => 0,
-        None => list.len(),
-    };
-    while let Some(&byte) = list.get(at) {
-        match byte {
-            b',' => return (trim(&list[..at]), Some(&list[at + 1..])),
-            b'"' => match quoted_string(&list[at..]) {
-                Ok((rest, _)) => at = list.len() - rest.len(),
-                Err(_) => break,
+/// Where the first value of a comma list ends: the first comma outside quotes and angle brackets, or the end of the line.
+/// Works on values no grammar would accept: what is opened and not closed hides all that follows.
+#[inline(always)]
+fn end_of_first_value(list: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += run_over_folds(&list[at..], LISTED);
+        at += match list[at..] {
+            [b'"', ..] => match quoted_string(&list[at..]) {
+                Ok((_, quoted)) => quoted.len(),
+                Err(_) => return end_of_line(list),
             },
-            b'<' => match memchr::memchr(b'>', &list[at..]) {
-                Some(length) => at += length + 1,
-                None => break,
-            },
-            _ => at += 1,
-        }
+            [b'<', ref uri @ ..] => {
+                let length = run_over_folds(uri, BRACKETED);
+                match uri.get(length) {
+                    Some(b'>') => 1 + length + 1,
+                    _ => return end_of_line(list),
+                }
+            }
+            _ => return at,
+        };
     }
-    (trim(list), None)
 }
 
-/// How many values a comma list has, up to the end of its line: one more than the commas outside quotes and angle
-/// brackets. Works on values no grammar would accept.
+#[cold]
+#[inline(never)]
+fn end_of_line(list: &[u8]) -> usize {
+    let line_ends = memchr::memchr_iter(b'\r', list).find(|&at| fold(&list[at..]).is_none());
+    line_ends.unwrap_or(list.len())
+}
+
+/// Cuts the first value off a comma list: what lies before the comma that ends it, and what comes after that (`None`
+/// without a comma).
+pub(crate) fn split_list(list: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let (first, rest) = list.split_at(end_of_first_value(list));
+    (trim(first), rest.strip_prefix(b","))
+}
+
+/// How many values a comma list has, up to the end of its line.
 #[inline(always)]
 pub(crate) fn count_values(list: &[u8]) -> usize {
     let mut count = 1;
     let mut rest = list;
-    loop {
-        rest = &rest[run_over_folds(rest, LISTED)..];
-        rest = match rest {
-            [b',', after @ ..] => {
-                count += 1;
-                after
-            }
-            [b'"', after @ ..] => quoted_string(rest).map_or(after, |(after, _)| after),
-            [b'<', after @ ..] => &after[run_over_folds(after, URI)..],
-            _ => return count,
-        };
+    while let Some(after) = rest[end_of_first_value(rest)..].strip_prefix(b",") {
+        count += 1;
+        rest = after;
     }
+    count
 }
 
 /// `1*DIGIT LWS token`, as in CSeq: the digits, their value, and the token.

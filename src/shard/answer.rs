@@ -5,7 +5,7 @@ use super::{ServerOwner, Shard};
 use crate::config::UnknownSource;
 use crate::identifiers::hex16;
 use crate::message::edit::{Response, ViaStamp, write_response};
-use crate::message::{Header, Index, Message, Method, ParseError, Via};
+use crate::message::{Header, Index, Message, Method, ParseError, ParseErrorKind, Via};
 use crate::proxy::Refused;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
@@ -128,7 +128,7 @@ impl Shard {
     }
 
     /// Answers without a transaction: to strangers, and when there is no room for one. The To tag is a MAC, so that the ACK is
-    /// known when it comes. The answer goes to where the request came from and nowhere else.
+    /// known when it comes. The answer goes to the host the request came from and nowhere else.
     pub(super) fn refuse_stateless(
         &mut self,
         flow: Flow,
@@ -139,8 +139,8 @@ impl Shard {
         if refused.code >= 300 {
             self.counters.refused_total += 1;
         }
-        let Ok(via) = message.top_via() else { return };
-        let tag = hex16(self.stateless_tag(message, &via));
+        let via = message.top_via().ok();
+        let tag = hex16(self.stateless_tag(message, via.as_ref()));
         let start = self.outbox.bytes.len();
         let response = Response {
             code: refused.code,
@@ -151,33 +151,39 @@ impl Shard {
             content_type: None,
             body: b"",
         };
-        write_response(
-            message,
-            ViaStamp::of(&via, flow.peer),
-            &response,
-            &mut self.outbox.bytes,
-        );
-        self.outbox.send(flow, self.outbox.since(start), None);
+        // RFC 4475 §3.1.2.1: what stands in a Via that cannot be read goes back as it came, to where it came from.
+        let (stamp, reply_to) = match &via {
+            Some(via) => (ViaStamp::of(via, flow.peer), reply_flow(flow, via)),
+            None => (ViaStamp::default(), flow),
+        };
+        write_response(message, stamp, &response, &mut self.outbox.bytes);
+        blank_stray_line_ends(&mut self.outbox.bytes[start..]);
+        self.outbox.send(reply_to, self.outbox.since(start), None);
     }
 
-    pub(super) fn stateless_tag(&self, message: Message<'_>, via: &Via<'_>) -> u64 {
+    fn stateless_tag(&self, message: Message<'_>, via: Option<&Via<'_>>) -> u64 {
         let call_id = message.call_id().unwrap_or_default();
+        let (branch, sent_by) = via.map_or((None, &b""[..]), |via| (via.branch, via.sent_by));
         self.setup
             .secret
-            .mac(b's', &[via.branch.unwrap_or_default(), via.sent_by, call_id])
+            .mac(b's', &[branch.unwrap_or_default(), sent_by, call_id])
     }
 
     pub(super) fn is_stateless_ack(&self, message: Message<'_>, via: &Via<'_>) -> bool {
         message
             .to_tag()
-            .is_some_and(|tag| tag == hex16(self.stateless_tag(message, via)))
+            .is_some_and(|tag| tag == hex16(self.stateless_tag(message, Some(via))))
     }
 
     /// Bytes that are no message: an answer where they can be answered, else a count.
+    ///
+    /// A Via is enough to answer by. From, To, Call-ID and CSeq are copied as far as they are there (RFC 4475 §3.3.1): the
+    /// sender knows its transaction by the branch, and one that sent no Via would not know the answer.
     pub(super) fn on_malformed(&mut self, flow: Flow, bytes: &[u8], index: &Index, error: ParseError) {
         self.counters.malformed_total += 1;
         let message = Message::new(bytes, index);
-        if !index.answerable() || !index.is_request() || message.method() == Some(Method::Ack) {
+        let is_answerable = index.is_request() && message.count(Header::Via) > 0;
+        if !is_answerable || message.method() == Some(Method::Ack) {
             self.counters.malformed_unanswered_total += 1;
             return;
         }
@@ -188,12 +194,27 @@ impl Shard {
             }
             return;
         }
-        self.refuse_stateless(
-            flow,
-            message,
-            Refused::new(error.kind.status(), error.kind.reason()),
-            &[],
-        );
+        let refused = match (error.kind, message.method()) {
+            // RFC 4475 §3.1.2.18: a method nobody here knows is the greater trouble than its not being that of CSeq.
+            (ParseErrorKind::CSeqMethod, Some(Method::Other)) => Refused::new(501, "Not Implemented"),
+            (kind, _) => Refused::new(kind.status(), kind.reason()),
+        };
+        self.refuse_stateless(flow, message, refused, &[]);
+    }
+}
+
+/// Makes a space of each CR and LF in a head that does not end a line: a copy of a malformed value may hold one, and what is
+/// one line here must not be two at the next reader. The CRLF before a continuation stays.
+fn blank_stray_line_ends(head: &mut [u8]) {
+    for at in 0..head.len() {
+        let is_stray = match head[at] {
+            b'\r' => head.get(at + 1) != Some(&b'\n'),
+            b'\n' => at == 0 || head[at - 1] != b'\r',
+            _ => false,
+        };
+        if is_stray {
+            head[at] = b' ';
+        }
     }
 }
 

@@ -93,7 +93,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     if !failures.is_empty() {
         eprintln!(
-            "\n{} of {} rows fail. The table was counted with: {}; here is {}.",
+            "\n{} failures in {} rows. The table was counted with: {}; here is {}.",
             failures.len(),
             counted.len(),
             table.counted_with().unwrap_or("nobody knows what"),

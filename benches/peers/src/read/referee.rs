@@ -30,24 +30,18 @@ pub fn full(bytes: &[u8], index: &mut Index, sink: &mut impl Sink) -> Result<(),
             StartLine::Response { code, .. } => Value::Number(code.into()),
         },
     );
-    let mut vias = 0;
-    for via in message.vias() {
-        let via = via.map_err(|_| Refused)?;
-        if vias == 0 {
-            sink.see(Field::Branch, via.branch.into());
-            sink.see(Field::SentBy, Value::Shown(&SentBy(&via)));
-            sink.see(
-                Field::Rport,
-                match via.rport {
-                    None => Value::Absent,
-                    Some(None) => Value::Text(b""),
-                    Some(Some(port)) => Value::Number(port.into()),
-                },
-            );
-        }
-        vias += 1;
-    }
-    sink.see(Field::Vias, vias.into());
+    let via = message.top_via().map_err(|_| Refused)?;
+    sink.see(Field::Branch, via.branch.into());
+    sink.see(Field::SentBy, Value::Shown(&SentBy(&via)));
+    sink.see(
+        Field::Rport,
+        match via.rport {
+            None => Value::Absent,
+            Some(None) => Value::Text(b""),
+            Some(Some(port)) => Value::Number(port.into()),
+        },
+    );
+    sink.see(Field::Vias, message.value_count(Header::Via).into());
     let max_forwards = message.max_forwards().map_err(|_| Refused)?;
     sink.see(Field::MaxForwards, max_forwards.map(u32::from).into());
     sink.see(Field::FromTag, message.from().map_err(|_| Refused)?.tag.into());
