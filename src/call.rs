@@ -133,6 +133,11 @@ impl Extra {
     pub fn is_referring(&self, now: Instant) -> bool {
         self.transfer.is_some() || self.refers.are_alive(now)
     }
+
+    /// Whether a REFER passed here, or was to be sent: NOTIFYs may come late.
+    pub fn has_referred(&self) -> bool {
+        self.last_transfer.is_some() || !self.refers.is_empty()
+    }
 }
 
 /// A remote target that moved unseen: what the other party still knows, and what holds now.

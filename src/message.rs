@@ -5,6 +5,10 @@
 //! What leaves is written by [`edit`]: splices over the received bytes, or messages of our own.
 
 pub mod authentication;
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+mod avx2;
+#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+#[path = "message/no_avx2.rs"]
 mod avx2;
 pub mod check;
 mod class;
@@ -34,7 +38,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use check::check;
-pub use field::{CSeq, FieldError, NameAddr, RAck, Via};
+pub use field::{CSeq, FieldError, NameAddr, RAck, Span, Via};
 pub use header::{Header, Method};
 pub use parse::{Index, ParseError, ParseErrorKind, parse};
 pub use uri::{Host, Uri};
@@ -269,10 +273,17 @@ impl<'a> Message<'a> {
 
     /// How many values a header that is a comma list has over all its lines, without reading them.
     pub fn value_count(&self, header: Header) -> usize {
-        let places = self.index.places_of(header);
         run_grammar(
             #[inline(always)]
-            || places.map(|place| scan::count_values(self.to_the_end(place))).sum(),
+            || {
+                let mut count = 0;
+                let mut next = self.index.first(header);
+                while let Some(place) = next {
+                    count += scan::count_values(self.to_the_end(place));
+                    next = self.index.next(header, place);
+                }
+                count
+            },
         )
     }
 
@@ -318,10 +329,14 @@ impl<'a> Message<'a> {
 
     /// Call-ID: one word without white space.
     pub fn call_id(&self) -> Result<&'a [u8], FieldError> {
-        let value = self.value(Header::CallId).ok_or(FieldError::Missing(Header::CallId))?;
+        let place = self
+            .index
+            .first(Header::CallId)
+            .ok_or(FieldError::Missing(Header::CallId))?;
+        let value = &self.bytes[self.index.value_at(self.bytes, place)];
         // Nearly always it is made of what a URI is made of. A fold has SP or HTAB too.
-        let plain = scan::run(value, scan::URI);
-        if value.is_empty() || memchr::memchr2(b' ', b'\t', &value[plain..]).is_some() {
+        let plain = scan::run(self.to_the_end(place), scan::URI);
+        if value.is_empty() || (plain < value.len() && memchr::memchr2(b' ', b'\t', value).is_some()) {
             return Err(FieldError::Malformed(Header::CallId));
         }
         Ok(value)
@@ -347,7 +362,7 @@ impl<'a> Message<'a> {
             return Ok(None);
         };
         match scan::number(self.to_the_end(place)) {
-            Ok((rest, hops @ 0..=255)) if scan::at_end(scan::skip_lws(rest)) => Ok(Some(hops as u8)),
+            Ok((rest, hops @ 0..=255)) if scan::nothing_follows(rest) => Ok(Some(hops as u8)),
             _ => Err(FieldError::Malformed(Header::MaxForwards)),
         }
     }
@@ -483,9 +498,9 @@ mod tests {
             (top.branch, top.rport, top.port),
             (Some(&b"z9hG4bK-524287-1"[..]), Some(None), Some(5060))
         );
-        assert_eq!(&message.bytes()[top.rport_span.unwrap()], b"rport");
+        assert_eq!(&message.bytes()[top.rport_span.unwrap().range()], b"rport");
         assert_eq!(
-            &message.bytes()[top.span],
+            &message.bytes()[top.span.range()],
             b"SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bK-524287-1;rport"
         );
         let vias: Vec<_> = message.vias().map(Result::unwrap).collect();

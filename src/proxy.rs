@@ -55,6 +55,9 @@ impl Refused {
     /// RFC 3261 §12.2.2, §9.2: of no dialog or transaction that is known here.
     pub const NO_DIALOG: Refused = Refused::new(481, "Call/Transaction Does Not Exist");
 
+    /// RFC 6665 §4.1.3: a NOTIFY of no subscription that is known here.
+    pub const NO_SUBSCRIPTION: Refused = Refused::new(481, "Subscription Does Not Exist");
+
     /// There is no room, or referee is on its way out.
     pub const SHED: Refused = Refused::new(503, "Service Unavailable");
 

@@ -195,7 +195,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 write_part(&mut hasher, message.from()?.tag.unwrap_or_default());
                 write_part(&mut hasher, message.call_id()?);
                 hasher.write_u32(message.cseq()?.number);
-                write_part(&mut hasher, &message.bytes()[via.span.clone()]);
+                write_part(&mut hasher, &message.bytes()[via.span.range()]);
             }
         }
         Ok(hasher.finish128().as_u128())
@@ -622,7 +622,7 @@ fn write_part(hasher: &mut SipHasher13, part: &[u8]) {
 /// A CANCEL (RFC 3261 §9.1) or the ACK for a non-2xx (§17.1.1.3) from the INVITE as it was sent: its Request-URI, top Via,
 /// Route, From, Call-ID and CSeq number.
 fn write_cancel_or_ack(invite: Message<'_>, method: &str, to: &[u8], reason: Option<&[u8]>, out: &mut Vec<u8>) {
-    let via = invite.top_via().map(|via| via.span).unwrap_or_default();
+    let via = invite.top_via().map(|via| via.span.range()).unwrap_or_default();
     let number = invite.cseq().map(|cseq| cseq.number).unwrap_or_default();
     let mut writer = RequestWriter::new(out, method, invite.request_uri());
     writer.header("Via", &[&invite.bytes()[via]]);

@@ -297,6 +297,59 @@ fn a_notify_after_the_bye_still_reaches_the_party() {
 }
 
 #[test]
+fn a_call_is_known_until_the_subscription_of_a_party_is_over_whatever_tombstones_last() {
+    for tombstone in ["0s", "10s", "300s"] {
+        let text = format!("{TWO_SIDES}\n[transfer]\ntombstone = \"{tombstone}\"\n");
+        let mut scene = Scene::with(&text, carrier(), platform());
+        let late = steps([(10, respond(202)), (290_000, notify("200 OK", TERMINATED))]);
+        scene.world.peer_mut(scene.carrier).on("REFER", late);
+        let call = scene.answered();
+        scene.platform_does(&call, refer());
+        scene.run(200);
+        scene.platform_does(&call, request(BYE));
+        scene.world.finish();
+        assert_eq!(heard(&scene), ["NOTIFY 200 OK"], "{tombstone}");
+    }
+}
+
+#[test]
+fn a_notify_of_ours_that_comes_when_the_call_is_forgotten_is_a_481() {
+    for follows_routes in [true, false] {
+        let mut carrier = carrier();
+        carrier.manners.follows_routes = follows_routes;
+        let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+        let late = steps([
+            (10, respond(202)),
+            (2_000, notify("200 OK", ACTIVE)),
+            (62_000, notify("200 OK", "terminated;reason=timeout")),
+        ]);
+        scene.world.peer_mut(scene.carrier).on("REFER", late);
+        let call = scene.answered();
+        assert!(may_transfer(&mut scene, &call));
+        scene.world.finish();
+        assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [200, 481]);
+        assert!(heard(&scene).is_empty());
+    }
+}
+
+#[test]
+fn a_refer_that_comes_when_the_call_is_forgotten_is_a_481() {
+    let (mut scene, call) = referred(course());
+    scene.run(2_000);
+    scene.platform_does(&call, request(BYE));
+    scene.run(60_000);
+    let lines = [("Refer-To", "<sip:x@y>")].map(|(name, value)| (name.into(), value.into()));
+    let again = Act::Again {
+        method: "REFER".into(),
+        headers: lines.into(),
+    };
+    scene.platform_does(&call, again);
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).outcomes("REFER"), [202, 481]);
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 1);
+}
+
+#[test]
 fn without_routes_a_notify_soon_after_the_bye_reaches_the_party() {
     let mut carrier = carrier();
     carrier.manners.follows_routes = false;

@@ -118,6 +118,10 @@ impl Refers {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Whether a party transfers the call itself: the subscription of a REFER of its own may be alive.
     pub fn are_alive(&self, now: Instant) -> bool {
         self.list

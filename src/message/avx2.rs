@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::class::{Class, HIGH_HALVES, Halves, TOKEN};
+use super::class::{self, CLASS_COUNT, Class, TOKEN};
 use super::header::{Header, Spellings};
 use super::lines::{LineEnd, Name, Plain, Search};
 use super::parse::ParseErrorKind;
@@ -81,8 +81,55 @@ impl Avx2 {
     #[inline(always)]
     pub(crate) fn run(self, bytes: &[u8], class: Class) -> usize {
         // SAFETY: `self` says that the processor has these features.
-        unsafe { run(bytes, class.halves()) }
+        unsafe { run(bytes, halves(class)) }
     }
+}
+
+/// A class as its members' low and high halves: a byte is a member if the entries of its two halves have a bit in common.
+///
+/// Each of the high halves 0 and 2 to 7 has a bit of its own; those from 8, the bytes above ASCII, which are in a class
+/// all or none, share the bit that 1 would have, which is in no class.
+#[derive(Clone, Copy, Debug)]
+struct Halves {
+    low: [u8; 16],
+}
+
+/// The bits of the high halves.
+const HIGH_HALVES: [u8; 16] = {
+    let mut bits = [1 << 1; 16];
+    let mut half = 0;
+    while half < 8 {
+        bits[half] = if half == 1 { 0 } else { 1 << half };
+        half += 1;
+    }
+    bits
+};
+
+static HALVES: [Halves; CLASS_COUNT] = {
+    let mut tables = [Halves { low: [0; 16] }; CLASS_COUNT];
+    let mut class = 0;
+    while class < CLASS_COUNT {
+        let mut byte = 0;
+        while byte < 256 {
+            let member = class::classes_of(byte as u8) >> class & 1 != 0;
+            assert!(!member || byte >> 4 != 1, "no class has such control bytes");
+            assert!(
+                byte < 0x80 || member == (class::classes_of(0x80) >> class & 1 != 0),
+                "all bytes above ASCII or none"
+            );
+            if member {
+                tables[class].low[byte & 0xf] |= HIGH_HALVES[byte >> 4];
+            }
+            byte += 1;
+        }
+        class += 1;
+    }
+    tables
+};
+
+#[inline(always)]
+fn halves(class: Class) -> &'static Halves {
+    &HALVES[usize::from(class.bit)]
 }
 
 #[inline]
@@ -303,7 +350,7 @@ fn name(front: &[u8; 32], length: usize) -> Option<Name> {
     // and no spelling has so many.
     let header = if _bzhi_u32(!same, colon + 1) == 0 {
         header
-    } else if colon > 0 && (colon as usize) < length && others(text, TOKEN.halves()).trailing_zeros() == colon {
+    } else if colon > 0 && (colon as usize) < length && others(text, halves(TOKEN)).trailing_zeros() == colon {
         Header::Other
     } else {
         return None;

@@ -6,7 +6,7 @@ use super::avx2::Avx2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Class {
     /// Its bit in [`CLASSES`].
-    bit: u8,
+    pub(super) bit: u8,
 }
 
 /// `token` of RFC 3261 §25.1.
@@ -36,7 +36,9 @@ pub(crate) const LISTED: Class = Class { bit: 10 };
 /// What may stand between `<` and `>`, be it a URI or not.
 pub(crate) const BRACKETED: Class = Class { bit: 11 };
 
-const CLASS_COUNT: usize = 12;
+/// Each has a bit.
+pub(super) const CLASS_COUNT: usize = 12;
+const _: () = assert!(CLASS_COUNT <= 16);
 
 /// All classes.
 #[cfg(any(test, feature = "sim"))]
@@ -55,7 +57,7 @@ static CLASSES: [u16; 256] = {
     table
 };
 
-const fn classes_of(byte: u8) -> u16 {
+pub(super) const fn classes_of(byte: u8) -> u16 {
     const fn bit(class: Class) -> u16 {
         1 << class.bit
     }
@@ -113,56 +115,6 @@ const fn classes_of(byte: u8) -> u16 {
         }
     }
     classes
-}
-
-/// A class as its members' low and high halves: a byte is a member if the entries of its two halves have a bit in common.
-///
-/// Each of the high halves 0 and 2 to 7 has a bit of its own; those from 8, the bytes above ASCII, which are in a class
-/// all or none, share the bit that 1 would have, which is in no class.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Halves {
-    pub(super) low: [u8; 16],
-}
-
-/// The bits of the high halves.
-pub(super) const HIGH_HALVES: [u8; 16] = {
-    let mut bits = [1 << 1; 16];
-    let mut half = 0;
-    while half < 8 {
-        bits[half] = if half == 1 { 0 } else { 1 << half };
-        half += 1;
-    }
-    bits
-};
-
-static HALVES: [Halves; CLASS_COUNT] = {
-    let mut tables = [Halves { low: [0; 16] }; CLASS_COUNT];
-    let mut class = 0;
-    while class < CLASS_COUNT {
-        let mut byte = 0;
-        while byte < 256 {
-            let member = classes_of(byte as u8) >> class & 1 != 0;
-            assert!(!member || byte >> 4 != 1, "no class has such control bytes");
-            assert!(
-                byte < 0x80 || member == (classes_of(0x80) >> class & 1 != 0),
-                "all bytes above ASCII or none"
-            );
-            if member {
-                tables[class].low[byte & 0xf] |= HIGH_HALVES[byte >> 4];
-            }
-            byte += 1;
-        }
-        class += 1;
-    }
-    tables
-};
-
-impl Class {
-    /// The class for a search by halves.
-    #[inline(always)]
-    pub(super) fn halves(self) -> &'static Halves {
-        &HALVES[usize::from(self.bit)]
-    }
 }
 
 /// Whether `byte` is of `class`.

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::field::Span;
 use super::header::Header;
 use super::uri::Host;
 use super::{Message, Via, scan};
@@ -17,11 +18,11 @@ use super::{Message, Via, scan};
 #[derive(Debug, Default)]
 pub struct Editor {
     /// In the order of `at`, equal ones in the order of the calls.
-    splices: SmallVec<[Splice; 16]>,
+    splices: Vec<Splice>,
     /// The bytes to put in, one splice's after the other's.
     inserted: Vec<u8>,
     /// How many values of a list header are to go.
-    removed: SmallVec<[(Header, usize); 4]>,
+    removed: Vec<(Header, usize)>,
 }
 
 /// Bytes `at..end` of the message give way to `from..to` of the inserted bytes.
@@ -182,6 +183,26 @@ pub fn decimal(n: u32) -> Decimal {
     }
 }
 
+/// The digits of each octet, and how many they are.
+static OCTETS: [[u8; 4]; 256] = {
+    let mut table = [[0; 4]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (a, b, c) = (
+            b'0' + (octet / 100) as u8,
+            b'0' + (octet / 10 % 10) as u8,
+            b'0' + (octet % 10) as u8,
+        );
+        table[octet] = match octet {
+            0..10 => [c, 0, 0, 1],
+            10..100 => [b, c, 0, 2],
+            _ => [a, b, c, 3],
+        };
+        octet += 1;
+    }
+    table
+};
+
 /// The text of an address, without allocating; IPv6 as RFC 5952 writes it, without brackets.
 #[derive(Clone, Copy)]
 struct AddressText {
@@ -198,21 +219,24 @@ impl AddressText {
         // 45 bytes hold every address, so this cannot fail.
         let written = match address {
             // Nearly all are of this kind, and the formatter takes a thousand instructions for one.
-            IpAddr::V4(address) => text.write_octets(address.octets()),
+            IpAddr::V4(address) => {
+                text.write_octets(address.octets());
+                Ok(())
+            }
             IpAddr::V6(address) => write!(text, "{address}"),
         };
         debug_assert!(written.is_ok());
         text
     }
 
-    fn write_octets(&mut self, octets: [u8; 4]) -> fmt::Result {
-        for (i, octet) in octets.into_iter().enumerate() {
-            if i > 0 {
-                self.write_bytes(b".")?;
-            }
-            self.write_bytes(decimal(u32::from(octet)).as_bytes())?;
+    fn write_octets(&mut self, octets: [u8; 4]) {
+        for octet in octets {
+            let [a, b, c, length] = OCTETS[usize::from(octet)];
+            self.text[self.length..self.length + 4].copy_from_slice(&[a, b, c, b'.']);
+            self.text[self.length + usize::from(length)] = b'.';
+            self.length += usize::from(length) + 1;
         }
-        Ok(())
+        self.length -= 1;
     }
 
     fn write_bytes(&mut self, part: &[u8]) -> fmt::Result {
@@ -270,22 +294,22 @@ impl ViaStamp {
 
     /// Calls `replace` for each place to change, from front to back.
     fn splice(self, via: &Via<'_>, mut replace: impl FnMut(Range<usize>, &[&[u8]])) {
-        let end = via.span.end..via.span.end;
-        let address = self.received.map(AddressText::new);
-        let received = address
-            .as_ref()
-            .map(|text| (&via.received_span, &b"received="[..], text.as_bytes()));
-        let port = self.rport.map(|port| decimal(u32::from(port)));
-        let rport = port
-            .as_ref()
-            .map(|text| (&via.rport_span, &b"rport="[..], text.as_bytes()));
-        let mut changes = [received, rport];
         // Parameters that are there keep their place; those that are not go behind the last one, received first.
-        changes.sort_by_key(|change| change.map(|(span, _, _)| span.as_ref().map_or(usize::MAX, |span| span.start)));
-        for (span, name, value) in changes.into_iter().flatten() {
-            match span {
-                Some(span) => replace(span.clone(), &[name, value]),
-                None => replace(end.clone(), &[b";", name, value]),
+        let end = via.span.range().end;
+        let place = |span: Option<Span>| span.map_or((&b";"[..], end..end), |span| (b"", span.range()));
+        let (received, rport) = (place(via.received_span), place(via.rport_span));
+        let rport_stands_first = rport.1.start < received.1.start;
+        for is_rport in [rport_stands_first, !rport_stands_first] {
+            match (self.rport, self.received) {
+                (Some(port), _) if is_rport => {
+                    let (separator, span) = rport.clone();
+                    replace(span, &[separator, b"rport=", decimal(u32::from(port)).as_bytes()]);
+                }
+                (_, Some(address)) if !is_rport => {
+                    let (separator, span) = received.clone();
+                    replace(span, &[separator, b"received=", AddressText::new(address).as_bytes()]);
+                }
+                _ => {}
             }
         }
     }

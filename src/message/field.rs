@@ -38,19 +38,49 @@ pub struct Via<'a> {
     pub received: Option<&'a [u8]>,
     /// `None`: no rport; `Some(None)`: asked for; `Some(Some(p))`: filled in (RFC 3581).
     pub rport: Option<Option<u16>>,
-    /// Where the client wants the response instead of sent-by (§18.2.2).
-    pub maddr: Option<Host<'a>>,
+    /// Where the client wants the response instead of sent-by (§18.2.2), as received; see [`Via::maddr_host`].
+    pub maddr: Option<&'a [u8]>,
     /// Time to live of a multicast packet.
     pub ttl: Option<u8>,
     /// The whole value.
-    pub span: Range<usize>,
+    pub span: Span,
     /// The `rport` parameter with its value, without the semicolon; for writing the port in.
-    pub rport_span: Option<Range<usize>>,
+    pub rport_span: Option<Span>,
     /// The `received` parameter with its value.
-    pub received_span: Option<Range<usize>>,
+    pub received_span: Option<Span>,
 }
 
-impl Via<'_> {
+/// Where something lies in its message, in half the room of two offsets: a Via has three, and is moved about whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    /// Where `part`, a slice of `message`, lies in it.
+    #[inline(always)]
+    fn of(part: &[u8], message: &[u8]) -> Span {
+        let Range { start, end } = span_in(message, part);
+        // A message is no larger; of a value that stands alone and is, nobody asks where its parts lie.
+        Span {
+            start: start as u16,
+            end: end as u16,
+        }
+    }
+
+    /// The offsets.
+    pub fn range(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+}
+
+impl<'a> Via<'a> {
+    /// The host in `maddr`.
+    pub fn maddr_host(&self) -> Option<Host<'a>> {
+        scan::whole_host(self.maddr?)
+    }
+
     /// The address in `received`; IPv6 with or without brackets. `None` without one or where it is no address.
     pub fn received_address(&self) -> Option<IpAddr> {
         match scan::whole_host(self.received?)? {
@@ -178,9 +208,10 @@ where
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        let place = self.place?;
         run_grammar(
             #[inline(always)]
-            || self.read(),
+            || Some(self.read(place)),
         )
     }
 }
@@ -190,12 +221,11 @@ where
     G: Fn(&'a [u8], &'a [u8]) -> Parsed<'a, T>,
 {
     #[inline(always)]
-    fn read(&mut self) -> Option<Result<T, FieldError>> {
-        let place = self.place?;
+    fn read(&mut self, place: usize) -> Result<T, FieldError> {
         self.count += 1;
         if self.count > VALUES_MAX {
             self.place = None;
-            return Some(Err(FieldError::Malformed(self.header)));
+            return Err(FieldError::Malformed(self.header));
         }
         let message = self.message;
         let input = self.rest.unwrap_or_else(|| message.to_the_end(place));
@@ -206,12 +236,12 @@ where
                 if self.rest.is_none() {
                     self.place = message.index().next(self.header, place);
                 }
-                Some(Ok(value))
+                Ok(value)
             }
             Err(_) => {
                 self.rest = None;
                 self.place = message.index().next(self.header, place);
-                Some(Err(FieldError::Malformed(self.header)))
+                Err(FieldError::Malformed(self.header))
             }
         }
     }
@@ -240,7 +270,7 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
         rport: None,
         maddr: None,
         ttl: None,
-        span: 0..0,
+        span: Span::default(),
         rport_span: None,
         received_span: None,
     };
@@ -248,11 +278,11 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
     while let Ok((param, ())) = separator(b';')(rest) {
         left = left.checked_sub(1).ok_or(nom::Err::Error(()))?;
         let (after, (name, value)) = scan::generic_param(param)?;
-        via.param(name, value, || span_in(message, taken(param, after)))
+        via.param(name, value, || Span::of(taken(param, after), message))
             .ok_or(nom::Err::Error(()))?;
         rest = after;
     }
-    via.span = span_in(message, taken(input, rest));
+    via.span = Span::of(taken(input, rest), message);
     let (rest, ()) = end_of_value(rest)?;
     Ok((rest, via))
 }
@@ -260,9 +290,10 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
 /// `protocol-name SLASH protocol-version SLASH`
 #[inline(always)]
 fn protocol(input: &[u8]) -> Parsed<'_, ()> {
+    const SIP_2_0: u64 = u64::from_le_bytes(*b"SIP/2.0/");
     match input.split_first_chunk::<8>() {
         // Nearly always; the grammar also has white space round the slashes, and other names.
-        Some((b"SIP/2.0/", rest)) => Ok((scan::skip_lws(rest), ())),
+        Some((front, rest)) if u64::from_le_bytes(*front) == SIP_2_0 => Ok((scan::skip_lws(rest), ())),
         _ => (token, separator(b'/'), token, separator(b'/'))
             .map(|_| ())
             .parse(input),
@@ -272,7 +303,7 @@ fn protocol(input: &[u8]) -> Parsed<'_, ()> {
 impl<'a> Via<'a> {
     /// Takes in one parameter; `None` if it stands a second time or has a value it cannot have.
     #[inline(always)]
-    fn param(&mut self, name: &'a [u8], value: Option<&'a [u8]>, span: impl Fn() -> Range<usize>) -> Option<()> {
+    fn param(&mut self, name: &'a [u8], value: Option<&'a [u8]>, span: impl Fn() -> Span) -> Option<()> {
         fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
             place.replace(value).is_none().then_some(())
         }
@@ -295,7 +326,10 @@ impl<'a> Via<'a> {
                 self.received_span = Some(span());
                 once(&mut self.received, value?)
             }
-            MADDR => once(&mut self.maddr, scan::whole_host(value?)?),
+            MADDR => {
+                scan::whole_host(value?)?;
+                once(&mut self.maddr, value?)
+            }
             TTL => once(&mut self.ttl, scan::decimal_value(value?, 255)? as u8),
             _ => Some(()),
         }
@@ -469,11 +503,11 @@ mod tests {
             (via.ttl, via.rport, via.branch),
             (Some(1), Some(Some(4711)), Some(&b"b"[..]))
         );
-        assert_eq!(via.maddr, Some(Host::Address("ff02::1".parse().unwrap())));
+        assert_eq!(via.maddr_host(), Some(Host::Address("ff02::1".parse().unwrap())));
         assert_eq!(via.received_address(), Some("2001:db8::2".parse().unwrap()));
-        assert_eq!(&value[via.rport_span.unwrap()], "RPORT=4711");
-        assert_eq!(&value[via.received_span.unwrap()], "Received=[2001:db8::2]");
-        assert_eq!(via.span, 0..value.len());
+        assert_eq!(&value[via.rport_span.unwrap().range()], "RPORT=4711");
+        assert_eq!(&value[via.received_span.unwrap().range()], "Received=[2001:db8::2]");
+        assert_eq!(via.span.range(), 0..value.len());
     }
 
     #[test]

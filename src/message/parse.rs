@@ -384,7 +384,7 @@ impl<'b, 'i> Pass<'b, 'i> {
         while let Some(place) = next {
             let start = self.index.value_start(place);
             match scan::number(&self.bytes[start..]) {
-                Ok((rest, length)) if scan::at_end(scan::skip_lws(rest)) && length <= MESSAGE_BYTES_MAX as u64 => {
+                Ok((rest, length)) if scan::nothing_follows(rest) && length <= MESSAGE_BYTES_MAX as u64 => {
                     match self.index.content_length {
                         Some(other) if u64::from(other) != length => {
                             self.fail(ParseErrorKind::ContentLengthsDiffer, start);
@@ -533,7 +533,7 @@ fn cseq_value<S: Search>(search: S, input: &[u8]) -> Option<(&[u8], u64, &[u8])>
     let digits = scan::taken(input, rest);
     let token = scan::skip_lws(rest);
     let length = search.run(token, scan::TOKEN);
-    let is_whole = token.len() < rest.len() && length > 0 && scan::at_end(scan::skip_lws(&token[length..]));
+    let is_whole = token.len() < rest.len() && length > 0 && scan::nothing_follows(&token[length..]);
     is_whole.then(|| (digits, number, &token[..length]))
 }
 

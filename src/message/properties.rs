@@ -209,13 +209,13 @@ fn reading_is_sound(message: Message<'_>) {
     uri_is_sound(message.request_uri());
 
     for via in message.vias().flatten() {
-        let value = &bytes[via.span.clone()];
+        let value = &bytes[via.span.range()];
         assert!(contains(value, via.sent_by) && contains(value, via.transport));
         if let Some(span) = &via.rport_span {
-            assert!(bytes[span.clone()][..5].eq_ignore_ascii_case(b"rport"));
+            assert!(bytes[span.range()][..5].eq_ignore_ascii_case(b"rport"));
         }
         if let Some(span) = &via.received_span {
-            assert!(bytes[span.clone()].ends_with(via.received.unwrap_or_default()));
+            assert!(bytes[span.range()].ends_with(via.received.unwrap_or_default()));
         }
         let _ = via.received_address();
         let stamp = ViaStamp::of(&via, ([192, 0, 2, 1], 5060).into());

@@ -23,9 +23,10 @@ pub(crate) type Parsed<'a, T> = nom::IResult<&'a [u8], T, ()>;
 #[inline(always)]
 pub(crate) fn skip_lws(bytes: &[u8]) -> &[u8] {
     match bytes {
+        [b'!'..=0xff, ..] => bytes,
         [b' ', rest @ ..] if rest.first().is_some_and(|&next| next > b' ') => rest,
-        [b' ' | b'\t', ..] | [b'\r', b'\n', b' ' | b'\t', ..] => skip_lws_run(bytes),
-        _ => bytes,
+        [b'\r', b'\n', b'\r' | b'!'..=0xff, ..] => bytes,
+        _ => skip_lws_run(bytes),
     }
 }
 
@@ -168,7 +169,10 @@ pub(crate) fn number(input: &[u8]) -> Parsed<'_, u64> {
             return Ok((&input[count as usize..], value));
         }
     }
-    number_by_digits(input)
+    match input {
+        [digit @ b'0'..=b'9', b'\r', ..] => Ok((&input[1..], u64::from(digit - b'0'))),
+        _ => number_by_digits(input),
+    }
 }
 
 #[inline(never)]
@@ -207,7 +211,7 @@ pub(crate) fn separator<'a>(byte: u8) -> impl Fn(&'a [u8]) -> Parsed<'a, ()> {
     move |input| match input {
         // Nearly always there is no white space.
         [first, rest @ ..] if *first == byte => Ok((skip_lws(rest), ())),
-        [b'!'..=0xff, ..] | [b'\r', b'\n', b'!'..=0xff, ..] => failed(),
+        [b'!'..=0xff, ..] | [b'\r', b'\n', b'\r' | b'!'..=0xff, ..] => failed(),
         _ => separator_with_white_space(input, byte),
     }
 }
@@ -234,6 +238,15 @@ pub(crate) fn end_of_value(input: &[u8]) -> Parsed<'_, ()> {
 #[inline]
 pub(crate) fn at_end(input: &[u8]) -> bool {
     matches!(input, [] | [b'\r', ..])
+}
+
+/// Whether a value ends here, but for white space.
+#[inline(always)]
+pub(crate) fn nothing_follows(input: &[u8]) -> bool {
+    match input {
+        [b'\r', b'\n', b'\r' | b'!'..=0xff, ..] => true,
+        _ => at_end(skip_lws(input)),
+    }
 }
 
 /// `quoted-string`, quotes kept: it ends at the first quote that no backslash escapes.

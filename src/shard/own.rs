@@ -22,6 +22,9 @@ use smallvec::SmallVec;
 use std::ops::Range;
 use std::time::Duration;
 
+/// Between two looks whether a call may be forgotten, where the configuration wants no tombstones.
+const FORGET_WAIT_MIN: Duration = Duration::from_secs(1);
+
 /// Why a request of ours cannot be sent.
 enum Unsent {
     Wait(String),
@@ -284,8 +287,8 @@ impl Shard {
         }
     }
 
-    /// The dialog is over. A call that had transfers stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057
-    /// §4), and so does one that we ended: a party that did not know yet may have hung up as well.
+    /// The dialog is over. A call that had REFERs stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057 §4),
+    /// and so does one that we ended: a party that did not know yet may have hung up as well.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.release_held(key, now);
         let tombstone = self.config().transfer.tombstone;
@@ -295,7 +298,7 @@ impl Shard {
         }
         if call
             .extra()
-            .is_some_and(|extra| extra.ended_here || extra.last_transfer.is_some() || extra.is_referring(now))
+            .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
         {
             call.state = CallState::Ended;
             self.arm(now, tombstone, TimerKey::Forget(key));
@@ -307,13 +310,9 @@ impl Shard {
     pub(super) fn on_forget(&mut self, key: CallKey, now: Instant) {
         let tombstone = self.config().transfer.tombstone;
         let Some(call) = self.calls.get(key) else { return };
-        // The NOTIFYs still tell, until T_total; those of a party need the numbering.
-        let is_shifted = [Party::Caller, Party::Callee].map(|party| call.sequence(party).is_shifted());
-        if call
-            .extra()
-            .is_some_and(|extra| extra.transfer.is_some() || (is_shifted.contains(&true) && extra.is_referring(now)))
-        {
-            self.arm(now, tombstone, TimerKey::Forget(key));
+        // The NOTIFYs still tell, until T_total; those of a party are told from late ones of ours as long as the call is known.
+        if call.extra().is_some_and(|extra| extra.is_referring(now)) {
+            self.arm(now, tombstone.max(FORGET_WAIT_MIN), TimerKey::Forget(key));
         } else {
             self.remove_call(key);
         }
@@ -645,21 +644,14 @@ impl Shard {
     ) -> bool {
         let call = &self.calls[key];
         let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
-        let event = message.event().ok().flatten();
-        let is_sipfrag = matches!(message.content_type(), Ok(Some(media)) if media.is("message/sipfrag"));
-        let of_refer = match &event {
-            Some(event) => event.is_refer(),
-            // A peer that leaves Event out still speaks of the REFER, if its body does.
-            None => is_sipfrag,
-        };
-        if !of_refer {
+        if !is_of_refer(message) {
             if ended_here {
                 let answer = Refused::new(489, "Bad Event");
                 self.refuse(message, arrival, answer, &[("Allow-Events", b"refer")], now);
             }
             return ended_here;
         }
-        let id = event.as_ref().and_then(|event| event.id_number());
+        let id = message.event().ok().flatten().and_then(|event| event.id_number());
         let cseq = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let subscription = message.subscription_state().ok().flatten();
         let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
@@ -674,10 +666,8 @@ impl Shard {
             }
             // Who speaks of a REFER that did not pass here speaks to the party, and that one knows best.
             None if !inserted && !ended_here => return false,
-            // RFC 6665 §4.1.3: of no subscription we know.
             Some((Referrer::Referee(_), _)) | None => {
-                let answer = Refused::new(481, "Subscription Does Not Exist");
-                self.refuse(message, arrival, answer, &[], now);
+                self.refuse(message, arrival, Refused::NO_SUBSCRIPTION, &[], now);
                 return true;
             }
         };
@@ -771,6 +761,14 @@ impl Shard {
 
 /// Where an action goes when the verb does not say.
 pub(super) const DEFAULT_HOOK: &str = "refer";
+
+/// Whether a NOTIFY speaks of a REFER. One without Event does if its body has a status (RFC 3515 §2.4.5).
+pub(super) fn is_of_refer(notify: Message<'_>) -> bool {
+    match notify.event().ok().flatten() {
+        Some(event) => event.is_refer(),
+        None => matches!(notify.content_type(), Ok(Some(media)) if media.is("message/sipfrag")),
+    }
+}
 
 /// Whether the 2xx to a REFER says that it makes no subscription (RFC 4488 §4).
 pub(super) fn refuses_subscription(response: Message<'_>) -> bool {

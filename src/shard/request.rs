@@ -1,6 +1,7 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
 use super::arrival::Arrival;
+use super::own::is_of_refer;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
 use super::route::{NoFlow, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
@@ -23,7 +24,7 @@ use smallvec::SmallVec;
 enum Dialog {
     /// A call we know, and who speaks.
     Call(CallKey, Party),
-    /// An authentic token whose call is over or whose dialog is another fork's: enough to relay.
+    /// An authentic token whose call is forgotten or whose dialog is another fork's: enough to relay.
     Token(Traversal, Party),
 }
 
@@ -290,16 +291,19 @@ impl Shard {
             self.counters.refused_source_total += 1;
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         }
-        if let Dialog::Call(key, party) = dialog {
-            if self.is_for_us(message, &arrival, key, party, now) {
-                return;
+        match dialog {
+            Dialog::Call(key, party) => {
+                if self.is_for_us(message, &arrival, key, party, now)
+                    || self.hold_if_needed(message, &arrival, key, party, now)
+                {
+                    return;
+                }
             }
-            if self.hold_if_needed(message, &arrival, key, party, now) {
-                return;
+            Dialog::Token(traversal, _) => {
+                if let Some(refused) = self.refuses_by_token(message, arrival.method, traversal, speaker) {
+                    return self.refuse(message, &arrival, refused, &[], now);
+                }
             }
-        } else if arrival.method == Method::Refer && self.config().trunk(speaker).inbound_refer == InboundRefer::Reject
-        {
-            return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now);
         }
         if arrival.method != Method::Ack {
             if let Err(refused) = proxy::validate(message) {
@@ -337,6 +341,27 @@ impl Shard {
             let call = self.calls.get(*key).filter(|call| call.call_id() == call_id)?;
             call.sender(from_tag, to_tag).map(|party| Dialog::Call(*key, party))
         })
+    }
+
+    /// Why a request is not relayed by its token alone. A token is of this process, which has known its call, and has kept it as
+    /// long as a party's REFER could have NOTIFYs: once it is forgotten, they are late ones of a REFER of ours. Where the call
+    /// is known, the dialog is another fork's, which has none of ours.
+    fn refuses_by_token(
+        &self,
+        message: Message<'_>,
+        method: Method,
+        traversal: Traversal,
+        speaker: TrunkId,
+    ) -> Option<Refused> {
+        let is_forgotten = !self.calls.contains_key(traversal.call);
+        match method {
+            Method::Refer if self.config().trunk(speaker).inbound_refer == InboundRefer::Reject => {
+                Some(Refused::new(603, "Decline"))
+            }
+            Method::Refer if is_forgotten => Some(Refused::NO_DIALOG),
+            Method::Notify if is_forgotten && is_of_refer(message) => Some(Refused::NO_SUBSCRIPTION),
+            _ => None,
+        }
     }
 
     /// Requests that are answered here. `true`: this one is.

@@ -87,7 +87,7 @@ fn via_text(via: &Via<'_>) -> String {
     if let Some(rport) = via.rport {
         write!(out, " rport {rport:?}").unwrap();
     }
-    if let Some(maddr) = via.maddr {
+    if let Some(maddr) = via.maddr_host() {
         write!(out, " maddr {maddr:?}").unwrap();
     }
     if let Some(ttl) = via.ttl {

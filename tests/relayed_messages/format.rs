@@ -588,13 +588,21 @@ fn a_message_that_is_too_large_is_refused_with_513() {
     // A Request-URI has no limit of its own, so that there is no 414.
     let uri = format!("sip:{}@biloxi.example SIP", "b".repeat(50_000));
     fares(&[("sip:bob@biloxi.example SIP", &uri, "relayed")]);
-    // Nor has a list: this many parameters are one look each.
-    let params = ";p=1".repeat(10_000);
+    // The parameters of a URI are one look; those of a field are counted.
+    let params = |count: usize| ";p=1".repeat(count);
+    let uri = format!("biloxi.example{} SIP", params(10_000));
+    let tag = |count: usize| format!(";tag=1928301774{}", params(count - 1));
+    let branch = |count: usize| format!("{};branch=", params(count - 1));
     fares(&[
-        ("biloxi.example SIP", &format!("biloxi.example{params} SIP"), "relayed"),
-        (";tag=1928301774", &format!(";tag=1928301774{params}"), "relayed"),
-        (";branch=", &format!("{params};branch="), "relayed"),
+        ("biloxi.example SIP", &uri, "relayed"),
+        (";tag=1928301774", &tag(64), "relayed"),
+        (";tag=1928301774", &tag(65), "400 Malformed From"),
+        (";branch=", &branch(64), "relayed"),
+        (";branch=", &branch(65), "400 Malformed Via"),
     ]);
+    // So are the values of a list that is read.
+    let routes = |count: usize| format!("Route: {}\r\nContact", vec!["<sip:203.0.113.77;lr>"; count].join(","));
+    fares(&[("Contact", &routes(129), "400 Malformed Route")]);
 }
 
 #[test]
