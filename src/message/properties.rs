@@ -453,7 +453,7 @@ fn values(message: Message<'_>, header: Header) -> Vec<&[u8]> {
 
 /// A response to it is a response, and copies what it has to.
 fn answer_reads_back(request: Message<'_>, well_formed: bool) {
-    if !request.is_request() || request.bytes().len() > 60_000 {
+    if !request.is_request() || request.bytes().len() > 60_000 || relay::has_full_via(request) {
         return;
     }
     let stamp = match request.top_via() {

@@ -2,6 +2,7 @@
 
 use super::{malformed_fields, values};
 use crate::message::edit::{Editor, ViaStamp, decimal};
+use crate::message::field::PARAMS_MAX;
 use crate::message::framing::{Frame, Framer};
 use crate::message::parse::HEADER_LINES_MAX;
 use crate::message::{Header, HeaderLine, Index, Message, Via, check, parse};
@@ -51,7 +52,7 @@ fn relay_one(bytes: &[u8], index: &mut Index) {
     let has_odd_bytes = bytes[..message.headers_end()]
         .iter()
         .any(|&byte| byte == 0x7f || (byte < b' ' && !matches!(byte, b'\t' | b'\r' | b'\n')));
-    if has_odd_bytes {
+    if has_odd_bytes || has_full_via(message) {
         return;
     }
     let mut out = Vec::new();
@@ -73,6 +74,12 @@ fn relay_one(bytes: &[u8], index: &mut Index) {
         assert_eq!(values(relayed, Header::Via), values(message, Header::Via)[1..]);
         rest_is_the_same(message, relayed, &[Header::Via]);
     }
+}
+
+/// Whether the top Via may have no room for the two parameters of a stamp among those that are read.
+pub(super) fn has_full_via(message: Message<'_>) -> bool {
+    let via = message.value(Header::Via).unwrap_or_default();
+    memchr::memchr_iter(b';', via).count() + 2 > PARAMS_MAX
 }
 
 /// As `benches/parse/view.rs` and the proxy do.
