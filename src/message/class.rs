@@ -40,6 +40,12 @@ pub(crate) const BRACKETED: Class = Class { bit: 11 };
 pub(super) const CLASS_COUNT: usize = 12;
 const _: () = assert!(CLASS_COUNT <= 16);
 
+/// All classes.
+#[cfg(any(test, feature = "sim"))]
+pub(super) const ALL: [Class; CLASS_COUNT] = [
+    TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME, USER, PARAMS, LISTED, BRACKETED,
+];
+
 /// The classes of each byte, one bit each.
 static CLASSES: [u16; 256] = {
     let mut table = [0; 256];
@@ -156,10 +162,6 @@ pub(super) fn plain_run(bytes: &[u8], class: Class) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ALL: [Class; CLASS_COUNT] = [
-        TOKEN, QUOTED, HOST, URI, VALUE, DISPLAY, BARE_URI, SCHEME, USER, PARAMS, LISTED, BRACKETED,
-    ];
 
     #[test]
     fn a_run_ends_at_the_first_byte_of_another_class_wherever_it_stands() {

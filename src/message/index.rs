@@ -50,7 +50,7 @@ pub(super) enum Start {
 }
 
 /// Where one header line lies. `start < value.0 <= value.1 <= end of the line`.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(align(8))]
 pub(super) struct Line {
     pub(super) start: u16,
@@ -59,7 +59,7 @@ pub(super) struct Line {
 }
 
 /// The CSeq value, read while the index is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CSeqPlace {
     pub(super) number: u32,
     pub(super) digits: (u16, u16),
@@ -282,6 +282,37 @@ impl Lines<'_> {
 impl Default for Index {
     fn default() -> Index {
         Index::new()
+    }
+}
+
+/// Whether two indexes say the same. What earlier messages left behind in them counts for nothing.
+#[cfg(any(test, feature = "sim"))]
+impl PartialEq for Index {
+    fn eq(&self, other: &Index) -> bool {
+        // Taken apart, so that a new field is not forgotten here.
+        let Index {
+            ids,
+            lines,
+            first: _,
+            seen,
+            repeated,
+            count,
+            start,
+            headers_start,
+            headers_end,
+            body_start,
+            total_len,
+            content_length,
+            cseq,
+        } = self;
+        let same_first = |&id: &u8| self.first[usize::from(id)] == other.first[usize::from(id)];
+        (seen, repeated, count, start) == (&other.seen, &other.repeated, &other.count, &other.start)
+            && (headers_start, headers_end) == (&other.headers_start, &other.headers_end)
+            && (body_start, total_len) == (&other.body_start, &other.total_len)
+            && (content_length, cseq) == (&other.content_length, &other.cseq)
+            && ids[..*count] == other.ids[..*count]
+            && lines[..*count] == other.lines[..*count]
+            && ids[..*count].iter().all(same_first)
     }
 }
 

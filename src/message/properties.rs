@@ -2,6 +2,14 @@
 //!
 //! A property that does not hold is a panic that says which.
 
+#[cfg(test)]
+mod near;
+mod relay;
+mod twins;
+
+pub use relay::relay_properties;
+pub use twins::twin_properties;
+
 use super::dialog_reference::Replaces;
 use super::edit::{Editor, Response, ViaStamp, write_response};
 use super::explain::{Fault, explain};
@@ -11,8 +19,10 @@ use super::sdp::Description;
 use super::{FieldError, Header, Index, Message, NameAddr, ParseError, StartLine, Uri, check, parse, scan};
 
 /// For any bytes: reading does not panic, everything shown lies where it is said to lie, the index is what reading line
-/// by line finds, a stream would end the message at the same byte, and what is edited or answered reads back as meant.
+/// by line finds, with vector instructions and without, a stream would end the message at the same byte, and what is
+/// edited or answered reads back as meant.
 pub fn parse_properties(bytes: &[u8]) {
+    twin_properties(bytes);
     let mut index = Index::new();
     let result = parse(bytes, &mut index);
     let message = Message::new(bytes, &index);
@@ -458,7 +468,7 @@ fn values(message: Message<'_>, header: Header) -> Vec<&[u8]> {
 
 /// A response to it is a response, and copies what it has to.
 fn answer_reads_back(request: Message<'_>, well_formed: bool) {
-    if !request.is_request() || request.bytes().len() > 60_000 {
+    if !request.is_request() || request.bytes().len() > 60_000 || relay::has_full_via(request) {
         return;
     }
     let stamp = match request.top_via() {
@@ -512,7 +522,7 @@ mod tests {
 
     use super::*;
 
-    fn files(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(super) fn files(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -523,7 +533,7 @@ mod tests {
             .collect()
     }
 
-    fn torture() -> Vec<(PathBuf, Vec<u8>)> {
+    pub(super) fn torture() -> Vec<(PathBuf, Vec<u8>)> {
         ["rfc4475", "rfc5118", "transfer"]
             .iter()
             .flat_map(|name| files(&format!("tests/torture/{name}")))

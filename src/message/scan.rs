@@ -176,7 +176,7 @@ pub(crate) fn number(input: &[u8]) -> Parsed<'_, u64> {
 }
 
 #[inline(never)]
-fn number_by_digits(input: &[u8]) -> Parsed<'_, u64> {
+pub(super) fn number_by_digits(input: &[u8]) -> Parsed<'_, u64> {
     let mut value = 0u64;
     let mut rest = input;
     while let [digit @ b'0'..=b'9', after @ ..] = rest {
@@ -406,7 +406,7 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
 
 /// Four numbers up to 255 at the front, and what follows them.
 #[inline(always)]
-fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+pub(super) fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     if let (Some(avx2), Some(front)) = (Avx2::detect(), input.first_chunk::<16>())
         && let Some((address, length)) = avx2.ipv4(front)
     {
@@ -416,7 +416,7 @@ fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
 }
 
 #[inline(never)]
-fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+pub(super) fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     let mut octets = [0u8; 4];
     let mut rest = input;
     for (position, octet) in octets.iter_mut().enumerate() {
