@@ -542,7 +542,11 @@ mod tests {
 
     #[test]
     fn the_properties_hold_for_the_fuzz_corpus_and_the_torture_messages() {
-        for (path, bytes) in files("fuzz/corpus/parse").into_iter().chain(torture()) {
+        let datagrams = ["parse", "twins", "relay", "differential"];
+        let datagrams = datagrams
+            .iter()
+            .flat_map(|target| files(&format!("fuzz/corpus/{target}")));
+        for (path, bytes) in datagrams.chain(torture()) {
             println!("{}", path.display());
             parse_properties(&bytes);
         }

@@ -34,7 +34,9 @@ stages! {
         quoted_params = "quoted_params" open_quote = "open_quote" from_params = "from_params"
         via_params = "via_params" uri_params = "uri_params" route_params = "route_params" long_value = "long_value"
         long_call_id = "long_call_id" long_name = "long_name" folds = "folds" folded_from = "folded_from"
-        spaces = "spaces" no_line_end = "no_line_end" line_ends = "line_ends"
+        spaces = "spaces" short_routes = "short_routes"
+        folded_routes = "folded_routes" folded_params = "folded_params" short_contacts = "short_contacts"
+        reasons = "reasons" user_to_users = "user_to_users" no_line_end = "no_line_end" line_ends = "line_ends"
     )
 }
 

@@ -1,7 +1,9 @@
-//! Looks for the input that costs the most instructions a byte to read, check and ask for every field there is.
+//! Looks for the input that costs the most instructions a byte to read, check and ask: for what a
+//! proxy reads, or for every field there is.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/instructions/Cargo.toml --features search --bin dearest [-- ROUNDS [SEED]]
+//! cargo run --release --manifest-path benches/instructions/Cargo.toml --features search --bin dearest -- \
+//!     proxy|fields [ROUNDS SEED]
 //! ```
 //!
 //! Inputs are written from a plan: header lines of a start, a part that repeats, and an end. Each round changes the
@@ -16,6 +18,7 @@ use std::{fs, io};
 use referee::message::parse::MESSAGE_BYTES_MAX;
 use referee::message::properties::malformed_fields;
 use referee::message::{Index, Message, check, parse};
+use referee_instructions::read_as_a_proxy;
 
 /// How many plans a round counts, and how many live on of those that begin with the same header.
 const PLANS: usize = 160;
@@ -32,30 +35,52 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
-        ["--count", file] => count_all(Path::new(file)),
-        [] => search(20, 1),
-        [rounds] => rounds
-            .parse()
-            .map_err(io::Error::other)
-            .and_then(|rounds| search(rounds, 1)),
-        [rounds, seed] => match (rounds.parse(), seed.parse()) {
-            (Ok(rounds), Ok(seed)) => search(rounds, seed),
-            _ => Err(io::Error::other("usage: dearest [ROUNDS [SEED]]")),
+        ["--count", work, file] => Work::of(work).map(|work| count_all(work, Path::new(file))),
+        [work] => Work::of(work).map(|_| search(work, 20, 1)),
+        [work, rounds, seed] => match (Work::of(work), rounds.parse(), seed.parse()) {
+            (Some(_), Ok(rounds), Ok(seed)) => Some(search(work, rounds, seed)),
+            _ => None,
         },
-        _ => Err(io::Error::other("usage: dearest [ROUNDS [SEED]]")),
+        _ => None,
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        None => {
+            eprintln!("usage: dearest proxy|fields [ROUNDS SEED]");
+            ExitCode::from(2)
+        }
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
+/// What is done with an input.
+#[derive(Clone, Copy)]
+enum Work {
+    /// What a proxy does with each message.
+    Proxy,
+    /// Every field there is, one after the other, each from its bytes.
+    Fields,
+}
+
+impl Work {
+    fn of(word: &str) -> Option<Work> {
+        match word {
+            "proxy" => Some(Work::Proxy),
+            "fields" => Some(Work::Fields),
+            _ => None,
+        }
+    }
+}
+
 /// What callgrind counts: it dumps what it has whenever this is left.
 #[inline(never)]
-fn counted(bytes: &[u8], index: &mut Index) {
+fn counted(work: Work, bytes: &[u8], index: &mut Index) {
+    if let Work::Proxy = work {
+        return read_as_a_proxy(bytes, index);
+    }
     if parse(black_box(bytes), index).is_ok() {
         let message = Message::new(bytes, index);
         let _ = black_box(check(message));
@@ -64,7 +89,7 @@ fn counted(bytes: &[u8], index: &mut Index) {
 }
 
 /// Under callgrind: reads each input of a file.
-fn count_all(file: &Path) -> io::Result<()> {
+fn count_all(work: Work, file: &Path) -> io::Result<()> {
     let bytes = fs::read(file)?;
     let mut index = Index::new();
     let mut rest = &bytes[..];
@@ -74,14 +99,14 @@ fn count_all(file: &Path) -> io::Result<()> {
         if rest.len() == bytes.len() {
             let _ = parse(input, &mut index);
         }
-        counted(input, &mut index);
+        counted(work, input, &mut index);
         rest = after;
     }
     Ok(())
 }
 
 /// Instructions for each input.
-fn counts(inputs: &[Vec<u8>]) -> io::Result<Vec<u64>> {
+fn counts(work: &str, inputs: &[Vec<u8>]) -> io::Result<Vec<u64>> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/dearest");
     // What an earlier round left must not pass for what this one counted.
     if home.exists() {
@@ -102,7 +127,7 @@ fn counts(inputs: &[Vec<u8>]) -> io::Result<Vec<u64>> {
         ])
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(std::env::current_exe()?)
-        .arg("--count")
+        .args(["--count", work])
         .arg(&file)
         .output()?;
     if !output.status.success() {
@@ -120,7 +145,7 @@ fn counts(inputs: &[Vec<u8>]) -> io::Result<Vec<u64>> {
         .collect()
 }
 
-fn search(rounds: usize, seed: u64) -> io::Result<()> {
+fn search(work: &str, rounds: usize, seed: u64) -> io::Result<()> {
     let mut random = Random(seed.max(1));
     let mut known: Vec<(f64, Plan)> = Vec::new();
     for round in 1..=rounds {
@@ -140,7 +165,7 @@ fn search(rounds: usize, seed: u64) -> io::Result<()> {
             }
         }
         let inputs: Vec<Vec<u8>> = plans.iter().map(Plan::written).collect();
-        let counted = counts(&inputs)?;
+        let counted = counts(work, &inputs)?;
         let costs = counted.iter().zip(&inputs).map(|(&count, input)| cost(count, input));
         known.extend(costs.zip(plans));
         known.sort_by(|one, other| other.0.total_cmp(&one.0));

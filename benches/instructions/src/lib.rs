@@ -58,6 +58,15 @@ pub fn bytes_of(name: &str) -> Option<Vec<u8>> {
         .or_else(|| worst.map(|(_, write)| write()))
 }
 
+/// Reads and checks a message, and asks for all that a proxy reads.
+pub fn read_as_a_proxy(bytes: &[u8], index: &mut Index) {
+    if parse(black_box(bytes), index).is_ok() {
+        let message = Message::new(bytes, index);
+        let _ = black_box(check(message));
+        let _ = black_box(view::proxy_view(message));
+    }
+}
+
 // Some of the worst inputs are refused, which is an outcome like any other.
 impl Prepared {
     /// One pass over the bytes.

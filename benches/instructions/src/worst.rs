@@ -6,7 +6,7 @@ use referee::message::parse::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX};
 type Write = fn() -> Vec<u8>;
 
 /// The inputs by name.
-pub const MESSAGES: [(&str, Write); 24] = [
+pub const MESSAGES: [(&str, Write); 30] = [
     // Header bombs: as many lines as are taken, as short as may be; and more than are taken.
     ("short_lines", || with_lines("a:\r\n", HEADER_LINES_MAX - OWN_LINES)),
     ("via_lines", || {
@@ -64,6 +64,19 @@ pub const MESSAGES: [(&str, Write); 24] = [
     ("folded_from", || request(URI, &(repeated("\r\n ") + FROM), VIA, "")),
     ("spaces", || {
         request(URI, &format!("<sip:a@a.example>{};tag=1", repeated(" ")), VIA, "")
+    }),
+    // Found by the search of `src/dearest.rs`: as many short values as are read, short parameters between folds.
+    ("short_routes", || {
+        with_value("Route", &("<a:b>,".repeat(127) + "<a:b>"))
+    }),
+    ("folded_routes", || with_lines("Route:<a:b>;a\r\n \r\n", 100)),
+    ("folded_params", || {
+        request(URI, FROM, &(VIA.to_owned() + &";a\r\n ".repeat(32) + ";rport"), "")
+    }),
+    ("short_contacts", || with_lines("m:<a:b>;lr\r\n", 100)),
+    ("reasons", || with_lines("Reason:a,b,b,b,b,b,b,b,b,a\r\n", 100)),
+    ("user_to_users", || {
+        with_lines("User-to-User:a,b,b,b,b,b,b,b,ba\r\n", 100)
     }),
     // No message at all.
     ("no_line_end", || repeated("x").into_bytes()),
