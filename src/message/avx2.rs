@@ -336,7 +336,8 @@ fn name(front: &[u8; 32], length: usize) -> Option<Name> {
     let above_space = _mm256_cmpgt_epi8(text, _mm256_set1_epi8(b' ' as i8));
     let visible = _mm256_movemask_epi8(_mm256_or_si256(above_space, text)) as u32;
     let value = match u64::from(visible) >> (colon + 1) & 3 {
-        0 if colon as usize + 1 == length => colon + 1,
+        // An empty value; without a colon in the 32 bytes, the place behind them means nothing.
+        0 if colon < 32 && colon as usize + 1 == length => colon + 1,
         0 => return None,
         2 => colon + 2,
         _ => colon + 1,
