@@ -3,13 +3,15 @@
 //! Everything here takes and gives values; reading arguments, files and variables is left to the program.
 
 use crate::config::{self, Config, Side, value};
+use crate::message::explain::explain;
+use crate::message::parse::MESSAGE_BYTES_MAX;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The program did what it was told.
 pub const EXIT_FINE: u8 = 0;
-/// It failed while running.
+/// It failed while running, or the inspected message would not be forwarded.
 pub const EXIT_FAILED: u8 = 1;
 /// The arguments or the configuration are wrong.
 pub const EXIT_USAGE: u8 = 2;
@@ -112,6 +114,31 @@ pub fn effective(options: &RunOptions, environment: &dyn Fn(&str) -> Option<Stri
 /// Every mistake on its line, `edge.toml:3:7: …`.
 pub fn check(name: &str, bytes: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result<String, Vec<String>> {
     read(name, bytes, environment).map(|config| format!("{name}: fine\n{}", summary(&config)))
+}
+
+/// `referee inspect`: explains a message; the exit code is [`EXIT_FINE`] if a proxy would forward it or take it as its own,
+/// and [`EXIT_FAILED`] if it would refuse or drop it.
+///
+/// # Errors
+///
+/// Nothing to explain: no bytes, or more than a message has.
+pub fn inspect(name: &str, bytes: &[u8]) -> Result<(String, u8), String> {
+    if bytes.is_empty() {
+        return Err(format!("{name}: empty"));
+    }
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(format!(
+            "{name}: more than {MESSAGE_BYTES_MAX} bytes, which no SIP message has (RFC 3261 §18.1.1); \
+             for a capture, give one message"
+        ));
+    }
+    let explanation = explain(bytes);
+    let code = if explanation.verdict.is_good() {
+        EXIT_FINE
+    } else {
+        EXIT_FAILED
+    };
+    Ok((explanation.to_string(), code))
 }
 
 fn read(name: &str, bytes: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<String>> {
@@ -350,6 +377,23 @@ mod tests {
   route a → b: all calls
 ";
         assert_eq!(check("edge.toml", FILE.as_bytes(), &none).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn a_message_is_inspected_and_the_code_says_whether_it_would_go_on() {
+        let options = "OPTIONS sip:b@b.example SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>\r\n\
+            Call-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n";
+        let (text, code) = inspect("-", options.as_bytes()).unwrap();
+        assert!(
+            code == EXIT_FINE && text.contains("A proxy would: forward it"),
+            "{text}"
+        );
+        let (text, code) = inspect("-", options.replace("SIP/2.0\r\n", "SIP/7.0\r\n").as_bytes()).unwrap();
+        assert!(code == EXIT_FAILED && text.contains("answer 505"), "{text}");
+        assert_eq!(inspect("f", b"").unwrap_err(), "f: empty");
+        let too_large = inspect("f", &[b'x'; MESSAGE_BYTES_MAX + 1]).unwrap_err();
+        assert!(too_large.starts_with("f: more than 65535 bytes"));
+        assert_eq!(inspect("f", &[b'x'; MESSAGE_BYTES_MAX]).unwrap().1, EXIT_FAILED);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use referee::command_line::{
 };
 use referee::config::Config;
 use referee::io::{self, RunError};
-use std::io::IsTerminal;
+use referee::message::parse::MESSAGE_BYTES_MAX;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,7 +22,7 @@ use tracing_subscriber::EnvFilter;
     version,
     args_conflicts_with_subcommands = true,
     after_help = "Without a command, referee runs.\n\
-                  Exit codes: 0 fine, 1 failed while running, 2 usage or configuration, 3 could not bind."
+                  Exit codes: 0 fine, 1 failed while running (inspect: not forwarded), 2 usage or configuration, 3 could not bind."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -35,6 +37,13 @@ enum Command {
     Run(RunArguments),
     /// Check a configuration file: every mistake in one pass, with line and column.
     Check { file: PathBuf },
+    /// Explain a captured SIP message: its fields, what is wrong and where, and what a proxy would do with it.
+    ///
+    /// Exit codes: 0 a proxy would forward it, 1 it would refuse or drop it, 2 it cannot be read.
+    Inspect {
+        /// A file that holds one message as it was on the wire; `-` for standard input.
+        file: PathBuf,
+    },
     /// Run a carrier, an application and a call inside this process, and show the transfer as a ladder.
     Demo {
         /// One of the scenarios; an unknown name lists them.
@@ -70,6 +79,7 @@ fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run(arguments),
         Command::Check { file } => check(&file),
+        Command::Inspect { file } => inspect(&file),
         Command::Demo { list: true, .. } => {
             for scenario in referee::demo::SCENARIOS {
                 println!("{}", scenario.name);
@@ -121,6 +131,17 @@ fn check(path: &Path) -> ExitCode {
     }
 }
 
+fn inspect(path: &Path) -> ExitCode {
+    match read_message(path).and_then(|(name, bytes)| command_line::inspect(&name, &bytes)) {
+        Ok((text, code)) => {
+            // A reader such as `head` that has seen enough is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::from(code)
+        }
+        Err(mistake) => refuse(&[mistake]),
+    }
+}
+
 /// Runs until told to stop.
 fn serve(config: Config) -> ExitCode {
     let Err(error) = io::run(config) else {
@@ -139,6 +160,23 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), String> {
     let name = path.display().to_string();
     match std::fs::read(path) {
         Ok(bytes) => Ok((name, bytes)),
+        Err(error) => Err(format!("{name}: {error}")),
+    }
+}
+
+/// The same for a message, of a file or of standard input (`-`): no more of it than it takes to see that it is too large.
+fn read_message(path: &Path) -> Result<(String, Vec<u8>), String> {
+    const READ_MAX: u64 = MESSAGE_BYTES_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    let (name, read) = if path == Path::new("-") {
+        let read = std::io::stdin().take(READ_MAX).read_to_end(&mut bytes);
+        ("standard input".to_owned(), read)
+    } else {
+        let read = File::open(path).and_then(|file| file.take(READ_MAX).read_to_end(&mut bytes));
+        (path.display().to_string(), read)
+    };
+    match read {
+        Ok(_) => Ok((name, bytes)),
         Err(error) => Err(format!("{name}: {error}")),
     }
 }

@@ -3,6 +3,23 @@
 //! Nothing is copied and nothing is allocated to look at a message. [`parse()`] makes one pass over the bytes and
 //! fills an [`Index`]; [`Message`] is a view over both; [`MessageBuf`] owns both, for the few messages that must wait.
 //! What leaves is written by [`edit`]: splices over the received bytes, or messages of our own.
+//!
+//! | to | use |
+//! |---|---|
+//! | cut a stream into messages | [`framing::Framer`] |
+//! | index a message, and know whether it is one | [`parse()`] |
+//! | know whether a proxy can work with it | [`check()`] |
+//! | read a field | the methods of [`Message`], beside the grammar of their header in [`field`], [`refer`], [`identity`] … |
+//! | read a value that stands alone, such as one from JSON | `parse` of its type: [`Uri::parse`], [`NameAddr::parse`] … |
+//! | relay it with changes, or answer it | [`edit::Editor`], [`edit::write_response`] |
+//! | tell a person what is in it and what is wrong | [`explain::explain`] |
+//!
+//! Three words are used throughout. A *value* is what stands behind a header's colon, or one element of it where the
+//! header is a comma list. A *span* is a range of offsets into the whole message. *As received* means bytes of the message:
+//! escapes, quotes and folds are still in them.
+//!
+//! Malformed is said late and locally: [`parse()`] refuses what could be read in two ways, [`check()`] what a proxy
+//! routes by, and each accessor its own field ([`FieldError`]), so that a bad Date never ends a call.
 
 pub mod authentication;
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
@@ -14,6 +31,7 @@ pub mod check;
 mod class;
 pub mod dialog_reference;
 pub mod edit;
+pub mod explain;
 pub mod field;
 pub mod framing;
 pub mod header;
@@ -48,6 +66,24 @@ use class::run_grammar;
 use index::{Start, range};
 
 /// A view over a received message: its bytes and their index. Cheap to copy, borrows both.
+///
+/// ```
+/// use referee::message::{FieldError, Header, MessageBuf};
+///
+/// let notify = MessageBuf::parse("NOTIFY sip:a@a.example SIP/2.0\r\nv: SIP/2.0/TCP b.example;branch=z9hG4bK1\r\n\
+///     f: <sip:b@b.example>;tag=2\r\nt: <sip:a@a.example>;tag=1\r\ni: x@a.example\r\nCSeq: 2 NOTIFY\r\n\
+///     o: refer;id=93809824\r\nRoute: <sip:p1;lr>, <sip:p2;lr>\r\nExpires: soon\r\n\r\n")?;
+/// let notify = notify.as_message();
+/// // Compact and long names are one header.
+/// assert_eq!(notify.to_tag(), Some(&b"1"[..]));
+/// assert_eq!(notify.event().unwrap().unwrap().id_number(), Some(93_809_824));
+/// // Lists are walked over all lines of their header.
+/// assert_eq!(notify.name_addrs(Header::Route).flatten().map(|route| route.uri).last(), Some(&b"sip:p2;lr"[..]));
+/// // Absent and malformed are told apart, and only by who asks.
+/// assert_eq!(notify.session_expires(), Ok(None));
+/// assert_eq!(notify.expires(), Err(FieldError::Malformed(Header::Expires)));
+/// # Ok::<(), referee::message::ParseError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Message<'a> {
     bytes: &'a [u8],
@@ -279,7 +315,12 @@ impl<'a> Message<'a> {
                 let mut count = 0;
                 let mut next = self.index.first(header);
                 while let Some(place) = next {
-                    count += scan::count_values(self.to_the_end(place));
+                    let value = &self.bytes[self.index.value_at(self.bytes, place)];
+                    // Most values stand alone on their line.
+                    count += match memchr::memchr(b',', value) {
+                        None => 1,
+                        Some(_) => scan::count_values(value),
+                    };
                     next = self.index.next(header, place);
                 }
                 count
@@ -287,12 +328,12 @@ impl<'a> Message<'a> {
         )
     }
 
-    /// From.
+    /// From (RFC 3261 §20.20).
     pub fn from(&self) -> Result<NameAddr<'a>, FieldError> {
         self.single_name_addr(Header::From)
     }
 
-    /// To.
+    /// To (RFC 3261 §20.39).
     pub fn to(&self) -> Result<NameAddr<'a>, FieldError> {
         self.single_name_addr(Header::To)
     }
@@ -327,7 +368,7 @@ impl<'a> Message<'a> {
         )
     }
 
-    /// Call-ID: one word without white space.
+    /// Call-ID: one word without white space (RFC 3261 §20.8).
     pub fn call_id(&self) -> Result<&'a [u8], FieldError> {
         let place = self
             .index
@@ -342,7 +383,7 @@ impl<'a> Message<'a> {
         Ok(value)
     }
 
-    /// CSeq, which [`parse()`] has read already.
+    /// CSeq (RFC 3261 §20.16), which [`parse()`] has read already.
     pub fn cseq(&self) -> Result<CSeq<'a>, FieldError> {
         match self.index.cseq {
             Some(cseq) => Ok(CSeq {
@@ -367,7 +408,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The first Contact value; `Ok(None)` without one. `*` is no name-addr and so malformed.
+    /// The first Contact value (RFC 3261 §20.10); `Ok(None)` without one. `*` is no name-addr and so malformed.
     pub fn contact(&self) -> Result<Option<NameAddr<'a>>, FieldError> {
         self.name_addrs(Header::Contact).next().transpose()
     }
@@ -388,7 +429,7 @@ impl<'a> Message<'a> {
         )
     }
 
-    /// RAck of a PRACK.
+    /// RAck of a PRACK (RFC 3262 §7.2).
     pub fn rack(&self) -> Result<Option<RAck<'a>>, FieldError> {
         let Some(value) = self.value(Header::RAck) else {
             return Ok(None);
@@ -398,7 +439,7 @@ impl<'a> Message<'a> {
             .ok_or(FieldError::Malformed(Header::RAck))
     }
 
-    /// Event.
+    /// Event (RFC 6665 §8.2.1).
     pub fn event(&self) -> Result<Option<refer::Event<'a>>, FieldError> {
         let Some(value) = self.value(Header::Event) else {
             return Ok(None);
@@ -408,7 +449,7 @@ impl<'a> Message<'a> {
             .ok_or(FieldError::Malformed(Header::Event))
     }
 
-    /// Subscription-State.
+    /// Subscription-State (RFC 6665 §8.2.3).
     pub fn subscription_state(&self) -> Result<Option<refer::SubscriptionState<'a>>, FieldError> {
         let Some(value) = self.value(Header::SubscriptionState) else {
             return Ok(None);
@@ -431,7 +472,8 @@ impl fmt::Debug for Message<'_> {
     }
 }
 
-/// A message that owns its bytes: for one that must wait (a name to resolve, a turn to take).
+/// A message that owns its bytes: for one that must wait (a name to resolve, a turn to take). A clone shares the bytes and
+/// copies the index.
 #[derive(Clone, Debug)]
 pub struct MessageBuf {
     bytes: Bytes,

@@ -1,8 +1,8 @@
 //! Relaying a request and its responses (RFC 3261 §16): what is checked, what is written, what is kept between the two.
 
 use crate::call::{CallKey, Party};
+use crate::message::check::{RELAYED_BYTES_MAX, RELAYED_LINES_MAX};
 use crate::message::edit::{Editor, ViaStamp, decimal};
-use crate::message::parse::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX};
 use crate::message::{Header, Message, Method, Via};
 use crate::timer::Instant;
 use crate::transaction::{Branch, ClientKey, ServerKey};
@@ -81,12 +81,6 @@ pub fn validate(message: Message<'_>) -> Result<(), Refused> {
         _ => Err(Refused::new(416, "Unsupported URI Scheme")),
     }
 }
-
-/// The most bytes and header lines of a request that is relayed: with what a hop puts in, it still fits into a datagram, and can
-/// be read again to write its ACK or CANCEL. Of lines a hop puts in a Via, two Record-Routes, Routes, Max-Forwards and
-/// Content-Length.
-const RELAYED_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 2_048;
-const RELAYED_LINES_MAX: usize = HEADER_LINES_MAX - 8;
 
 /// Whether our Record-Route belongs on a request that opens a dialog, or may (RFC 3261 §16.6 step 4).
 pub fn opens_dialog(method: Method) -> bool {

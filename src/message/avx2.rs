@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::class::{self, CLASS_COUNT, Class, TOKEN};
 use super::header::{Header, Spellings};
 use super::lines::{LineEnd, Name, Plain, Search};
-use super::parse::ParseErrorKind;
+use super::parse::{MESSAGE_BYTES_MAX, ParseErrorKind};
 
 /// The knowledge that this processor has AVX2, BMI1 and BMI2.
 #[derive(Clone, Copy, Debug)]
@@ -336,6 +336,7 @@ fn name(front: &[u8; 32], length: usize) -> Option<Name> {
     let above_space = _mm256_cmpgt_epi8(text, _mm256_set1_epi8(b' ' as i8));
     let visible = _mm256_movemask_epi8(_mm256_or_si256(above_space, text)) as u32;
     let value = match u64::from(visible) >> (colon + 1) & 3 {
+        0 if colon as usize + 1 == length => colon + 1,
         0 => return None,
         2 => colon + 2,
         _ => colon + 1,
@@ -362,7 +363,7 @@ fn name(front: &[u8; 32], length: usize) -> Option<Name> {
 }
 
 /// The most lines, continuations and the empty line among them, of a head that is read here.
-pub(super) const LINES_MAX: usize = 160;
+pub(super) const LINES_MAX: usize = 144;
 
 /// How many bytes are looked at in one round.
 const BLOCK: usize = 64;
@@ -370,7 +371,7 @@ const BLOCK: usize = 64;
 #[target_feature(enable = "avx2,bmi1,bmi2")]
 fn line_ends(bytes: &[u8], found: &mut [u16; LINES_MAX]) -> Option<usize> {
     // Every byte but the first is looked at together with the one before it.
-    if *bytes.first()? <= b' ' || bytes.len() > usize::from(u16::MAX) {
+    if *bytes.first()? <= b' ' || bytes.len() > MESSAGE_BYTES_MAX {
         return None;
     }
     let last = bytes.len().checked_sub(1 + BLOCK)?;

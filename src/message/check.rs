@@ -2,7 +2,7 @@
 
 use super::field::{FieldError, Via};
 use super::header::{Header, Method};
-use super::parse::ParseErrorKind;
+use super::parse::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX, ParseErrorKind};
 use super::scan;
 use super::uri::{self, Scheme, Uri};
 use super::{Message, StartLine};
@@ -10,11 +10,30 @@ use super::{Message, StartLine};
 /// The magic cookie that begins the branches of RFC 3261 (§8.1.1.7).
 const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 
+/// A proxy takes its own Routes off and goes to the next one; those behind it are another's to read.
+const ROUTES_USED_MAX: usize = 8;
+/// The most bytes of a request that is relayed: with what a hop puts in, it still fits into a datagram.
+pub const RELAYED_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 2_048;
+/// The most header lines of a request that is relayed: with those a hop puts in (a Via, two Record-Routes, Routes,
+/// Max-Forwards and Content-Length) it can still be read again, to write its ACK or CANCEL.
+pub const RELAYED_LINES_MAX: usize = HEADER_LINES_MAX - 8;
+
 /// Checks the fields a proxy routes and matches by (RFC 3261 §16.3, step 1): for a request the Request-URI, the top
 /// Via, From, To, Call-ID, Max-Forwards, Route, and that `Contact: *` stays in REGISTER; for a response the top Via.
 /// Fields it does not need may be malformed and pass (a bad Date, RFC 4475 §3.1.2.12).
 ///
 /// The Request-URI's scheme is none of its business: an unknown one is a 416, not a 400.
+///
+/// ```
+/// use referee::message::{Header, MessageBuf, ParseErrorKind, check};
+///
+/// let text = "BYE sip:b@b SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>;tag=2\r\n\
+///     Call-ID: c\r\nCSeq: 2 BYE\r\nDate: yesterday\r\n\r\n";
+/// assert_eq!(check(MessageBuf::parse(text)?.as_message()), Ok(()));
+/// let broken = MessageBuf::parse(text.replace("UDP a", "UDP"))?;
+/// assert_eq!(check(broken.as_message()), Err(ParseErrorKind::Malformed(Header::Via)));
+/// # Ok::<(), referee::message::ParseError>(())
+/// ```
 pub fn check(message: Message<'_>) -> Result<(), ParseErrorKind> {
     checked_via(message).map(|_| ())
 }
@@ -36,8 +55,11 @@ pub fn checked_via(message: Message<'_>) -> Result<Via<'_>, ParseErrorKind> {
     message.to().map_err(kind_of)?;
     message.call_id().map_err(kind_of)?;
     message.max_forwards().map_err(kind_of)?;
-    for route in message.name_addrs(Header::Route) {
+    for (position, route) in message.name_addrs(Header::Route).enumerate() {
         let route = route.map_err(kind_of)?;
+        if position >= ROUTES_USED_MAX {
+            continue;
+        }
         match Uri::parse(route.uri) {
             Ok(uri) if !uri::has_repeated_param(&uri) => {}
             Ok(_) | Err(_) => return Err(ParseErrorKind::Malformed(Header::Route)),

@@ -15,6 +15,21 @@ use super::{Message, Via, scan};
 ///
 /// Positions are offsets in the received message. Splices are written in the order of their positions, those at one
 /// position in the order of the calls.
+///
+/// ```
+/// use referee::message::{Header, MessageBuf, edit::Editor};
+///
+/// let received = MessageBuf::parse("BYE sip:b@b SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nRoute: <sip:us;lr>, <sip:next;lr>\r\n\
+///     From: <sip:a@a>;tag=1\r\nTo: <sip:b@b>;tag=2\r\nCall-ID: c\r\nCSeq: 2 BYE\r\n\r\n")?;
+/// let mut editor = Editor::new();
+/// editor.remove_first_values(received.as_message(), Header::Route, 1);
+/// editor.insert(received.as_message().headers_end(), &[b"X-Hop: ", b"1", b"\r\n"]);
+/// let mut out = Vec::new();
+/// editor.write(received.as_message(), &mut out);
+/// let text = String::from_utf8(out).unwrap();
+/// assert!(text.contains("Route: <sip:next;lr>\r\n") && text.ends_with("CSeq: 2 BYE\r\nX-Hop: 1\r\n\r\n"));
+/// # Ok::<(), referee::message::ParseError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Editor {
     /// In the order of `at`, equal ones in the order of the calls.

@@ -22,6 +22,8 @@ pub enum FieldError {
 }
 
 /// One Via value (RFC 3261 §20.42). LWS round `/`, `:`, `;`, `=` is allowed and gone from the parts.
+///
+/// [`Message::top_via`] and [`Message::vias`] give it; [`super::edit::ViaStamp`] writes `received` and `rport` into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Via<'a> {
     /// The transport token as received ("UDP").
@@ -91,6 +93,17 @@ impl<'a> Via<'a> {
 }
 
 /// A name-addr or addr-spec with its header parameters (From, To, Contact, Route, Refer-To, Referred-By …).
+///
+/// ```
+/// use referee::message::NameAddr;
+///
+/// let from = NameAddr::parse(br#""Bell, A. <x>" <sip:agb@bell.example;lr>;tag=a48s;x"#).unwrap();
+/// assert_eq!((from.display, from.uri), (&br#""Bell, A. <x>""#[..], &b"sip:agb@bell.example;lr"[..]));
+/// assert_eq!((from.tag, from.param("X")), (Some(&b"a48s"[..]), Some(None)));
+/// // Without brackets a parameter is the header's, not the URI's.
+/// let bare = NameAddr::parse(b"sip:agb@bell.example;lr").unwrap();
+/// assert_eq!((bare.uri, bare.params), (&b"sip:agb@bell.example"[..], &b";lr"[..]));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameAddr<'a> {
     /// Quotes kept; empty without one.
@@ -249,9 +262,13 @@ where
 
 /// ```text
 /// via-parm      = sent-protocol LWS sent-by *( SEMI via-params )
+/// via-params    = via-ttl / via-maddr / via-received / via-branch / response-port / via-extension
 /// sent-protocol = protocol-name SLASH protocol-version SLASH transport
 /// sent-by       = host [ COLON port ]
+/// response-port = "rport" [EQUAL 1*DIGIT]
 /// ```
+///
+/// RFC 3261 §25.1, RFC 3581 §4 (`response-port`).
 #[inline(always)]
 pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>> {
     let (rest, ()) = protocol(input)?;
@@ -343,6 +360,8 @@ impl<'a> Via<'a> {
 /// name-addr    = [ display-name ] LAQUOT addr-spec RAQUOT
 /// display-name = *(token LWS) / quoted-string
 /// ```
+///
+/// RFC 3261 §25.1, with §20.10 for an addr-spec that holds a comma, semicolon or question mark: it needs the brackets.
 #[inline(always)]
 fn address(input: &[u8]) -> Parsed<'_, (&[u8], &[u8], bool)> {
     let (rest, display, uri, bracketed) = match input.first() {
@@ -454,7 +473,7 @@ fn bracketed_uri(input: &[u8]) -> Parsed<'_, &[u8]> {
     }
 }
 
-/// `response-num LWS CSeq-num LWS Method`
+/// `RAck-value = response-num LWS CSeq-num LWS Method` (RFC 3262 §10)
 pub(super) fn rack<'a>(message: &[u8], value: &'a [u8]) -> Option<RAck<'a>> {
     let (rest, (rseq, (cseq, number, token))) = (terminated(scan::number, lws), scan::number_then_token)
         .parse(value)

@@ -6,7 +6,8 @@ use super::header::Header;
 use super::parse::{Index, MESSAGE_BYTES_MAX, ParseError, ParseErrorKind, parse};
 use super::scan;
 
-/// The most bytes up to and including the empty line.
+/// The most bytes up to and including the empty line. A message has no more than [`MESSAGE_BYTES_MAX`], so this is where
+/// waiting for the empty line ends.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What lies at the front of the received bytes.
@@ -62,6 +63,16 @@ impl FramingError {
 
 /// Finds the messages of one stream. Remembers how far it has looked, so that a message that comes byte by byte costs
 /// no more than one that comes at once.
+///
+/// ```
+/// use referee::message::framing::{Frame, Framer};
+///
+/// let stream = b"\r\n\r\nSIP/2.0 200 OK\r\nl: 2\r\n\r\nhiSIP/2.0 ";
+/// let mut framer = Framer::new();
+/// assert_eq!(framer.next(stream), Ok(Frame::Ping(4)));
+/// assert_eq!(framer.next(&stream[4..]), Ok(Frame::Message(26)));
+/// assert_eq!(framer.next(&stream[30..]), Ok(Frame::Incomplete));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Framer {
     /// No end of a head ends before this offset.

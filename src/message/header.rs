@@ -6,6 +6,14 @@ use super::scan::{self, lower, short_name};
 macro_rules! headers {
     ($($header:ident $name:literal $($compact:literal)?;)*) => {
         /// A header referee knows by name. Everything else is `Other` and passes through unchanged.
+        ///
+        /// ```
+        /// use referee::message::Header;
+        ///
+        /// assert_eq!(Header::from_name(b"r"), Header::ReferTo);
+        /// assert_eq!(Header::from_name(b"REFER-to").name(), "Refer-To");
+        /// assert_eq!(Header::from_name(b"X-Account"), Header::Other);
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Header {
@@ -247,7 +255,8 @@ impl Spellings {
     }
 }
 
-/// A method by its token, compared with case (RFC 3261 §7.1). `Other` is any further token.
+/// A method by its token, compared with case (RFC 3261 §7.1). `Other` is any further token, which
+/// [`super::Message::method_token`] has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// RFC 3261 §13

@@ -164,6 +164,15 @@ const SINGLETONS: [Header; 5] = [
 
 /// Fills `index` from one whole message (a datagram, or what [`super::framing`] cut from a stream).
 ///
+/// ```text
+/// generic-message = start-line *message-header CRLF [ message-body ]
+/// Request-Line    = Method SP Request-URI SP SIP-Version CRLF
+/// Status-Line     = SIP-Version SP Status-Code SP Reason-Phrase CRLF
+/// message-header  = field-name HCOLON field-value CRLF
+/// ```
+///
+/// RFC 3261 §7, §25.1. A field-value goes on over each line that begins with SP or HTAB (§7.3.1).
+///
 /// On an error the lines found so far stay in the index, so that a 400 can be built from it where Via, From, To,
 /// Call-ID and CSeq are there ([`Index::answerable`]). Of several errors it is the one that stands first.
 pub fn parse(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
@@ -178,7 +187,13 @@ pub fn parse(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
 
 /// [`parse()`] without vector instructions.
 pub(super) fn parse_plain(bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
-    let mut pass = Pass::new(bytes, index)?;
+    let mut pass = Pass::new(bytes, index);
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(ParseError {
+            kind: ParseErrorKind::TooLarge,
+            offset: u16::MAX,
+        });
+    }
     let mut line_ends = LineEnds::new(bytes);
     let head_end = pass.head(Plain, &mut line_ends);
     if line_ends.is_odd(head_end) {
@@ -193,7 +208,7 @@ fn parse_wide(avx2: Avx2, bytes: &[u8], index: &mut Index) -> Result<(), ParseEr
     let mut room = [0; LINES_MAX];
     match avx2.line_ends(bytes, &mut room) {
         Some(line_ends) => {
-            let mut pass = Pass::new(bytes, index)?;
+            let mut pass = Pass::new(bytes, index);
             pass.head(avx2, line_ends);
             pass.whole(avx2)
         }
@@ -217,20 +232,14 @@ struct Pass<'b, 'i> {
 
 impl<'b, 'i> Pass<'b, 'i> {
     #[inline(always)]
-    fn new(bytes: &'b [u8], index: &'i mut Index) -> Result<Pass<'b, 'i>, ParseError> {
+    fn new(bytes: &'b [u8], index: &'i mut Index) -> Pass<'b, 'i> {
         index.clear();
-        if bytes.len() > MESSAGE_BYTES_MAX {
-            return Err(ParseError {
-                kind: ParseErrorKind::TooLarge,
-                offset: u16::MAX,
-            });
-        }
-        Ok(Pass {
+        Pass {
             bytes,
             index,
             error: None,
             has_body: false,
-        })
+        }
     }
 
     fn fail(&mut self, kind: ParseErrorKind, offset: usize) {

@@ -12,6 +12,7 @@ pub use twins::twin_properties;
 
 use super::dialog_reference::Replaces;
 use super::edit::{Editor, Response, ViaStamp, write_response};
+use super::explain::{Fault, explain};
 use super::framing::{Frame, Framer, FramingError};
 use super::refer::Sipfrag;
 use super::sdp::Description;
@@ -27,6 +28,7 @@ pub fn parse_properties(bytes: &[u8]) {
     let message = Message::new(bytes, &index);
     reading_is_sound(message);
     let checked = check(message);
+    explanation_is_sound(bytes, result.is_ok() && checked.is_ok());
     assert_eq!(
         parse(bytes, &mut index.clone()),
         result,
@@ -166,6 +168,19 @@ pub fn malformed_fields(message: Message<'_>) -> Vec<Header> {
     note(message.timestamp().map(drop));
     note(message.to().map(drop));
     malformed
+}
+
+/// An explanation shows nothing a terminal would act on, and names a reason if and only if a proxy refuses the message.
+fn explanation_is_sound(bytes: &[u8], is_accepted: bool) {
+    let explanation = explain(bytes);
+    let text = explanation.to_string();
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    // Empty lines at the front are passed over by who explains and cut off before who parses.
+    if !matches!(bytes.first(), Some(b'\r' | b'\n')) {
+        let mut faults = explanation.problems.iter().map(|problem| problem.fault);
+        assert_eq!(is_accepted, !faults.any(Fault::stops_relaying), "{text}");
+        assert!(is_accepted || !explanation.verdict.is_good(), "{text}");
+    }
 }
 
 /// Feeds a stream in pieces and takes out what is whole: the frames, and the error that ended it.

@@ -104,6 +104,14 @@ impl<'a> Message<'a> {
 }
 
 /// Event (RFC 6665 §8.2.1).
+///
+/// ```
+/// use referee::message::refer::Event;
+///
+/// let event = Event::parse(b"REFER;id=93809824").unwrap();
+/// assert!(event.is_refer());
+/// assert_eq!(event.id_number(), Some(93_809_824));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The event package as received, with its templates.
@@ -131,7 +139,13 @@ impl<'a> Event<'a> {
     }
 }
 
-/// `event-type *( SEMI event-param )`
+/// ```text
+/// Event          = ( "Event" / "o" ) HCOLON event-type *( SEMI event-param )
+/// event-type     = event-package *( "." event-template )
+/// event-param    = generic-param / ( "id" EQUAL token )
+/// ```
+///
+/// RFC 6665 §8.4.
 pub(super) fn event<'a>(message: &[u8], value: &'a [u8]) -> Option<Event<'a>> {
     let (mut rest, package) = token(value).ok()?;
     let mut id = None;
@@ -149,6 +163,21 @@ pub(super) fn event<'a>(message: &[u8], value: &'a [u8]) -> Option<Event<'a>> {
 }
 
 /// Subscription-State (RFC 6665 §8.2.3).
+///
+/// ```text
+/// Subscription-State   = "Subscription-State" HCOLON substate-value *( SEMI subexp-params )
+/// substate-value       = "active" / "pending" / "terminated" / extension-substate
+/// subexp-params        = ("reason" EQUAL event-reason-value) / ("expires" EQUAL delta-seconds)
+///                        / ("retry-after" EQUAL delta-seconds) / generic-param
+/// ```
+///
+/// ```
+/// use referee::message::refer::SubscriptionState;
+///
+/// let state = SubscriptionState::parse(b"terminated;reason=noresource").unwrap();
+/// assert!(state.terminated);
+/// assert_eq!((state.reason, state.expires), (Some(&b"noresource"[..]), None));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionState<'a> {
     /// The state's token as received.
@@ -193,7 +222,7 @@ impl<'a> SubscriptionState<'a> {
     }
 }
 
-/// The status line of a message/sipfrag body, read leniently: LF alone, no reason, no version parameter in the content
+/// The status line of a message/sipfrag body (RFC 3420 §2), read leniently: LF alone, no reason, no version parameter in the content
 /// type, further header lines, no trailing CRLF, leading white lines are all taken; a code outside 100 to 699 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sipfrag<'a> {

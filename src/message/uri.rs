@@ -6,6 +6,20 @@ use super::class::run_grammar;
 use super::scan::{self, short_name};
 
 /// A URI taken apart. Nothing is decoded: every part is the bytes as received.
+///
+/// ```
+/// use referee::message::uri::{Host, Scheme, Uri, UriError};
+///
+/// let uri = Uri::parse(b"sip:alice%40home:pw@[2001:db8::9]:5070;transport=tcp;lr?Subject=a%20b").unwrap();
+/// assert_eq!((uri.scheme, uri.user), (Scheme::Sip, Some(&b"alice%40home:pw"[..])));
+/// assert_eq!((uri.host, uri.port), (Host::Address("2001:db8::9".parse().unwrap()), Some(5070)));
+/// assert_eq!((uri.param("Transport"), uri.param("lr")), (Some(Some(&b"tcp"[..])), Some(None)));
+/// assert!(uri.headers().eq([(&b"Subject"[..], Some(&b"a%20b"[..]))]));
+///
+/// let equal = Uri::parse(b"SIP:%61lice@EXAMPLE.com;x=1").unwrap();
+/// assert!(equal.equals(&Uri::parse(b"sip:alice@example.com").unwrap()));
+/// assert_eq!(Uri::parse(b"sip:alice@2001:db8::9"), Err(UriError::Host));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uri<'a> {
     /// What stands before the first colon.
@@ -88,7 +102,7 @@ pub enum UriError {
     Number,
 }
 
-/// Above this many parameters (or headers) in one URI only identical ones count as equal, so that no pair of URIs
+/// RFC 3261 §19.1.1 names six parameters, and peers add few. Above this many parameters (or headers) in one URI only identical ones count as equal, so that no pair of URIs
 /// costs more than a fixed number of comparisons.
 const COMPARED_PARTS_MAX: usize = 32;
 
@@ -132,8 +146,16 @@ impl<'a> Uri<'a> {
     }
 
     /// ```text
-    /// SIP-URI = "sip:" [ userinfo ] hostport uri-parameters [ headers ]
+    /// SIP-URI        = "sip:" [ userinfo ] hostport uri-parameters [ headers ]
+    /// SIPS-URI       = "sips:" [ userinfo ] hostport uri-parameters [ headers ]
+    /// userinfo       = ( user / telephone-subscriber ) [ ":" password ] "@"
+    /// hostport       = host [ ":" port ]
+    /// uri-parameters = *( ";" uri-parameter )
+    /// headers        = "?" header *( "&" header )
     /// ```
+    ///
+    /// RFC 3261 §25.1. The user part may hold any byte that a URI may: what its sender should have escaped is no reason to
+    /// end a call.
     #[inline(always)]
     fn sip(scheme: Scheme<'a>, rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
         let user_length = scan::run(rest, scan::USER);
@@ -171,6 +193,16 @@ impl<'a> Uri<'a> {
         })
     }
 
+    /// ```text
+    /// telephone-uri        = "tel:" telephone-subscriber
+    /// telephone-subscriber = global-number / local-number
+    /// global-number        = "+" *phonedigit DIGIT *phonedigit *par
+    /// local-number         = *phonedigit-hex ( HEXDIG / "*" / "#" ) *phonedigit-hex *par context *par
+    /// phonedigit           = DIGIT / visual-separator
+    /// visual-separator     = "-" / "." / "(" / ")"
+    /// ```
+    ///
+    /// RFC 3966 §3. A local number without its context is taken: many trunks send such.
     fn tel(rest: &'a [u8]) -> Result<Uri<'a>, UriError> {
         let (number, params) = rest.split_at(memchr::memchr(b';', rest).unwrap_or(rest.len()));
         let local = number.strip_prefix(b"+").unwrap_or(number);
