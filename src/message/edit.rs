@@ -132,6 +132,8 @@ impl Editor {
         let total = match self.removed.iter_mut().find(|(removed, _)| *removed == header) {
             Some((_, total)) => {
                 *total += count;
+                // A line that lost one value before may lose its last one now, and then goes as a whole.
+                self.splices.retain(|splice| splice.list != Some(header));
                 *total
             }
             None => {
@@ -139,8 +141,6 @@ impl Editor {
                 count
             }
         };
-        // A line that lost one value before may lose its last one now, and then goes as a whole.
-        self.splices.retain(|splice| splice.list != Some(header));
         let mut left = total;
         for place in message.index().places_of(header) {
             if left == 0 {

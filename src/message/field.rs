@@ -291,9 +291,12 @@ pub(super) fn via<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Via<'a>>
         rport_span: None,
         received_span: None,
     };
-    let mut left = PARAMS_MAX;
+    let mut count = 0;
     while let Ok((param, ())) = separator(b';')(rest) {
-        left = left.checked_sub(1).ok_or(nom::Err::Error(()))?;
+        count += 1;
+        if count > PARAMS_MAX {
+            return Err(nom::Err::Error(()));
+        }
         let (after, (name, value)) = scan::generic_param(param)?;
         via.param(name, value, || Span::of(taken(param, after), message))
             .ok_or(nom::Err::Error(()))?;

@@ -23,7 +23,7 @@ pub(crate) type Parsed<'a, T> = nom::IResult<&'a [u8], T, ()>;
 #[inline(always)]
 pub(crate) fn skip_lws(bytes: &[u8]) -> &[u8] {
     match bytes {
-        [b'!'..=0xff, ..] => bytes,
+        [] | [b'!'..=0xff, ..] => bytes,
         [b' ', rest @ ..] if rest.first().is_some_and(|&next| next > b' ') => rest,
         [b'\r', b'\n', b'\r' | b'!'..=0xff, ..] => bytes,
         _ => skip_lws_run(bytes),
