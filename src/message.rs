@@ -267,10 +267,12 @@ impl<'a> Message<'a> {
             .map(|place| &self.bytes[self.index.value_at(self.bytes, place)])
     }
 
-    /// The bytes from the value of a line to the end of all: what a grammar reads, which finds the end of the line by itself.
+    /// The bytes from the value of a line to the end of the message: what a grammar reads, which finds the end of the line
+    /// by itself.
     #[inline]
     fn to_the_end(self, place: usize) -> &'a [u8] {
-        &self.bytes[self.index.value_start(place)..]
+        // Not further than the lines that were read: a continuation line without an end is no part of the message.
+        &self.bytes[self.index.value_start(place)..self.total_len()]
     }
 
     /// How many lines of this header there are.

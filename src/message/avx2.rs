@@ -421,8 +421,8 @@ fn line_ends(bytes: &[u8], found: &mut [u16; LINES_MAX]) -> Option<usize> {
     }
 }
 
-/// Where the LFs are in 32 bytes from the second byte on, and which bytes no plain line has: an LF without a CR before it, another byte with one, and
-/// control bytes other than HTAB.
+/// Where the LFs are in 32 bytes from the second byte on, and which bytes no plain line has: an LF without a CR before
+/// it, another byte with one, and control bytes other than HTAB.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn look<const AT: usize>(window: &[u8; 1 + BLOCK]) -> (__m256i, __m256i) {
