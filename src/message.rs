@@ -271,8 +271,7 @@ impl<'a> Message<'a> {
     /// by itself.
     #[inline]
     fn to_the_end(self, place: usize) -> &'a [u8] {
-        // Not further than the lines that were read: a continuation line without an end is no part of the message.
-        &self.bytes[self.index.value_start(place)..self.total_len()]
+        &self.bytes[self.index.value_start(place)..]
     }
 
     /// How many lines of this header there are.

@@ -265,7 +265,7 @@ impl<'b, 'i> Pass<'b, 'i> {
 
         let mut lines = self.index.lines_mut();
         let mut may_be_empty = true;
-        let head_end = loop {
+        let head_end = 'lines: loop {
             let Some(first) = line_ends.next() else {
                 break start;
             };
@@ -276,11 +276,12 @@ impl<'b, 'i> Pass<'b, 'i> {
             let mut last = first;
             // A line that does not begin with a visible byte continues this one or is the empty one.
             may_be_empty = next_byte(last.next) <= b' ';
-            while may_be_empty
-                && continues(last.next)
-                && let Some(continued) = line_ends.next()
-            {
-                last = continued;
+            while may_be_empty && continues(last.next) {
+                match line_ends.next() {
+                    Some(continued) => last = continued,
+                    // A line that does not end is none: grammars would read on into what continues it.
+                    None => break 'lines start,
+                }
             }
             if let Err(kind) = header_line(search, bytes, &mut lines, start, first.at, last.at) {
                 fail(&mut self.error, kind, start);
@@ -761,6 +762,29 @@ mod tests {
         let whole = request("l: 5\r\n\r\nbod");
         for end in 0..whole.len() {
             assert!(outcome(&whole[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_line_whose_continuation_never_ends_is_none() {
+        let head = "OPTIONS sip:b@b.example SIP/2.0\r\nFrom: <sip:a@a.example>;tag=1\r\nTo: <sip:b@b.example>\r\n\
+            Call-ID: x@a.example\r\nCSeq: 1 OPTIONS\r\n";
+        for last in [
+            "Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\n ;received=192.0.2.1",
+            "v: SIP/2.0/UDP a\r\n\t;x=\"",
+        ] {
+            for parse in [parse, parse_plain] {
+                let bytes = format!("{head}{last}");
+                let mut index = Index::new();
+                let error = parse(bytes.as_bytes(), &mut index).unwrap_err();
+                assert_eq!(
+                    (error.kind, usize::from(error.offset)),
+                    (ParseErrorKind::NoEmptyLine, head.len())
+                );
+                let message = Message::new(bytes.as_bytes(), &index);
+                assert_eq!((message.vias().count(), index.answerable()), (0, false));
+                assert_eq!(message.headers_end(), head.len());
+            }
         }
     }
 
