@@ -103,6 +103,10 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     Ok(failures.is_empty())
 }
 
+/// How far above its ceiling a count may be: another build of the C library or of the compiler moves it by some
+/// instructions.
+const OVER_LIMIT: f64 = 0.01;
+
 /// What is wrong with a count, if anything is.
 fn judged(row: &Row, table: &Table, counted: &[Row], at_most: bool) -> Vec<String> {
     let mut failures = Vec::new();
@@ -133,7 +137,7 @@ fn judged(row: &Row, table: &Table, counted: &[Row], at_most: bool) -> Vec<Strin
     }
     if at_most
         && let Some(limit) = known.and_then(|known| limit(known, counted))
-        && count > limit
+        && count as f64 > limit as f64 * (1.0 + OVER_LIMIT)
     {
         failures.push(format!("{name}: {count} instructions, at most {limit} wanted"));
     }
