@@ -308,6 +308,15 @@ impl<'a> Message<'a> {
             .map(|place| self.index.value_at(self.bytes, place))
     }
 
+    /// Whether a Contact line begins with `*` as a value of its own (RFC 3261 §20.10).
+    pub(crate) fn has_contact_star(&self) -> bool {
+        let mut places = self.index.places_of(Header::Contact);
+        places.any(|place| match self.to_the_end(place) {
+            [b'*', rest @ ..] => scan::end_of_value(rest).is_ok(),
+            _ => false,
+        })
+    }
+
     /// How many values a header that is a comma list has over all its lines, without reading them.
     pub fn value_count(&self, header: Header) -> usize {
         run_grammar(

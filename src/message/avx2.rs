@@ -346,7 +346,7 @@ fn name(front: &[u8; 32], length: usize) -> Option<Name> {
     // it is in no line here.
     let lower = _mm256_or_si256(text, _mm256_set1_epi8(0x20));
     let first = _mm_cvtsi128_si64(_mm256_castsi256_si128(lower)) as u64;
-    let (spelling, header) = Spellings::candidate(_bzhi_u64(first, 8 * colon), colon as usize);
+    let (spelling, _, header) = Spellings::candidate(_bzhi_u64(first, 8 * colon), colon as usize);
     let same = _mm256_movemask_epi8(_mm256_cmpeq_epi8(lower, load(spelling))) as u32;
     // The colon must be the same too, so that no spelling is taken for a longer one; without a colon all 32 bytes must,
     // and no spelling has so many.

@@ -3,7 +3,6 @@
 use super::field::{FieldError, Via};
 use super::header::{Header, Method};
 use super::parse::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX, ParseErrorKind};
-use super::scan;
 use super::uri::{self, Scheme, Uri};
 use super::{Message, StartLine};
 
@@ -65,11 +64,7 @@ pub fn checked_via(message: Message<'_>) -> Result<Via<'_>, ParseErrorKind> {
             Ok(_) | Err(_) => return Err(ParseErrorKind::Malformed(Header::Route)),
         }
     }
-    if method != Method::Register
-        && message
-            .lines_of(Header::Contact)
-            .any(|line| scan::split_list(line.value).0 == b"*")
-    {
+    if method != Method::Register && message.has_contact_star() {
         return Err(ParseErrorKind::ContactStar);
     }
     Ok(via)

@@ -96,13 +96,7 @@ impl Header {
     /// By long or compact name, without regard to case.
     #[inline]
     pub fn from_name(name: &[u8]) -> Header {
-        let key = Spellings::key(name);
-        let (spelling, header) = Spellings::candidate(key, name.len());
-        if Spellings::same(name, key, spelling) {
-            header
-        } else {
-            Header::Other
-        }
+        Spellings::find(name).unwrap_or(Header::Other)
     }
 
     /// The RFC's spelling of the long name; empty for `Other`.
@@ -131,6 +125,8 @@ impl Header {
 pub(super) struct Spellings {
     /// In lower case, with a colon behind.
     names: [[u8; 32]; SPELLINGS_MAX],
+    /// [`Spellings::key`] of each.
+    keys: [u64; SPELLINGS_MAX],
     headers: [Header; SPELLINGS_MAX],
     /// The place in the two tables by the hash of a name. The last place has no name.
     places: [u8; 1 << HASH_BITS],
@@ -162,34 +158,37 @@ impl Spellings {
         ((key ^ length as u64).wrapping_mul(multiplier) >> (64 - HASH_BITS)) as usize
     }
 
-    /// The only spelling that a name with this key and length may have, and its header.
+    /// The only spelling that a name with this key and length may have, its key, and its header.
     #[inline(always)]
-    pub(super) fn candidate(key: u64, length: usize) -> (&'static [u8; 32], Header) {
+    pub(super) fn candidate(key: u64, length: usize) -> (&'static [u8; 32], u64, Header) {
         let place = usize::from(SPELLINGS.places[Spellings::hash(key, length, MULTIPLIER)]);
-        (&SPELLINGS.names[place], SPELLINGS.headers[place])
+        (&SPELLINGS.names[place], SPELLINGS.keys[place], SPELLINGS.headers[place])
     }
 
-    /// Whether a name, of which the key is known, has this spelling.
+    /// The header of a name.
     #[inline]
-    fn same(name: &[u8], key: u64, spelling: &[u8; 32]) -> bool {
-        let length = name.len();
-        if length > NAME_BYTES_MAX || spelling[length] != b':' {
-            return false;
+    fn find(name: &[u8]) -> Option<Header> {
+        let (key, length) = (Spellings::key(name), name.len());
+        let (spelling, its_key, header) = Spellings::candidate(key, length);
+        if its_key != key || spelling.get(length) != Some(&b':') {
+            return None;
         }
+        // Beside the first eight bytes the last and the second eight, which overlap in shorter names.
         let spelled = &spelling[..length];
-        // The first, last and second eight bytes, which overlap in shorter names.
         let same_word = |one: Option<&[u8; 8]>, two: Option<&[u8; 8]>| match (one, two) {
             (Some(one), Some(two)) => lower(u64::from_le_bytes(*one)) == u64::from_le_bytes(*two),
             _ => true,
         };
-        key == Spellings::key(spelled)
-            && same_word(name.last_chunk(), spelled.last_chunk())
-            && (length <= 16 || same_word(name[8..].first_chunk(), spelled[8..].first_chunk()))
+        let is_same = length <= 8
+            || same_word(name.last_chunk(), spelled.last_chunk())
+                && (length <= 16 || same_word(name[8..].first_chunk(), spelled[8..].first_chunk()));
+        is_same.then_some(header)
     }
 
     const fn new() -> Spellings {
         let mut table = Spellings {
             names: [[0; 32]; SPELLINGS_MAX],
+            keys: [0; SPELLINGS_MAX],
             headers: [Header::Other; SPELLINGS_MAX],
             places: [u8::MAX; 1 << HASH_BITS],
         };
@@ -218,6 +217,7 @@ impl Spellings {
             i += 1;
         }
         self.names[place][i] = b':';
+        self.keys[place] = Spellings::key(name);
         self.headers[place] = header;
         self.places[Spellings::hash(Spellings::key(name), name.len(), MULTIPLIER)] = place as u8;
     }

@@ -56,8 +56,11 @@ impl Search for Plain {
         if header == Header::Other && (name.is_empty() || class::plain_run(name, TOKEN) != name.len()) {
             return Err(ParseErrorKind::HeaderName);
         }
-        let white_space = line[colon + 1..].iter().take_while(|byte| matches!(byte, b' ' | b'\t'));
-        let value = colon + 1 + white_space.count();
+        let value = match line[colon + 1..] {
+            // Nearly always one SP.
+            [b' ', b'!'..=0xff, ..] => colon + 2,
+            ref behind => colon + 1 + behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count(),
+        };
         Ok(Name { header, value })
     }
 }

@@ -207,9 +207,9 @@ pub(super) fn parse_plain(bytes: &[u8], index: &mut Index) -> Result<(), ParseEr
 fn parse_wide(avx2: Avx2, bytes: &[u8], index: &mut Index) -> Result<(), ParseError> {
     let mut room = [0; LINES_MAX];
     match avx2.line_ends(bytes, &mut room) {
-        Some(line_ends) => {
+        Some(mut line_ends) => {
             let mut pass = Pass::new(bytes, index);
-            pass.head(avx2, line_ends);
+            pass.head(avx2, &mut line_ends);
             pass.whole(avx2)
         }
         None => parse_rare(bytes, index),
@@ -248,7 +248,7 @@ impl<'b, 'i> Pass<'b, 'i> {
 
     /// Start line and header lines. Returns where the head ends, as far as it could be read.
     #[inline(always)]
-    fn head<S: Search>(&mut self, search: S, mut line_ends: impl Iterator<Item = LineEnd>) -> usize {
+    fn head<S: Search>(&mut self, search: S, line_ends: &mut impl Iterator<Item = LineEnd>) -> usize {
         let bytes = self.bytes;
         let Some(first) = line_ends.next() else {
             self.fail(ParseErrorKind::NotSip, 0);

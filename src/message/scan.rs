@@ -407,24 +407,43 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
 /// Four numbers up to 255 at the front, and what follows them.
 #[inline(always)]
 pub(super) fn ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
-    if let (Some(avx2), Some(front)) = (Avx2::detect(), input.first_chunk::<16>())
-        && let Some((address, length)) = avx2.ipv4(front)
-    {
-        return Some((address, &input[length..]));
+    let Some(avx2) = Avx2::detect() else {
+        return plain_ipv4(input);
+    };
+    let found = match input.first_chunk::<16>() {
+        Some(front) => avx2.ipv4(front),
+        None => {
+            let mut front = [0; 16];
+            front[..input.len()].copy_from_slice(input);
+            avx2.ipv4(&front)
+        }
+    };
+    match found {
+        Some((address, length)) => Some((address, &input[length..])),
+        None => plain_ipv4(input),
     }
-    plain_ipv4(input)
 }
 
 #[inline(never)]
 pub(super) fn plain_ipv4(input: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+    // Most hosts that are none are names.
+    if !input.first()?.is_ascii_digit() {
+        return None;
+    }
     let mut octets = [0u8; 4];
     let mut rest = input;
     for (position, octet) in octets.iter_mut().enumerate() {
         if position > 0 {
             rest = rest.strip_prefix(b".")?;
         }
-        let length = rest.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
-        *octet = decimal_value(&rest[..length], 255)? as u8;
+        let digit = |byte: u8| u16::from(byte.wrapping_sub(b'0'));
+        let (value, length) = match *rest {
+            [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => (digit(a) * 100 + digit(b) * 10 + digit(c), 3),
+            [a @ b'0'..=b'9', b @ b'0'..=b'9', ..] => (digit(a) * 10 + digit(b), 2),
+            [a @ b'0'..=b'9', ..] => (digit(a), 1),
+            _ => return None,
+        };
+        *octet = u8::try_from(value).ok()?;
         rest = &rest[length..];
     }
     Some((Ipv4Addr::from(octets), rest))

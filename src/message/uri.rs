@@ -440,6 +440,10 @@ pub(crate) fn has_repeated_param(uri: &Uri<'_>) -> bool {
     const METHOD: u64 = short_name(b"method");
     const TTL: u64 = short_name(b"ttl");
     const USER: u64 = short_name(b"user");
+    // One parameter, as most have, cannot stand twice.
+    if memchr::memrchr(b';', uri.params).is_none_or(|last| last == 0) {
+        return false;
+    }
     let mut seen = [false; 6];
     uri.params().any(|(name, _)| {
         let position = match short_name(name) {
