@@ -118,8 +118,6 @@ pub struct NameAddr<'a> {
     pub tag: Option<&'a [u8]>,
     /// The whole value.
     pub span: Range<usize>,
-    /// The URI.
-    pub uri_span: Range<usize>,
 }
 
 impl<'a> NameAddr<'a> {
@@ -176,9 +174,9 @@ pub struct RAck<'a> {
     pub cseq_span: (usize, usize),
 }
 
-/// The most values of one list header that are read, and the most parameters of one value. Contacts of a registration come
-/// to some tens; beyond that a list only costs, and the value past the last one is malformed.
-pub const VALUES_MAX: usize = 128;
+/// The most values of one list header that are read. A route set or a registration comes to some tens; beyond that a list
+/// only costs, and the value past the last one is malformed.
+pub const VALUES_MAX: usize = 64;
 /// The most parameters of one value: a contact's feature tags (RFC 3840) come to some tens.
 pub const PARAMS_MAX: usize = 64;
 
@@ -445,7 +443,6 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
             params,
             tag,
             span,
-            uri_span: span_in(message, uri),
         },
     ))
 }
@@ -453,13 +450,17 @@ pub(super) fn name_addr<'a>(message: &'a [u8], input: &'a [u8]) -> Parsed<'a, Na
 /// Whether a URI begins with a scheme, a colon and something behind it.
 #[inline(always)]
 fn has_scheme(uri: &[u8]) -> bool {
-    if uri.len() > 4
-        && let Some(front) = uri.first_chunk::<4>()
-        && *front == *b"sip:"
-    {
-        return true;
+    const SIP: u32 = u32::from_le_bytes(*b"sip:");
+    match uri.split_first_chunk::<4>() {
+        Some((front, [_, ..])) if u32::from_le_bytes(*front) == SIP => true,
+        _ => has_other_scheme(uri),
     }
-    let scheme = scan::run(uri, scan::SCHEME);
+}
+
+#[inline(never)]
+fn has_other_scheme(uri: &[u8]) -> bool {
+    // A scheme has few bytes.
+    let scheme = uri.iter().take_while(|&&byte| scan::is(byte, scan::SCHEME)).count();
     scheme > 0 && uri.get(scheme) == Some(&b':') && uri.len() > scheme + 1
 }
 
@@ -598,7 +599,6 @@ mod tests {
             assert_eq!(read.display, display.as_bytes(), "{value}");
             assert_eq!(read.uri, uri.as_bytes(), "{value}");
             assert_eq!(read.tag, tag.map(str::as_bytes), "{value}");
-            assert_eq!(&value.as_bytes()[read.uri_span.clone()], read.uri, "{value}");
         }
     }
 

@@ -88,6 +88,24 @@ struct Client {
     cancel_wanted: bool,
 }
 
+impl Client {
+    /// One whose request goes out now.
+    fn calling(call_id: &str, number: u32, from: String, path: Path, bytes: Vec<u8>) -> Client {
+        Client {
+            call_id: call_id.to_owned(),
+            number,
+            from,
+            bytes,
+            path,
+            interval: T1,
+            state: ClientState::Calling,
+            final_code: None,
+            ack: None,
+            cancel_wanted: false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientState {
     Calling,

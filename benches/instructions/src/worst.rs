@@ -65,8 +65,7 @@ pub const MESSAGES: [(&str, Write); 30] = [
     ("spaces", || {
         request(URI, &format!("<sip:a@a.example>{};tag=1", repeated(" ")), VIA, "")
     }),
-    // Found by the search of `src/dearest.rs`: as many short values as are read, short parameters between folds. What of
-    // them costs more than 40 instructions a byte has no ceiling in `counts.txt`.
+    // Found by the search of `src/dearest.rs`: as many short values as are read, short parameters between folds.
     ("short_routes", || {
         with_value("Route", &("<a:b>,".repeat(127) + "<a:b>"))
     }),

@@ -314,7 +314,7 @@ fn route(value: &[u8], header: Header) -> Result<String, Cause> {
     }
     let parsed = Uri::parse(read.uri);
     if header == Header::Route && !parsed.as_ref().is_ok_and(|uri| !super::uri::has_repeated_param(uri)) {
-        let at = read.uri_span.start;
+        let at = scan::span_in(value, read.uri).start;
         return Err(cause::uri(read.uri, false).from(at));
     }
     let is_strict = parsed.is_ok_and(|uri| uri.param("lr").is_none());

@@ -39,31 +39,22 @@ impl Peer {
         let from = dialog.local();
         let bytes = self.write(&first, Some((&branch, path)), &lines, body);
         let key = (branch, method.to_owned());
-        self.put(path, bytes.clone(), now);
-        if path.transport == Transport::Udp {
-            self.plan(now + T1, Due::Resend(key.clone()));
-        }
-        self.plan(now + 64 * T1, Due::GiveUp(key.clone()));
         if method == "INVITE"
             && let Some(dialog) = self.dialogs.get_mut(call_id)
         {
             dialog.invite = Some(key.clone());
         }
-        self.clients.insert(
-            key,
-            Client {
-                call_id: call_id.into(),
-                number,
-                from,
-                bytes,
-                path,
-                interval: T1,
-                state: ClientState::Calling,
-                final_code: None,
-                ack: None,
-                cancel_wanted: false,
-            },
-        );
+        self.start(key, Client::calling(call_id, number, from, path, bytes), now);
+    }
+
+    /// Sends a request for the first time, and sees to what comes of it (RFC 3261 §17.1).
+    fn start(&mut self, key: Key, client: Client, now: Instant) {
+        self.put(client.path, client.bytes.clone(), now);
+        if client.path.transport == Transport::Udp {
+            self.plan(now + T1, Due::Resend(key.clone()));
+        }
+        self.plan(now + 64 * T1, Due::GiveUp(key.clone()));
+        self.clients.insert(key, client);
     }
 
     pub(super) fn write(
@@ -109,26 +100,7 @@ impl Peer {
         if self.clients.contains_key(&cancel) {
             return;
         }
-        self.put(path, bytes.clone(), now);
-        if path.transport == Transport::Udp {
-            self.plan(now + T1, Due::Resend(cancel.clone()));
-        }
-        self.plan(now + 64 * T1, Due::GiveUp(cancel.clone()));
-        self.clients.insert(
-            cancel,
-            Client {
-                call_id,
-                number,
-                from,
-                bytes,
-                path,
-                interval: T1,
-                state: ClientState::Calling,
-                final_code: None,
-                ack: None,
-                cancel_wanted: false,
-            },
-        );
+        self.start(cancel, Client::calling(&call_id, number, from, path, bytes), now);
     }
 
     /// A CANCEL, or the ACK for a non-2xx: the INVITE's own head with another method (RFC 3261 §9.1, §17.1.1.3).

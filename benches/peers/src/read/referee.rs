@@ -44,8 +44,8 @@ pub fn full(bytes: &[u8], index: &mut Index, sink: &mut impl Sink) -> Result<(),
     sink.see(Field::Vias, message.value_count(Header::Via).into());
     let max_forwards = message.max_forwards().map_err(|_| Refused)?;
     sink.see(Field::MaxForwards, max_forwards.map(u32::from).into());
-    sink.see(Field::FromTag, message.from().map_err(|_| Refused)?.tag.into());
-    sink.see(Field::ToTag, message.to().map_err(|_| Refused)?.tag.into());
+    sink.see(Field::FromTag, message.from_tag().into());
+    sink.see(Field::ToTag, message.to_tag().into());
     sink.see(Field::CallId, Value::Text(message.call_id().map_err(|_| Refused)?));
     sink.see(
         Field::CSeq,
