@@ -11,6 +11,8 @@
 
 mod answer;
 mod arrival;
+#[cfg(feature = "sim")]
+pub mod audit;
 mod commands;
 pub mod counters;
 mod names;
@@ -155,6 +157,9 @@ pub struct Shard {
     next_record: u64,
     draining: bool,
     counters: Counters,
+    /// Of transfers that are forgotten.
+    #[cfg(feature = "sim")]
+    coverage: crate::coverage::Coverage,
 }
 
 /// Whose a server transaction is.
@@ -204,7 +209,7 @@ enum Unrecorded {
 }
 
 /// Whose a deadline is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum TimerKey {
     Transaction(Deadline),
     /// Timer C of RFC 3261 §16.6.
@@ -254,6 +259,8 @@ impl Shard {
             next_record: 0,
             draining: false,
             counters: Counters::default(),
+            #[cfg(feature = "sim")]
+            coverage: crate::coverage::Coverage::default(),
             setup,
         }
     }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::identifiers::{Random, Secret};
 use crate::message::framing::{Frame, Framer};
 use crate::message::{Index, Message, parse};
+use crate::shard::audit::Pending;
 use crate::shard::{Input, Output, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
@@ -63,6 +64,8 @@ pub struct World {
     index: Box<Index>,
     ladder: Ladder,
     check: Check,
+    /// What is owed to each shard.
+    pending: Vec<Pending>,
 }
 
 /// A stream connection between a peer and referee.
@@ -181,6 +184,7 @@ impl World {
             index: Box::default(),
             ladder: Ladder::default(),
             check: Check::default(),
+            pending: vec![Pending::default(); usize::from(shards)],
             config,
         }
     }
@@ -374,6 +378,7 @@ impl World {
                 ticket,
                 addresses,
             } => {
+                self.pending[shard].lookups -= 1;
                 let valid_for = Duration::from_secs(60);
                 self.feed(
                     shard,
@@ -388,8 +393,14 @@ impl World {
                 shard,
                 transfer,
                 outcome,
-            } => self.feed(shard, Input::ActionOutcome { transfer, outcome }),
-            Event::Recorded { shard, ticket } => self.feed(shard, Input::Recorded { ticket }),
+            } => {
+                self.pending[shard].outcomes.retain(|owed| *owed != transfer);
+                self.feed(shard, Input::ActionOutcome { transfer, outcome });
+            }
+            Event::Recorded { shard, ticket } => {
+                self.pending[shard].records -= 1;
+                self.feed(shard, Input::Recorded { ticket });
+            }
         }
     }
 
@@ -479,6 +490,7 @@ impl World {
                     self.send(number, flow, bytes, ticket);
                 }
                 Output::Resolve { ticket, name } => {
+                    self.pending[number].lookups += 1;
                     let addresses = self.names.get(&name).cloned().unwrap_or_default();
                     self.ladder.note(self.now, REFEREE, "resolver", &name, "");
                     let event = Event::Resolved {
@@ -489,6 +501,7 @@ impl World {
                     self.plan(self.now + Duration::from_millis(5), event);
                 }
                 Output::Record { ticket } => {
+                    self.pending[number].records += 1;
                     let wait = self.store.unwrap_or_default();
                     self.plan(self.now + wait, Event::Recorded { shard: number, ticket });
                 }
@@ -503,6 +516,7 @@ impl World {
                     let label = format!("POST {word} {}", said.unwrap_or_default());
                     self.ladder.note(self.now, REFEREE, "application", label.trim_end(), "");
                     if let Some((after, outcome)) = outcome {
+                        self.pending[number].outcomes.push(hook.transfer);
                         let event = Event::Outcome {
                             shard: number,
                             transfer: hook.transfer,
@@ -533,6 +547,10 @@ impl World {
         }
         self.shards[number].end_batch();
         self.check.counters(number, self.shards[number].counters());
+        for fault in self.shards[number].audit(&self.pending[number]) {
+            let at = self.now.as_micros();
+            self.check.violation(format!("{at} audit of shard {number}: {fault}"));
+        }
     }
 
     fn send(&mut self, shard: usize, flow: Flow, bytes: Vec<u8>, ticket: Option<Ticket>) {

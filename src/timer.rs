@@ -161,6 +161,14 @@ impl<K> Timers<K> {
         self.queues[i].entries.pop_front()
     }
 
+    /// All entries, those no longer meant included, in no order.
+    #[cfg(feature = "sim")]
+    pub fn entries(&self) -> impl Iterator<Item = (Instant, &K)> {
+        let queued = self.queues.iter().flat_map(|queue| &queue.entries);
+        let odd = self.odd.iter().map(|entry| (entry.0.at, &entry.0.key));
+        queued.map(|(at, key)| (*at, key)).chain(odd)
+    }
+
     /// Entries armed and not yet fired, those no longer meant included.
     pub fn len(&self) -> usize {
         self.len
