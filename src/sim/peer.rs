@@ -3,6 +3,7 @@
 //!
 //! It is a pure machine: bytes and time go in, packets come out.
 
+pub mod instinct;
 pub mod script;
 pub mod text;
 
@@ -13,6 +14,7 @@ mod server;
 use crate::timer::Instant;
 use crate::transport::Transport;
 use dialog::{Dialog, DialogState};
+use instinct::Instinct;
 use script::{Act, EventIds, Manners, Reaction, Steps};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -21,9 +23,6 @@ use text::{Text, uri_param};
 
 /// What NOTIFYs of peers say of their REFER for the checks, whatever their Event says: the branch of whoever sent it.
 pub const OF_REFER: &str = "X-Of-Refer";
-
-const T1: Duration = Duration::from_millis(500);
-const T2: Duration = Duration::from_secs(4);
 
 /// Where bytes go to or came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +66,14 @@ pub struct Peer {
     heard: Vec<Heard>,
     said: Vec<Heard>,
     violations: Vec<String>,
-    /// Branches of what it put on the wire as it was.
+    /// What it does where no reaction is told.
+    pub instinct: Option<Instinct>,
+    /// Branches of what it put on the wire as it was, and of what others did in its name.
     unjudged: BTreeSet<String>,
+    /// Branches and methods of requests that came again long after: they may be answered again, and otherwise.
+    replayed: BTreeSet<String>,
+    /// What it knew before it crashed: branches of its requests, and Call-IDs.
+    past: BTreeSet<String>,
 }
 
 /// A client transaction; kept when it has ended, so that a late response is known.
@@ -90,14 +95,14 @@ struct Client {
 
 impl Client {
     /// One whose request goes out now.
-    fn calling(call_id: &str, number: u32, from: String, path: Path, bytes: Vec<u8>) -> Client {
+    fn calling(call_id: &str, number: u32, from: String, path: Path, bytes: Vec<u8>, t1: Duration) -> Client {
         Client {
             call_id: call_id.to_owned(),
             number,
             from,
             bytes,
             path,
-            interval: T1,
+            interval: t1,
             state: ClientState::Calling,
             final_code: None,
             ack: None,
@@ -125,6 +130,8 @@ struct Server {
     final_code: Option<u16>,
     acknowledged: bool,
     interval: Duration,
+    /// Tags of others behind it that have answered, and whether a 2xx of theirs needs no ACK any more.
+    others: BTreeMap<String, bool>,
 }
 
 type Key = (String, String);
@@ -140,6 +147,10 @@ enum Due {
     GiveUp(Key),
     /// A final response to an INVITE, again.
     Repeat(Key),
+    /// A reliable provisional response again, after so long.
+    Reliable(Key, Duration),
+    /// The 2xx of another one behind it, by its tag, again, after so long.
+    RepeatOther(Key, String, Vec<u8>, Duration),
     /// No ACK came for a 2xx.
     NoAck(Key),
 }
@@ -160,7 +171,10 @@ impl Peer {
             heard: Vec::new(),
             said: Vec::new(),
             violations: Vec::new(),
+            instinct: None,
             unjudged: BTreeSet::new(),
+            replayed: BTreeSet::new(),
+            past: BTreeSet::new(),
         }
     }
 
@@ -223,10 +237,32 @@ impl Peer {
         );
     }
 
+    /// Somebody sends a request with this branch in its name: what answers it is heard and not judged.
+    pub fn unjudge(&mut self, branch: String) {
+        self.unjudged.insert(branch);
+    }
+
+    /// A message that it has sent or that was sent to it comes again long after.
+    pub fn replayed(&mut self, text: &Text) {
+        self.replayed.insert(text.branch());
+        self.replayed.insert(text.origin());
+    }
+
+    /// Loses all it knows.
+    pub fn crash(&mut self) {
+        let clients = std::mem::take(&mut self.clients);
+        self.past.extend(clients.into_keys().map(|(branch, _)| branch));
+        self.past.extend(std::mem::take(&mut self.dialogs).into_keys());
+        let servers = std::mem::take(&mut self.servers);
+        self.past.extend(servers.into_values().map(|server| server.call_id));
+        self.agenda.clear();
+        self.outgoing.clear();
+    }
+
     /// Puts bytes on the wire as they are; what answers them is heard and not judged.
     pub fn say(&mut self, bytes: &[u8]) {
         if let Ok(text) = Text::read_any_length(bytes) {
-            self.unjudged.insert(text.branch());
+            self.unjudge(text.branch());
         }
         let path = Path {
             transport: self.manners.transport,
@@ -277,6 +313,19 @@ impl Peer {
             .is_some_and(|dialog| dialog.state == DialogState::Confirmed)
     }
 
+    /// Whether a request of this method fits the state of the dialog: only some before the answer (RFC 3261 §15, RFC 3311 §5.1,
+    /// RFC 3262 §3).
+    fn may_send(&self, call_id: &str, method: &str) -> bool {
+        let Some(dialog) = self.dialogs.get(call_id) else {
+            return false;
+        };
+        match dialog.state {
+            DialogState::Confirmed => true,
+            DialogState::Early => matches!(method, "PRACK" | "UPDATE" | "INFO") && dialog.has_remote_tag(),
+            DialogState::Ended => false,
+        }
+    }
+
     /// Calls it takes for being set up or up.
     pub fn live_calls(&self) -> Vec<String> {
         let live = |dialog: &&Dialog| matches!(dialog.state, DialogState::Early | DialogState::Confirmed);
@@ -309,6 +358,8 @@ impl Peer {
                 Due::Resend(key) => self.resend(key, now),
                 Due::GiveUp(key) => self.give_up(&key),
                 Due::Repeat(key) => self.repeat(key, now),
+                Due::Reliable(key, wait) => self.repeat_reliable(key, wait, now),
+                Due::RepeatOther(key, tag, bytes, wait) => self.repeat_other(key, tag, bytes, wait, now),
                 Due::NoAck(key) => self.no_ack(&key, now),
             }
         }
@@ -384,9 +435,13 @@ impl Peer {
                     self.send_response(&key, code, &headers, now);
                 }
             }
+            Act::RespondAsOther { code, other } => {
+                if let Some(key) = server {
+                    self.respond_as_other(&key, code, other, now);
+                }
+            }
             Act::Request { method, headers, body } => {
-                let is_up = self.is_up(call_id) || method == "PRACK";
-                if is_up {
+                if self.may_send(call_id, &method) {
                     self.send_request(call_id, &method, &headers, &body, now);
                 }
             }

@@ -1,8 +1,8 @@
 //! What a peer asks: its requests, their repeats, and the responses to them (RFC 3261 §8.1, §9.1, §13.2, §17.1).
 
-use super::dialog::DialogState;
+use super::dialog::{DialogState, Remote};
 use super::text::{Text, host_port, uri_of};
-use super::{Client, ClientState, Due, Key, Path, Peer, T1, T2};
+use super::{Client, ClientState, Due, Key, Path, Peer};
 use crate::timer::Instant;
 use crate::transport::Transport;
 
@@ -17,6 +17,19 @@ impl Peer {
         body: &str,
         now: Instant,
     ) {
+        self.send_request_to(None, call_id, method, headers, body, now);
+    }
+
+    /// Likewise, to the remote end of another dialog that the same INVITE has made.
+    pub(super) fn send_request_to(
+        &mut self,
+        fork: Option<&Remote>,
+        call_id: &str,
+        method: &str,
+        headers: &[(String, String)],
+        body: &str,
+        now: Instant,
+    ) {
         let branch = self.new_branch();
         let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
         let Some(dialog) = self.dialogs.get_mut(call_id) else {
@@ -24,18 +37,19 @@ impl Peer {
         };
         dialog.local_number += 1;
         let number = dialog.local_number;
-        let path = dialog.next_path(follows, transport);
-        let mut lines = dialog.head(method, number, follows);
+        let remote = fork.unwrap_or(&dialog.remote_end).clone();
+        let path = dialog.next_path(&remote, follows, transport);
+        let mut lines = dialog.head(&remote, method, number, follows);
         lines.push(("Contact".into(), dialog.contact.clone()));
         lines.retain(|(name, _)| name != "Contact" || !headers.iter().any(|(other, _)| other == "Contact"));
         lines.extend(headers.iter().cloned());
         if !body.is_empty() && !lines.iter().any(|(name, _)| name == "Content-Type") {
             lines.push(("Content-Type".into(), "application/sdp".into()));
         }
-        if method == "BYE" {
+        if method == "BYE" && fork.is_none() {
             dialog.state = DialogState::Ended;
         }
-        let first = format!("{method} {} SIP/2.0", dialog.request_uri(follows));
+        let first = format!("{method} {} SIP/2.0", dialog.request_uri(&remote, follows));
         let from = dialog.local();
         let bytes = self.write(&first, Some((&branch, path)), &lines, body);
         let key = (branch, method.to_owned());
@@ -44,16 +58,17 @@ impl Peer {
         {
             dialog.invite = Some(key.clone());
         }
-        self.start(key, Client::calling(call_id, number, from, path, bytes), now);
+        let t1 = self.manners.t1;
+        self.start(key, Client::calling(call_id, number, from, path, bytes, t1), now);
     }
 
     /// Sends a request for the first time, and sees to what comes of it (RFC 3261 §17.1).
     fn start(&mut self, key: Key, client: Client, now: Instant) {
         self.put(client.path, client.bytes.clone(), now);
         if client.path.transport == Transport::Udp {
-            self.plan(now + T1, Due::Resend(key.clone()));
+            self.plan(now + self.manners.t1, Due::Resend(key.clone()));
         }
-        self.plan(now + 64 * T1, Due::GiveUp(key.clone()));
+        self.plan(now + 64 * self.manners.t1, Due::GiveUp(key.clone()));
         self.clients.insert(key, client);
     }
 
@@ -100,7 +115,8 @@ impl Peer {
         if self.clients.contains_key(&cancel) {
             return;
         }
-        self.start(cancel, Client::calling(&call_id, number, from, path, bytes), now);
+        let t1 = self.manners.t1;
+        self.start(cancel, Client::calling(&call_id, number, from, path, bytes, t1), now);
     }
 
     /// A CANCEL, or the ACK for a non-2xx: the INVITE's own head with another method (RFC 3261 §9.1, §17.1.1.3).
@@ -120,17 +136,18 @@ impl Peer {
     }
 
     pub(super) fn resend(&mut self, key: Key, now: Instant) {
+        let t2 = self.manners.t2;
         let Some(client) = self.clients.get_mut(&key) else {
             return;
         };
         let is_invite = key.1 == "INVITE";
         match client.state {
             ClientState::Calling => client.interval *= 2,
-            ClientState::Proceeding if !is_invite => client.interval = T2,
+            ClientState::Proceeding if !is_invite => client.interval = t2,
             ClientState::Proceeding | ClientState::Done | ClientState::TimedOut => return,
         }
         if !is_invite {
-            client.interval = client.interval.min(T2);
+            client.interval = client.interval.min(t2);
         }
         let (path, bytes, wait) = (client.path, client.bytes.clone(), client.interval);
         self.put(path, bytes, now);
@@ -170,7 +187,10 @@ impl Peer {
             return;
         }
         let Some(client) = self.clients.get_mut(&key) else {
-            return self.violation(format!("`{}` answers nothing it sent", text.label()));
+            if !self.past.contains(&key.0) {
+                self.violation(format!("`{}` answers nothing it sent", text.label()));
+            }
+            return;
         };
         let mut faults = Vec::new();
         if text.list("Via").len() != 1 {
@@ -188,7 +208,7 @@ impl Peer {
         if code > 100 && text.tag("To").is_none() {
             faults.push("has no To tag");
         }
-        let (was, call_id) = (client.state, client.call_id.clone());
+        let (was, call_id, final_before) = (client.state, client.call_id.clone(), client.final_code);
         let cancel_now = code < 200 && std::mem::take(&mut client.cancel_wanted);
         match was {
             ClientState::Calling | ClientState::Proceeding if code < 200 => client.state = ClientState::Proceeding,
@@ -198,10 +218,15 @@ impl Peer {
             }
             ClientState::Done if code >= 200 && method == "INVITE" => {
                 // Only what was there before: a repeat, ACKed again.
-                if client.final_code != Some(code) {
+                let may_differ = self.replayed.contains(&key.0);
+                if client.final_code != Some(code) && !may_differ {
                     faults.push("comes after another final response");
                 }
-                if let Some((path, bytes)) = client.ack.clone() {
+                let ack = client.ack.clone();
+                let is_other = code < 300 && !self.is_of_main(&call_id, &text);
+                if is_other && client_is_2xx(final_before) {
+                    self.end_fork(&key, &call_id, &text, now);
+                } else if let Some((path, bytes)) = ack {
                     self.put(path, bytes, now);
                 }
             }
@@ -221,6 +246,63 @@ impl Peer {
             "REFER" | "UPDATE" | "NOTIFY" if (200..300).contains(&code) => self.refresh_target(&call_id, &text),
             _ => {}
         }
+        if matches!(code, 401 | 407) && self.manners.has_credentials {
+            self.try_again(&key, &call_id, now);
+        }
+    }
+
+    /// A challenged request comes once more, with credentials (RFC 3261 §22.2).
+    fn try_again(&mut self, key: &Key, call_id: &str, now: Instant) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Ok(request) = Text::read(&client.bytes) else { return };
+        if request.header("Authorization").is_some() || key.1 == "CANCEL" {
+            return;
+        }
+        let kept = |name: &str| {
+            let of_head = [
+                "Via",
+                "Route",
+                "From",
+                "To",
+                "Call-ID",
+                "CSeq",
+                "Max-Forwards",
+                "Contact",
+            ];
+            !of_head.contains(&name) && name != "Content-Length"
+        };
+        let mut lines: Vec<_> = request.headers.iter().filter(|(name, _)| kept(name)).cloned().collect();
+        lines.push(("Authorization".into(), "Digest username=\"u\", response=\"00\"".into()));
+        if request.tag("To").is_none()
+            && let Some(dialog) = self.dialogs.get_mut(call_id)
+        {
+            dialog.begin_again();
+        }
+        self.send_request(call_id, &key.1.clone(), &lines, &request.body, now);
+    }
+
+    /// Whether a response is of the dialog that the INVITE has made first.
+    fn is_of_main(&self, call_id: &str, text: &Text) -> bool {
+        let to = text.header("To").unwrap_or_default();
+        self.dialogs
+            .get(call_id)
+            .is_none_or(|dialog| !dialog.has_remote_tag() || dialog.remote() == to)
+    }
+
+    /// A 2xx of another dialog than the one that is up (RFC 3261 §13.2.2.4): acknowledged each time, and ended once.
+    fn end_fork(&mut self, key: &Key, call_id: &str, text: &Text, now: Instant) {
+        let remote = Remote::of_response(text);
+        let Some(number) = self.clients.get(key).map(|client| client.number) else {
+            return;
+        };
+        self.send_ack_to(&remote, call_id, number, now);
+        let is_first = self
+            .dialogs
+            .get_mut(call_id)
+            .is_some_and(|dialog| dialog.ended_forks.insert(remote.value.clone()));
+        if is_first {
+            self.send_request_to(Some(&remote), call_id, "BYE", &[], "", now);
+        }
     }
 
     pub(super) fn on_invite_answered(&mut self, key: &Key, call_id: &str, text: &Text, now: Instant) {
@@ -229,12 +311,14 @@ impl Peer {
         let Some(dialog) = self.dialogs.get_mut(call_id) else {
             return;
         };
+        let mut is_fork = false;
         if code > 100 && code < 300 {
-            if !dialog.learn_callee(text) {
+            is_fork = !dialog.learn_callee(text);
+            if is_fork && dialog.state != DialogState::Early {
                 let fault = format!("`{}` has another To than the dialog", text.label());
                 return self.violation(fault);
             }
-            if follows {
+            if follows && !is_fork {
                 self.refresh_target(call_id, text);
             }
         }
@@ -243,9 +327,14 @@ impl Peer {
         };
         match code {
             100..=199 => {
-                if let Some(sequence) = text.header("RSeq") {
+                if let Some(sequence) = text.header("RSeq")
+                    && dialog
+                        .acked
+                        .insert(format!("{sequence} {}", text.header("To").unwrap_or_default()))
+                {
                     let rack = ("RAck".to_owned(), format!("{sequence} {} INVITE", text.cseq().0));
-                    self.send_request(call_id, "PRACK", &[rack], "", now);
+                    let fork = is_fork.then(|| Remote::of_response(text));
+                    self.send_request_to(fork.as_ref(), call_id, "PRACK", &[rack], "", now);
                 }
             }
             200..=299 => {
@@ -272,22 +361,28 @@ impl Peer {
 
     /// The ACK for a 2xx: a request of its own, by the route set (RFC 3261 §13.2.2.4).
     pub(super) fn send_ack(&mut self, key: &Key, call_id: &str, now: Instant) {
-        let branch = self.new_branch();
-        let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
         let Some(number) = self.clients.get(key).map(|client| client.number) else {
             return;
         };
-        let Some(dialog) = self.dialogs.get(call_id) else {
+        let Some(remote) = self.dialogs.get(call_id).map(|dialog| dialog.remote_end.clone()) else {
             return;
         };
-        let path = dialog.next_path(follows, transport);
-        let lines = dialog.head("ACK", number, follows);
-        let first = format!("ACK {} SIP/2.0", dialog.request_uri(follows));
+        let ack = self.send_ack_to(&remote, call_id, number, now);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.ack = ack;
+        }
+    }
+
+    fn send_ack_to(&mut self, remote: &Remote, call_id: &str, number: u32, now: Instant) -> Option<(Path, Vec<u8>)> {
+        let branch = self.new_branch();
+        let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
+        let dialog = self.dialogs.get(call_id)?;
+        let path = dialog.next_path(remote, follows, transport);
+        let lines = dialog.head(remote, "ACK", number, follows);
+        let first = format!("ACK {} SIP/2.0", dialog.request_uri(remote, follows));
         let bytes = self.write(&first, Some((&branch, path)), &lines, "");
         self.put(path, bytes.clone(), now);
-        if let Some(client) = self.clients.get_mut(key) {
-            client.ack = Some((path, bytes));
-        }
+        Some((path, bytes))
     }
 
     pub(super) fn refresh_target(&mut self, call_id: &str, text: &Text) {
@@ -303,7 +398,11 @@ impl Peer {
             self.violation(format!("`{}` shows referee's own Contact", text.label()));
         }
         if let Some(dialog) = self.dialogs.get_mut(call_id) {
-            dialog.target = uri_of(&contact).to_owned();
+            dialog.remote_end.target = uri_of(&contact).to_owned();
         }
     }
+}
+
+fn client_is_2xx(code: Option<u16>) -> bool {
+    code.is_some_and(|code| code < 300)
 }

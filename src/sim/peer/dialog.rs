@@ -3,7 +3,7 @@
 use super::text::{Text, host_port, uri_of};
 use super::{Path, transport_of};
 use crate::transport::Transport;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +20,21 @@ pub struct Dialog {
     pub local_tag: String,
     /// From or To of its own, without the tag.
     local_value: String,
-    /// The other's, with its tag once it has one.
-    remote_value: String,
+    /// The other end.
+    pub remote_end: Remote,
     remote_has_tag: bool,
+    /// Further dialogs of its INVITE that it has ended, by their To.
+    pub ended_forks: BTreeSet<String>,
+    /// Provisional responses that it has acknowledged, by RSeq and To.
+    pub acked: BTreeSet<String>,
+    /// A provisional response of its own was acknowledged.
+    pub was_acked: bool,
     /// The number of its last request.
     pub local_number: u32,
     /// The highest number of the other.
     pub remote_number: Option<u32>,
     /// Numbers the other has used, with their branches.
     pub remote_numbers: BTreeMap<u32, String>,
-    /// Route values in order.
-    routes: Vec<String>,
-    pub target: String,
     /// The Contact it shows now, and every one it has shown.
     pub contact: String,
     pub shown: Vec<String>,
@@ -44,6 +47,29 @@ pub struct Dialog {
     pub last_invite: u32,
     /// REFERs that came, in order.
     pub refers: Vec<Refer>,
+}
+
+/// The other end of a dialog.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// Its From or To, with its tag once it has one.
+    pub value: String,
+    /// Route values in order.
+    routes: Vec<String>,
+    pub target: String,
+}
+
+impl Remote {
+    /// The callee that answers so (RFC 3261 §12.1.2: the route set reversed).
+    pub fn of_response(text: &Text) -> Remote {
+        let mut routes = text.list("Record-Route");
+        routes.reverse();
+        Remote {
+            value: text.header("To").unwrap_or_default().to_owned(),
+            routes,
+            target: uri_of(text.header("Contact").unwrap_or_default()).to_owned(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -69,13 +95,18 @@ impl Dialog {
             state: DialogState::Early,
             local_tag: tag,
             local_value: identity.into(),
-            remote_value: format!("<{uri}>"),
+            remote_end: Remote {
+                value: format!("<{uri}>"),
+                routes: Vec::new(),
+                target: uri.into(),
+            },
             remote_has_tag: false,
+            ended_forks: BTreeSet::new(),
+            acked: BTreeSet::new(),
+            was_acked: false,
             local_number: first - 1,
             remote_number: None,
             remote_numbers: BTreeMap::new(),
-            routes: Vec::new(),
-            target: uri.into(),
             shown: vec![contact.clone()],
             contact,
             path,
@@ -94,14 +125,19 @@ impl Dialog {
             state: DialogState::Early,
             local_tag: tag,
             local_value: value("To"),
-            remote_value: value("From"),
+            remote_end: Remote {
+                value: value("From"),
+                // RFC 3261 §12.1.1: in order.
+                routes: invite.list("Record-Route"),
+                target: uri_of(&value("Contact")).into(),
+            },
             remote_has_tag: true,
+            ended_forks: BTreeSet::new(),
+            acked: BTreeSet::new(),
+            was_acked: false,
             local_number: first - 1,
             remote_number: Some(number),
             remote_numbers: BTreeMap::from([(number, invite.branch())]),
-            // RFC 3261 §12.1.1: in order.
-            routes: invite.list("Record-Route"),
-            target: uri_of(&value("Contact")).into(),
             shown: vec![contact.clone()],
             contact,
             path,
@@ -119,7 +155,7 @@ impl Dialog {
 
     /// The other's.
     pub fn remote(&self) -> String {
-        self.remote_value.clone()
+        self.remote_end.value.clone()
     }
 
     /// Whether the other's tag is known: before that a request of its is of no dialog.
@@ -133,36 +169,49 @@ impl Dialog {
         self.contact = contact;
     }
 
-    /// Takes what a response to its INVITE says of the callee. `false`: it is of another dialog.
+    /// Takes what a response to its INVITE says of the callee. `false`: it is of another early dialog; a 2xx of one becomes the
+    /// dialog (RFC 3261 §13.2.2.4).
     pub fn learn_callee(&mut self, text: &Text) -> bool {
         let value = text.header("To").unwrap_or_default();
-        if self.remote_has_tag && self.remote_value != value {
+        let is_other = self.remote_has_tag && self.remote_end.value != value;
+        let may_change = self.state == DialogState::Early && text.code() >= 200;
+        if is_other && !may_change {
             return false;
         }
-        if !self.remote_has_tag {
-            self.remote_value = value.to_owned();
-            self.remote_has_tag = true;
-        }
         if self.state == DialogState::Early {
-            // RFC 3261 §12.1.2: reversed.
-            self.routes = text.list("Record-Route");
-            self.routes.reverse();
+            let target = std::mem::take(&mut self.remote_end.target);
+            self.remote_end = Remote::of_response(text);
+            if self.remote_end.target.is_empty() || !is_other {
+                self.remote_end.target = target;
+            }
         }
+        self.remote_has_tag = true;
         true
     }
 
-    pub fn request_uri(&self, follows_routes: bool) -> &str {
-        if follows_routes { &self.target } else { &self.flat_uri }
+    /// Its INVITE was challenged and comes again: no dialog has come of it yet.
+    pub fn begin_again(&mut self) {
+        self.state = DialogState::Early;
+        self.remote_has_tag = false;
+        self.remote_end = Remote {
+            value: format!("<{}>", self.flat_uri),
+            routes: Vec::new(),
+            target: self.flat_uri.clone(),
+        };
+    }
+
+    pub fn request_uri<'d>(&'d self, remote: &'d Remote, follows_routes: bool) -> &'d str {
+        if follows_routes { &remote.target } else { &self.flat_uri }
     }
 
     /// The head of a request within the dialog, Via and Contact left out.
-    pub fn head(&self, method: &str, number: u32, follows_routes: bool) -> Vec<(String, String)> {
+    pub fn head(&self, remote: &Remote, method: &str, number: u32, follows_routes: bool) -> Vec<(String, String)> {
         let mut lines = vec![("Max-Forwards".to_owned(), "70".to_owned())];
         if follows_routes {
-            lines.extend(self.routes.iter().map(|route| ("Route".to_owned(), route.clone())));
+            lines.extend(remote.routes.iter().map(|route| ("Route".to_owned(), route.clone())));
         }
         lines.push(("From".into(), self.local()));
-        lines.push(("To".into(), self.remote()));
+        lines.push(("To".into(), remote.value.clone()));
         lines.push(("Call-ID".into(), self.call_id.clone()));
         lines.push(("CSeq".into(), format!("{number} {method}")));
         lines
@@ -170,8 +219,8 @@ impl Dialog {
 
     /// Where its next request goes: to the first Route, else to the remote target; without route sets to where the call
     /// came from or went to.
-    pub fn next_path(&self, follows_routes: bool, transport: Transport) -> Path {
-        let Some(route) = self.routes.first().filter(|_| follows_routes) else {
+    pub fn next_path(&self, remote: &Remote, follows_routes: bool, transport: Transport) -> Path {
+        let Some(route) = remote.routes.first().filter(|_| follows_routes) else {
             return self.path;
         };
         let uri = uri_of(route);
