@@ -6,9 +6,10 @@
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, Unrecorded, Waiting, is_live};
 use crate::call::{Call, CallKey, CallState};
 use crate::identifiers::TransferId;
+use crate::proxy::context::{BranchNumber, ContextKey};
 use crate::timer::Instant;
+use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
-use crate::transaction::{ClientKey, ServerKey};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
@@ -31,6 +32,8 @@ struct Known {
     armed: Armed,
     /// Server transactions of requests that wait for their turn, a name or the store.
     waiting: HashSet<ServerKey, FixedState>,
+    /// Branches that wait for a name.
+    branches: HashSet<(ContextKey, BranchNumber), FixedState>,
 }
 
 impl Shard {
@@ -43,7 +46,7 @@ impl Shard {
             &mut faults,
         );
         self.audit_owners(&known, &mut faults);
-        self.audit_contexts(&mut faults);
+        self.audit_contexts(&known, &mut faults);
         self.audit_calls(&known, pending, &mut faults);
         self.audit_transfers(&known, &mut faults);
         self.audit_bounds(&mut faults);
@@ -83,7 +86,12 @@ impl Shard {
         let mut waiting: HashSet<ServerKey, FixedState> = HashSet::default();
         waiting.extend(self.names.waiting().filter_map(|waiting| match waiting {
             Waiting::Request { server, .. } => *server,
-            Waiting::Refer(_) | Waiting::Bye(..) => None,
+            Waiting::Branch(..) | Waiting::Refer(_) | Waiting::Bye(..) => None,
+        }));
+        let mut branches: HashSet<(ContextKey, BranchNumber), FixedState> = HashSet::default();
+        branches.extend(self.names.waiting().filter_map(|waiting| match waiting {
+            Waiting::Branch(context, number) => Some((*context, *number)),
+            Waiting::Request { .. } | Waiting::Refer(_) | Waiting::Bye(..) => None,
         }));
         waiting.extend(self.unrecorded.values().filter_map(|unrecorded| match unrecorded {
             Unrecorded::Response { server, .. } => Some(*server),
@@ -91,7 +99,11 @@ impl Shard {
         }));
         let extras = self.calls.values().filter_map(Call::extra);
         waiting.extend(extras.flat_map(|extra| extra.held.iter().map(|held| held.server)));
-        Known { armed, waiting }
+        Known {
+            armed,
+            waiting,
+            branches,
+        }
     }
 
     /// Transactions that have no deadline of their own.
@@ -100,8 +112,8 @@ impl Shard {
             let is_served = match server.owner {
                 ServerOwner::Local => known.waiting.contains(&key),
                 ServerOwner::Relay(context) => {
-                    let client = self.contexts.get(context).and_then(|context| context.client);
-                    client.is_some_and(|client| self.is_waiting(client))
+                    let pending = self.contexts.get(context).map(|context| context.pending().count());
+                    pending.is_some_and(|pending| pending > 0)
                 }
             };
             if server.is_waiting() && !is_served {
@@ -112,11 +124,11 @@ impl Shard {
             if client.state != ClientState::Proceeding || client.method != crate::message::Method::Invite {
                 continue;
             }
-            let ClientOwner::Relay(context) = client.owner else {
+            let ClientOwner::Relay(context, branch) = client.owner else {
                 faults.push("an INVITE of nobody's".into());
                 continue;
             };
-            let ends = [TimerKey::TimerC(context), TimerKey::CancelWait(context)];
+            let ends = [TimerKey::TimerC(context, branch), TimerKey::CancelWait(context, branch)];
             if !ends.iter().any(|timer| known.armed.contains_key(timer)) {
                 faults.push(format!(
                     "nothing ends the INVITE {key:?} that has a provisional response"
@@ -125,23 +137,25 @@ impl Shard {
         }
     }
 
-    fn is_waiting(&self, client: ClientKey) -> bool {
-        self.transactions
-            .client(client)
-            .is_some_and(|client| client.is_waiting())
-    }
-
-    fn audit_contexts(&self, faults: &mut Vec<String>) {
-        for context in self.contexts.values() {
-            let has_server = self.transactions.server(context.server).is_some();
-            let has_client = context
-                .client
-                .is_some_and(|client| self.transactions.client(client).is_some());
-            if has_server == context.server_gone || has_client == context.client_gone || !(has_server || has_client) {
-                faults.push(format!(
-                    "a context of {:?}: server {has_server}, gone {}, client {has_client}, gone {}",
-                    context.method, context.server_gone, context.client_gone
-                ));
+    fn audit_contexts(&self, known: &Known, faults: &mut Vec<String>) {
+        for (key, context) in &self.contexts {
+            let method = context.method;
+            if self.transactions.server(context.server).is_some() == context.server_gone {
+                faults.push(format!("a context of {method:?}: server gone {}", context.server_gone));
+            }
+            if context.is_over() {
+                faults.push(format!("a context of {method:?} whose transactions have all ended"));
+            }
+            for (number, branch) in context.branches.iter().enumerate() {
+                let waits = known.branches.contains(&(key, number as BranchNumber));
+                let client = branch.client.and_then(|client| self.transactions.client(client));
+                let is_pending = waits || client.is_some_and(|client| client.is_waiting());
+                if is_pending == branch.has_ended || (client.is_some() || waits) == branch.is_gone {
+                    faults.push(format!(
+                        "a branch of {method:?}: pending {is_pending}, ended {}, gone {}",
+                        branch.has_ended, branch.is_gone
+                    ));
+                }
             }
         }
     }
@@ -282,18 +296,13 @@ impl Shard {
             self.remembered.len(),
             limits.transfers_remembered + kept,
         );
-        // A request within a dialog opens two at most once there are twice the limit; a CANCEL and our own are not refused.
-        let is_counted = |owner: ClientOwner| matches!(owner, ClientOwner::Relay(_));
-        let relayed = self
-            .transactions
-            .clients()
-            .filter(|(_, client)| is_counted(client.owner));
+        // Once there are twice as many, a request within a dialog is refused; the CANCEL of an INVITE that is there is not.
         let cancels = |method| method == crate::message::Method::Cancel;
         let asked = self
             .transactions
             .servers()
             .filter(|(_, server)| !cancels(server.method));
-        let most = limits.transactions_max.saturating_mul(2).saturating_add(1);
-        at_most("transactions", relayed.count() + asked.count(), most);
+        let most = limits.transactions_max.saturating_mul(2);
+        at_most("server transactions", asked.count(), most);
     }
 }
