@@ -8,6 +8,7 @@ pub mod application;
 mod carry;
 pub mod check;
 pub mod dice;
+pub mod drawn;
 
 pub mod ladder;
 pub mod network;
@@ -232,6 +233,11 @@ impl World {
     /// Lets an audit follow every so many inputs only: it is dear.
     pub fn audit_every(&mut self, inputs: u64) {
         self.audit_every = inputs;
+    }
+
+    /// From now on all verbs ask for events: each final status that is taken must be told.
+    pub fn all_ask_for_events(&mut self) {
+        self.check.all_ask_for_events();
     }
 
     // ---- acting ----
@@ -472,6 +478,12 @@ impl World {
     /// # Panics
     /// If a rule was broken, with the seed and the ladder.
     pub fn finish(&mut self) {
+        self.finish_quietly();
+        self.assert_clean();
+    }
+
+    /// Likewise, and leaves it to the caller to ask for [`World::violations`].
+    pub fn finish_quietly(&mut self) {
         let quiet = self.run_until_quiet(Duration::from_secs(3_600));
         if !quiet {
             self.check.violation("something still happens after an hour".into());
@@ -480,7 +492,6 @@ impl World {
             self.check.over(number, shard, &self.pending[number]);
         }
         self.check.hooks(self.application.posted(), self.lanes.as_ref());
-        self.assert_clean();
     }
 
     /// # Panics
