@@ -1,6 +1,6 @@
 //! What a peer asks: its requests, their repeats, and the responses to them (RFC 3261 §8.1, §9.1, §13.2, §17.1).
 
-use super::dialog::{DialogState, Remote};
+use super::dialog::DialogState;
 use super::text::{Text, host_port, uri_of};
 use super::{Client, ClientState, Due, Key, Path, Peer};
 use crate::timer::Instant;
@@ -17,19 +17,6 @@ impl Peer {
         body: &str,
         now: Instant,
     ) {
-        self.send_request_to(None, call_id, method, headers, body, now);
-    }
-
-    /// Likewise, to the remote end of another dialog that the same INVITE has made.
-    pub(super) fn send_request_to(
-        &mut self,
-        fork: Option<&Remote>,
-        call_id: &str,
-        method: &str,
-        headers: &[(String, String)],
-        body: &str,
-        now: Instant,
-    ) {
         let branch = self.new_branch();
         let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
         let Some(dialog) = self.dialogs.get_mut(call_id) else {
@@ -37,20 +24,19 @@ impl Peer {
         };
         dialog.local_number += 1;
         let number = dialog.local_number;
-        let remote = fork.unwrap_or(&dialog.remote_end).clone();
-        let path = dialog.next_path(&remote, follows, transport);
-        let mut lines = dialog.head(&remote, method, number, follows);
+        let path = dialog.next_path(follows, transport);
+        let mut lines = dialog.head(method, number, follows);
         lines.push(("Contact".into(), dialog.contact.clone()));
         lines.retain(|(name, _)| name != "Contact" || !headers.iter().any(|(other, _)| other == "Contact"));
         lines.extend(headers.iter().cloned());
         if !body.is_empty() && !lines.iter().any(|(name, _)| name == "Content-Type") {
             lines.push(("Content-Type".into(), "application/sdp".into()));
         }
-        if method == "BYE" && fork.is_none() {
+        if method == "BYE" {
             dialog.state = DialogState::Ended;
         }
-        let first = format!("{method} {} SIP/2.0", dialog.request_uri(&remote, follows));
-        let from = dialog.local();
+        let first = format!("{method} {} SIP/2.0", dialog.request_uri(follows));
+        let (from, real_call_id) = (dialog.local(), dialog.call_id.clone());
         let bytes = self.write(&first, Some((&branch, path)), &lines, body);
         let key = (branch, method.to_owned());
         if method == "INVITE"
@@ -59,7 +45,7 @@ impl Peer {
             dialog.invite = Some(key.clone());
         }
         let t1 = self.manners.t1;
-        self.start(key, Client::calling(call_id, number, from, path, bytes, t1), now);
+        self.start(key, Client::calling(&real_call_id, number, from, path, bytes, t1), now);
     }
 
     /// Sends a request for the first time, and sees to what comes of it (RFC 3261 §17.1).
@@ -186,6 +172,9 @@ impl Peer {
         if self.unjudged.contains(&key.0) {
             return;
         }
+        if self.is_of_another_target(&key, &text) {
+            return self.on_another_answer(&key, &text, now);
+        }
         let Some(client) = self.clients.get_mut(&key) else {
             if !self.past.contains(&key.0) {
                 self.violation(format!("`{}` answers nothing it sent", text.label()));
@@ -208,7 +197,7 @@ impl Peer {
         if code > 100 && text.tag("To").is_none() {
             faults.push("has no To tag");
         }
-        let (was, call_id, final_before) = (client.state, client.call_id.clone(), client.final_code);
+        let (was, call_id) = (client.state, client.call_id.clone());
         let cancel_now = code < 200 && std::mem::take(&mut client.cancel_wanted);
         match was {
             ClientState::Calling | ClientState::Proceeding if code < 200 => client.state = ClientState::Proceeding,
@@ -218,15 +207,10 @@ impl Peer {
             }
             ClientState::Done if code >= 200 && method == "INVITE" => {
                 // Only what was there before: a repeat, ACKed again.
-                let may_differ = self.replayed.contains(&key.0);
-                if client.final_code != Some(code) && !may_differ {
+                if client.final_code != Some(code) && !self.replayed.contains(&key.0) {
                     faults.push("comes after another final response");
                 }
-                let ack = client.ack.clone();
-                let is_other = code < 300 && !self.is_of_main(&call_id, &text);
-                if is_other && client_is_2xx(final_before) {
-                    self.end_fork(&key, &call_id, &text, now);
-                } else if let Some((path, bytes)) = ack {
+                if let Some((path, bytes)) = client.ack.clone() {
                     self.put(path, bytes, now);
                 }
             }
@@ -258,50 +242,59 @@ impl Peer {
         if request.header("Authorization").is_some() || key.1 == "CANCEL" {
             return;
         }
-        let kept = |name: &str| {
-            let of_head = [
-                "Via",
-                "Route",
-                "From",
-                "To",
-                "Call-ID",
-                "CSeq",
-                "Max-Forwards",
-                "Contact",
-            ];
-            !of_head.contains(&name) && name != "Content-Length"
-        };
-        let mut lines: Vec<_> = request.headers.iter().filter(|(name, _)| kept(name)).cloned().collect();
-        lines.push(("Authorization".into(), "Digest username=\"u\", response=\"00\"".into()));
+        let of_head = [
+            "Via",
+            "Route",
+            "From",
+            "To",
+            "Call-ID",
+            "CSeq",
+            "Max-Forwards",
+            "Contact",
+            "Content-Length",
+        ];
+        let mut lines = request.headers.clone();
+        lines.retain(|(name, _)| !of_head.contains(&name.as_str()));
+        lines.push((
+            "Authorization".into(),
+            "Digest username=\"u\", response=\"00\"".into(),
+        ));
         if request.tag("To").is_none()
             && let Some(dialog) = self.dialogs.get_mut(call_id)
         {
             dialog.begin_again();
         }
-        self.send_request(call_id, &key.1.clone(), &lines, &request.body, now);
+        self.send_request(call_id, &key.1, &lines, &request.body, now);
     }
 
-    /// Whether a response is of the dialog that the INVITE has made first.
-    fn is_of_main(&self, call_id: &str, text: &Text) -> bool {
-        let to = text.header("To").unwrap_or_default();
-        self.dialogs
-            .get(call_id)
-            .is_none_or(|dialog| !dialog.has_remote_tag() || dialog.remote() == to)
+    /// Whether a response is a 2xx of another target than the one whose 2xx came first.
+    fn is_of_another_target(&self, key: &Key, text: &Text) -> bool {
+        let is_answered = |client: &Client| matches!(client.final_code, Some(200..=299));
+        let dialog = self.dialogs.get(text.call_id());
+        (200..300).contains(&text.code())
+            && key.1 == "INVITE"
+            && self.clients.get(key).is_some_and(is_answered)
+            && dialog.is_some_and(|dialog| text.header("To") != Some(dialog.remote().as_str()))
     }
 
-    /// A 2xx of another dialog than the one that is up (RFC 3261 §13.2.2.4): acknowledged each time, and ended once.
-    fn end_fork(&mut self, key: &Key, call_id: &str, text: &Text, now: Instant) {
-        let remote = Remote::of_response(text);
-        let Some(number) = self.clients.get(key).map(|client| client.number) else {
+    /// RFC 3261 §13.2.2.4: each 2xx is acknowledged, and whoever is one too many is hung up on.
+    fn on_another_answer(&mut self, key: &Key, text: &Text, now: Instant) {
+        let name = format!("{} {}", text.call_id(), text.tag("To").unwrap_or_default());
+        let (Some(client), Some(first)) = (self.clients.get(key), self.dialogs.get(text.call_id())) else {
             return;
         };
-        self.send_ack_to(&remote, call_id, number, now);
-        let is_first = self
-            .dialogs
-            .get_mut(call_id)
-            .is_some_and(|dialog| dialog.ended_forks.insert(remote.value.clone()));
-        if is_first {
-            self.send_request_to(Some(&remote), call_id, "BYE", &[], "", now);
+        let ack_of_first = client.ack.clone();
+        let another = first.another(text, client.number);
+        let is_new = !self.dialogs.contains_key(&name);
+        if is_new {
+            self.dialogs.insert(name.clone(), another);
+        }
+        self.send_ack(key, &name, now);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.ack = ack_of_first;
+        }
+        if is_new && self.manners.hangs_up_on_forks {
+            self.send_request(&name, "BYE", &[], "", now);
         }
     }
 
@@ -311,14 +304,12 @@ impl Peer {
         let Some(dialog) = self.dialogs.get_mut(call_id) else {
             return;
         };
-        let mut is_fork = false;
         if code > 100 && code < 300 {
-            is_fork = !dialog.learn_callee(text);
-            if is_fork && dialog.state != DialogState::Early {
+            if !dialog.learn_callee(text) {
                 let fault = format!("`{}` has another To than the dialog", text.label());
                 return self.violation(fault);
             }
-            if follows && !is_fork {
+            if follows {
                 self.refresh_target(call_id, text);
             }
         }
@@ -333,8 +324,7 @@ impl Peer {
                         .insert(format!("{sequence} {}", text.header("To").unwrap_or_default()))
                 {
                     let rack = ("RAck".to_owned(), format!("{sequence} {} INVITE", text.cseq().0));
-                    let fork = is_fork.then(|| Remote::of_response(text));
-                    self.send_request_to(fork.as_ref(), call_id, "PRACK", &[rack], "", now);
+                    self.send_request(call_id, "PRACK", &[rack], "", now);
                 }
             }
             200..=299 => {
@@ -361,28 +351,22 @@ impl Peer {
 
     /// The ACK for a 2xx: a request of its own, by the route set (RFC 3261 §13.2.2.4).
     pub(super) fn send_ack(&mut self, key: &Key, call_id: &str, now: Instant) {
+        let branch = self.new_branch();
+        let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
         let Some(number) = self.clients.get(key).map(|client| client.number) else {
             return;
         };
-        let Some(remote) = self.dialogs.get(call_id).map(|dialog| dialog.remote_end.clone()) else {
+        let Some(dialog) = self.dialogs.get(call_id) else {
             return;
         };
-        let ack = self.send_ack_to(&remote, call_id, number, now);
-        if let Some(client) = self.clients.get_mut(key) {
-            client.ack = ack;
-        }
-    }
-
-    fn send_ack_to(&mut self, remote: &Remote, call_id: &str, number: u32, now: Instant) -> Option<(Path, Vec<u8>)> {
-        let branch = self.new_branch();
-        let (follows, transport) = (self.manners.follows_routes, self.manners.transport);
-        let dialog = self.dialogs.get(call_id)?;
-        let path = dialog.next_path(remote, follows, transport);
-        let lines = dialog.head(remote, "ACK", number, follows);
-        let first = format!("ACK {} SIP/2.0", dialog.request_uri(remote, follows));
+        let path = dialog.next_path(follows, transport);
+        let lines = dialog.head("ACK", number, follows);
+        let first = format!("ACK {} SIP/2.0", dialog.request_uri(follows));
         let bytes = self.write(&first, Some((&branch, path)), &lines, "");
         self.put(path, bytes.clone(), now);
-        Some((path, bytes))
+        if let Some(client) = self.clients.get_mut(key) {
+            client.ack = Some((path, bytes));
+        }
     }
 
     pub(super) fn refresh_target(&mut self, call_id: &str, text: &Text) {
@@ -398,11 +382,7 @@ impl Peer {
             self.violation(format!("`{}` shows referee's own Contact", text.label()));
         }
         if let Some(dialog) = self.dialogs.get_mut(call_id) {
-            dialog.remote_end.target = uri_of(&contact).to_owned();
+            dialog.target = uri_of(&contact).to_owned();
         }
     }
-}
-
-fn client_is_2xx(code: Option<u16>) -> bool {
-    code.is_some_and(|code| code < 300)
 }

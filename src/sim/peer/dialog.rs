@@ -13,28 +13,25 @@ pub enum DialogState {
     Ended,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dialog {
     pub call_id: String,
     pub state: DialogState,
     pub local_tag: String,
     /// From or To of its own, without the tag.
     local_value: String,
-    /// The other end.
-    pub remote_end: Remote,
+    /// The other's, with its tag once it has one.
+    remote_value: String,
     remote_has_tag: bool,
-    /// Further dialogs of its INVITE that it has ended, by their To.
-    pub ended_forks: BTreeSet<String>,
-    /// Provisional responses that it has acknowledged, by RSeq and To.
-    pub acked: BTreeSet<String>,
-    /// A provisional response of its own was acknowledged.
-    pub was_acked: bool,
     /// The number of its last request.
     pub local_number: u32,
     /// The highest number of the other.
     pub remote_number: Option<u32>,
     /// Numbers the other has used, with their branches.
     pub remote_numbers: BTreeMap<u32, String>,
+    /// Route values in order.
+    routes: Vec<String>,
+    pub target: String,
     /// The Contact it shows now, and every one it has shown.
     pub contact: String,
     pub shown: Vec<String>,
@@ -45,34 +42,15 @@ pub struct Dialog {
     pub invite: Option<(String, String)>,
     /// The CSeq number of the other's last INVITE.
     pub last_invite: u32,
+    /// Provisional responses that it has acknowledged, by RSeq and To.
+    pub acked: BTreeSet<String>,
+    /// A provisional response of its own was acknowledged.
+    pub was_acked: bool,
     /// REFERs that came, in order.
     pub refers: Vec<Refer>,
 }
 
-/// The other end of a dialog.
 #[derive(Clone, Debug)]
-pub struct Remote {
-    /// Its From or To, with its tag once it has one.
-    pub value: String,
-    /// Route values in order.
-    routes: Vec<String>,
-    pub target: String,
-}
-
-impl Remote {
-    /// The callee that answers so (RFC 3261 §12.1.2: the route set reversed).
-    pub fn of_response(text: &Text) -> Remote {
-        let mut routes = text.list("Record-Route");
-        routes.reverse();
-        Remote {
-            value: text.header("To").unwrap_or_default().to_owned(),
-            routes,
-            target: uri_of(text.header("Contact").unwrap_or_default()).to_owned(),
-        }
-    }
-}
-
-#[derive(Debug)]
 pub struct Refer {
     /// Its CSeq number.
     pub number: u32,
@@ -95,24 +73,21 @@ impl Dialog {
             state: DialogState::Early,
             local_tag: tag,
             local_value: identity.into(),
-            remote_end: Remote {
-                value: format!("<{uri}>"),
-                routes: Vec::new(),
-                target: uri.into(),
-            },
+            remote_value: format!("<{uri}>"),
             remote_has_tag: false,
-            ended_forks: BTreeSet::new(),
-            acked: BTreeSet::new(),
-            was_acked: false,
             local_number: first - 1,
             remote_number: None,
             remote_numbers: BTreeMap::new(),
+            routes: Vec::new(),
+            target: uri.into(),
             shown: vec![contact.clone()],
             contact,
             path,
             flat_uri: uri.into(),
             invite: None,
             last_invite: 0,
+            acked: BTreeSet::new(),
+            was_acked: false,
             refers: Vec::new(),
         }
     }
@@ -125,25 +100,22 @@ impl Dialog {
             state: DialogState::Early,
             local_tag: tag,
             local_value: value("To"),
-            remote_end: Remote {
-                value: value("From"),
-                // RFC 3261 §12.1.1: in order.
-                routes: invite.list("Record-Route"),
-                target: uri_of(&value("Contact")).into(),
-            },
+            remote_value: value("From"),
             remote_has_tag: true,
-            ended_forks: BTreeSet::new(),
-            acked: BTreeSet::new(),
-            was_acked: false,
             local_number: first - 1,
             remote_number: Some(number),
             remote_numbers: BTreeMap::from([(number, invite.branch())]),
+            // RFC 3261 §12.1.1: in order.
+            routes: invite.list("Record-Route"),
+            target: uri_of(&value("Contact")).into(),
             shown: vec![contact.clone()],
             contact,
             path,
             flat_uri: format!("sip:peer@{}", path.far),
             invite: None,
             last_invite: number,
+            acked: BTreeSet::new(),
+            was_acked: false,
             refers: Vec::new(),
         }
     }
@@ -155,7 +127,7 @@ impl Dialog {
 
     /// The other's.
     pub fn remote(&self) -> String {
-        self.remote_end.value.clone()
+        self.remote_value.clone()
     }
 
     /// Whether the other's tag is known: before that a request of its is of no dialog.
@@ -169,23 +141,20 @@ impl Dialog {
         self.contact = contact;
     }
 
-    /// Takes what a response to its INVITE says of the callee. `false`: it is of another early dialog; a 2xx of one becomes the
-    /// dialog (RFC 3261 §13.2.2.4).
+    /// Takes what a response to its INVITE says of the callee. `false`: it is of another dialog. Before the answer the dialog
+    /// is whichever target spoke last (RFC 3261 §12.1.2, §13.2.2.4).
     pub fn learn_callee(&mut self, text: &Text) -> bool {
         let value = text.header("To").unwrap_or_default();
-        let is_other = self.remote_has_tag && self.remote_end.value != value;
-        let may_change = self.state == DialogState::Early && text.code() >= 200;
-        if is_other && !may_change {
+        if self.remote_has_tag && self.remote_value != value && self.state != DialogState::Early {
             return false;
         }
-        if self.state == DialogState::Early {
-            let target = std::mem::take(&mut self.remote_end.target);
-            self.remote_end = Remote::of_response(text);
-            if self.remote_end.target.is_empty() || !is_other {
-                self.remote_end.target = target;
-            }
-        }
+        self.remote_value = value.to_owned();
         self.remote_has_tag = true;
+        if self.state == DialogState::Early {
+            // RFC 3261 §12.1.2: reversed.
+            self.routes = text.list("Record-Route");
+            self.routes.reverse();
+        }
         true
     }
 
@@ -193,25 +162,40 @@ impl Dialog {
     pub fn begin_again(&mut self) {
         self.state = DialogState::Early;
         self.remote_has_tag = false;
-        self.remote_end = Remote {
-            value: format!("<{}>", self.flat_uri),
-            routes: Vec::new(),
-            target: self.flat_uri.clone(),
-        };
+        self.remote_value = format!("<{}>", self.flat_uri);
+        self.routes.clear();
+        self.target = self.flat_uri.clone();
     }
 
-    pub fn request_uri<'d>(&'d self, remote: &'d Remote, follows_routes: bool) -> &'d str {
-        if follows_routes { &remote.target } else { &self.flat_uri }
+    /// The dialog that another 2xx to the same INVITE makes; `number` is the INVITE's.
+    pub fn another(&self, text: &Text, number: u32) -> Dialog {
+        let mut another = Dialog {
+            state: DialogState::Early,
+            local_number: number,
+            remote_number: None,
+            remote_numbers: BTreeMap::new(),
+            invite: None,
+            refers: Vec::new(),
+            ..self.clone()
+        };
+        another.learn_callee(text);
+        another.target = uri_of(text.header("Contact").unwrap_or_default()).to_owned();
+        another.state = DialogState::Confirmed;
+        another
+    }
+
+    pub fn request_uri(&self, follows_routes: bool) -> &str {
+        if follows_routes { &self.target } else { &self.flat_uri }
     }
 
     /// The head of a request within the dialog, Via and Contact left out.
-    pub fn head(&self, remote: &Remote, method: &str, number: u32, follows_routes: bool) -> Vec<(String, String)> {
+    pub fn head(&self, method: &str, number: u32, follows_routes: bool) -> Vec<(String, String)> {
         let mut lines = vec![("Max-Forwards".to_owned(), "70".to_owned())];
         if follows_routes {
-            lines.extend(remote.routes.iter().map(|route| ("Route".to_owned(), route.clone())));
+            lines.extend(self.routes.iter().map(|route| ("Route".to_owned(), route.clone())));
         }
         lines.push(("From".into(), self.local()));
-        lines.push(("To".into(), remote.value.clone()));
+        lines.push(("To".into(), self.remote()));
         lines.push(("Call-ID".into(), self.call_id.clone()));
         lines.push(("CSeq".into(), format!("{number} {method}")));
         lines
@@ -219,8 +203,8 @@ impl Dialog {
 
     /// Where its next request goes: to the first Route, else to the remote target; without route sets to where the call
     /// came from or went to.
-    pub fn next_path(&self, remote: &Remote, follows_routes: bool, transport: Transport) -> Path {
-        let Some(route) = remote.routes.first().filter(|_| follows_routes) else {
+    pub fn next_path(&self, follows_routes: bool, transport: Transport) -> Path {
+        let Some(route) = self.routes.first().filter(|_| follows_routes) else {
             return self.path;
         };
         let uri = uri_of(route);

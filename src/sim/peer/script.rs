@@ -135,6 +135,8 @@ pub struct Manners {
     /// Its timers of RFC 3261 §17.
     pub t1: Duration,
     pub t2: Duration,
+    /// Whether it hangs up on all targets that answer its call but the first.
+    pub hangs_up_on_forks: bool,
     /// Whether the network keeps order, so that a CSeq that falls is a fault of referee's.
     pub in_order: bool,
 }
@@ -155,6 +157,7 @@ impl Manners {
             has_credentials: false,
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
+            hangs_up_on_forks: true,
             in_order: true,
         }
     }
