@@ -235,6 +235,11 @@ impl World {
         self.audit_every = inputs;
     }
 
+    /// Lets the ladder say of which call each message is.
+    pub fn number_calls(&mut self) {
+        self.ladder.number_calls();
+    }
+
     /// From now on all verbs ask for events: each final status that is taken must be told.
     pub fn all_ask_for_events(&mut self) {
         self.check.all_ask_for_events();

@@ -147,7 +147,8 @@ impl Shard {
                 faults.push(format!("a context of {method:?} whose transactions have all ended"));
             }
             for (number, branch) in context.branches.iter().enumerate() {
-                let waits = known.branches.contains(&(key, number as BranchNumber));
+                // One that has ended meanwhile takes no notice of its answer.
+                let waits = !branch.has_ended && known.branches.contains(&(key, number as BranchNumber));
                 let client = branch.client.and_then(|client| self.transactions.client(client));
                 let is_pending = waits || client.is_some_and(|client| client.is_waiting());
                 if is_pending == branch.has_ended || (client.is_some() || waits) == branch.is_gone {

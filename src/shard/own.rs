@@ -291,7 +291,7 @@ impl Shard {
     /// and so does one that we ended: a party that did not know yet may have hung up as well.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.release_held(key, now);
-        let tombstone = self.config().transfer.tombstone;
+        let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
             return;
@@ -301,7 +301,16 @@ impl Shard {
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
         {
             call.state = CallState::Ended;
-            self.arm(now, tombstone, TimerKey::Forget(key));
+            // A request that was under way ends as it began, the ACK of an INVITE included: by the numbers of the dialog.
+            let is_shifted = [Party::Caller, Party::Callee]
+                .into_iter()
+                .any(|party| call.sequence(party).is_shifted());
+            let wait = if is_shifted {
+                tombstone.max(transaction)
+            } else {
+                tombstone
+            };
+            self.arm(now, wait, TimerKey::Forget(key));
         } else {
             self.remove_call(key);
         }

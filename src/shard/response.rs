@@ -91,10 +91,11 @@ impl Shard {
                 branch.timer_c = Some(now + timer_c);
             }
         }
-        if code == 100 {
+        let Some(context) = self.contexts.get(key) else { return };
+        // RFC 3261 §16.7 step 5: a 100 is hop by hop. RFC 4320 §4.1: nothing else is provisional where no INVITE is.
+        if code == 100 || (code < 200 && context.method != Method::Invite) {
             return;
         }
-        let Some(context) = self.contexts.get(key) else { return };
         if code >= 300 && context.search.is_some() {
             let cause = if code == 503 { Cause::NoUse } else { Cause::Refused };
             return self.end_branch(key, number, code, Some(message), cause, now);
@@ -255,6 +256,11 @@ impl Shard {
             message.to_tag().unwrap_or_default(),
             message.from_tag().unwrap_or_default(),
         );
+        // Whoever answers for many must not open calls without bound; the dialog is relayed by its token all the same.
+        if self.calls.len() >= self.config().limits.calls_max {
+            self.counters.shed_total += 1;
+            return;
+        }
         let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
         let number = message.cseq().map(|cseq| cseq.number);
         let (None, Ok(number)) = (is_known, number) else { return };

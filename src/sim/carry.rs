@@ -1,6 +1,7 @@
 //! Into and out of shards, as a driver does it: bytes become inputs, outputs become bytes on their way.
 
 use super::application::{Posted, summary};
+use super::check::Sent;
 use super::peer::text::Text;
 use super::peer::{Packet, Path};
 use super::streams::Link;
@@ -116,7 +117,15 @@ impl World {
         let to = self.name_of(flow);
         let label = match Text::read(&bytes) {
             Ok(text) => {
-                self.check.sent(&to, flow, &text, bytes.len());
+                let open = self.shards[shard].counters().transactions;
+                self.check.sent(&Sent {
+                    to: &to,
+                    flow,
+                    text: &text,
+                    bytes: bytes.len(),
+                    now: self.now,
+                    is_full: open >= self.config.limits.transactions_max as u64,
+                });
                 text.label()
             }
             Err(fault) => {

@@ -18,16 +18,31 @@ use crate::command::Reply;
 use crate::config::Config;
 use crate::identifiers::Secret;
 use crate::message::properties::malformed_fields;
-use crate::message::{MessageBuf, ParseErrorKind, check};
+use crate::message::{MessageBuf, check};
 use crate::shard::Shard;
 use crate::shard::audit::Pending;
+use crate::timer::Instant;
 use crate::transport::Flow;
 use crate::webhook::{self, Hook, Lanes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Rules that were broken, in order.
 type Faults = Vec<String>;
+
+/// A message on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'s> {
+    /// The peer it is for.
+    pub to: &'s str,
+    pub flow: Flow,
+    pub text: &'s Text,
+    pub bytes: usize,
+    pub now: Instant,
+    /// Its shard has no room for a transaction.
+    pub is_full: bool,
+}
 
 /// Watches all that passes referee.
 #[derive(Debug)]
@@ -40,12 +55,17 @@ pub struct Check {
     counters: counters::Watch,
     /// Lines that peers sent and that are malformed: these may be passed on as they are.
     malformed: BTreeSet<(u8, Vec<u8>)>,
+    /// Branches of requests that are no valid messages: what answers them copies their faults (RFC 4475 §3.3.1).
+    unreadable: BTreeSet<String>,
+    /// How long a dialog is known after its first BYE, at least.
+    known_for: Duration,
     faults: Faults,
 }
 
 impl Check {
     pub fn new(config: Arc<Config>, secret: Secret, shards: usize) -> Check {
         Check {
+            known_for: config.transfer.tombstone.min(64 * config.timers.t1),
             responses: responses::Responses::new(secret),
             strangers: strangers::Strangers::new(config.clone()),
             dialogs: dialogs::Dialogs::default(),
@@ -53,6 +73,7 @@ impl Check {
             hooks: hooks::Hooks::default(),
             counters: counters::Watch::new(config, shards),
             malformed: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             faults: Vec::new(),
         }
     }
@@ -62,7 +83,8 @@ impl Check {
     /// Bytes came from this peer that may be a message; [`Check::taken`] follows when they are dealt with.
     pub fn received(&mut self, from: &str, flow: Flow, bytes: &[u8]) {
         let text = Text::read_any_length(bytes).ok();
-        self.strangers.received(flow, text.as_ref(), bytes.len());
+        let is_known = text.as_ref().is_some_and(|text| self.dialogs.has_sent(&text.branch()));
+        self.strangers.received(flow, text.as_ref(), is_known, bytes.len());
         if let Some(text) = text.filter(Text::is_request) {
             self.responses.request(from, &text);
             self.dialogs.request(&text);
@@ -70,6 +92,7 @@ impl Check {
             self.hooks.request(&text);
         } else if let Ok(text) = Text::read_any_length(bytes) {
             self.hooks.response(&text);
+            self.dialogs.response(&text);
         }
         self.note_malformed(bytes);
     }
@@ -81,6 +104,9 @@ impl Check {
 
     fn note_malformed(&mut self, bytes: &[u8]) {
         let Ok(message) = MessageBuf::parse(bytes.to_vec()) else {
+            if let Ok(text) = Text::read_any_length(bytes) {
+                self.unreadable.insert(text.branch());
+            }
             return;
         };
         let message = message.as_message();
@@ -103,10 +129,7 @@ impl Check {
     pub fn is_valid(&mut self, bytes: &[u8], label: &str) {
         let message = match MessageBuf::parse(bytes.to_vec()) {
             Ok(message) => message,
-            // RFC 4475 §3.3.1: what answers a request that lacks a field lacks it, too.
-            Err(error) if matches!(error.kind, ParseErrorKind::Missing(_)) && bytes.starts_with(b"SIP/2.0 400 ") => {
-                return;
-            }
+            Err(_) if self.is_answer_to_unreadable(bytes) => return,
             Err(error) => return self.violation(format!("`{label}` is sent but would not be read: {error:?}")),
         };
         let message = message.as_message();
@@ -121,14 +144,20 @@ impl Check {
         }
     }
 
-    /// A message of so many bytes leaves for this peer.
-    pub fn sent(&mut self, to: &str, flow: Flow, text: &Text, bytes: usize) {
-        self.strangers.sent(flow, text, bytes, &mut self.faults);
+    fn is_answer_to_unreadable(&self, bytes: &[u8]) -> bool {
+        let text = Text::read_any_length(bytes).ok();
+        text.is_some_and(|text| text.code() >= 400 && self.unreadable.contains(&text.branch()))
+    }
+
+    /// A message leaves.
+    pub fn sent(&mut self, sent: &Sent<'_>) {
+        let Sent { to, text, now, .. } = *sent;
+        self.strangers.sent(sent.flow, text, sent.bytes, &mut self.faults);
         if text.is_request() {
-            self.dialogs.sent(text, &mut self.faults);
+            self.dialogs.sent(text, now, self.known_for, &mut self.faults);
             self.notifies.sent(text, &mut self.faults);
         } else {
-            let is_news = self.responses.sent(to, text, &mut self.faults);
+            let is_news = self.responses.sent(to, text, sent.is_full, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
                 self.notifies.answered(text, &mut self.faults);
             }

@@ -92,6 +92,7 @@ fn hang_up(world: &mut World, members: &[Member]) {
         for member in members {
             for call in world.peer(member.id).live_calls() {
                 world.act(member.id, &call, Act::Cancel);
+                world.act(member.id, &call, Act::Decline);
                 world.act(member.id, &call, request("BYE"));
             }
         }

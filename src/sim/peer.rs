@@ -54,7 +54,7 @@ pub struct Peer {
     pub address: SocketAddr,
     pub manners: Manners,
     reactions: Vec<Reaction>,
-    /// By Call-ID.
+    /// By Call-ID; a further one that an INVITE of its own has made also by the callee's tag, behind a space.
     dialogs: BTreeMap<String, Dialog>,
     /// By branch and method.
     clients: BTreeMap<(String, String), Client>,
@@ -136,6 +136,14 @@ struct Server {
 
 type Key = (String, String);
 
+/// What another one behind a callee answered with a 2xx, and until when that is repeated.
+#[derive(Debug)]
+struct OtherAnswer {
+    tag: String,
+    bytes: Vec<u8>,
+    until: Instant,
+}
+
 #[derive(Debug)]
 enum Due {
     Act {
@@ -149,8 +157,8 @@ enum Due {
     Repeat(Key),
     /// A reliable provisional response again, after so long.
     Reliable(Key, Duration),
-    /// The 2xx of another one behind it, by its tag, again, after so long.
-    RepeatOther(Key, String, Vec<u8>, Duration),
+    /// The 2xx of another one behind it again, after so long.
+    RepeatOther(Key, OtherAnswer, Duration),
     /// No ACK came for a 2xx.
     NoAck(Key),
 }
@@ -252,9 +260,11 @@ impl Peer {
     pub fn crash(&mut self) {
         let clients = std::mem::take(&mut self.clients);
         self.past.extend(clients.into_keys().map(|(branch, _)| branch));
-        self.past.extend(std::mem::take(&mut self.dialogs).into_keys());
+        let dialogs = std::mem::take(&mut self.dialogs);
+        self.past.extend(dialogs.into_values().map(|dialog| dialog.call_id));
         let servers = std::mem::take(&mut self.servers);
-        self.past.extend(servers.into_values().map(|server| server.call_id));
+        let names = servers.into_values().map(|server| server.call_id);
+        self.past.extend(names.map(|name| real_call_id(&name).to_owned()));
         self.agenda.clear();
         self.outgoing.clear();
     }
@@ -328,12 +338,9 @@ impl Peer {
 
     /// Calls it takes for being set up or up.
     pub fn live_calls(&self) -> Vec<String> {
-        let live = |dialog: &&Dialog| matches!(dialog.state, DialogState::Early | DialogState::Confirmed);
-        self.dialogs
-            .values()
-            .filter(live)
-            .map(|dialog| dialog.call_id.clone())
-            .collect()
+        let live = |dialog: &Dialog| matches!(dialog.state, DialogState::Early | DialogState::Confirmed);
+        let named = self.dialogs.iter().filter(|(_, dialog)| live(dialog));
+        named.map(|(name, _)| name.clone()).collect()
     }
 
     /// The rules that were broken towards it.
@@ -359,7 +366,7 @@ impl Peer {
                 Due::GiveUp(key) => self.give_up(&key),
                 Due::Repeat(key) => self.repeat(key, now),
                 Due::Reliable(key, wait) => self.repeat_reliable(key, wait, now),
-                Due::RepeatOther(key, tag, bytes, wait) => self.repeat_other(key, tag, bytes, wait, now),
+                Due::RepeatOther(key, other, wait) => self.repeat_other(key, other, wait, now),
                 Due::NoAck(key) => self.no_ack(&key, now),
             }
         }
@@ -481,6 +488,20 @@ impl Peer {
             }
             Act::Again { method, headers } => self.send_request(call_id, &method, &headers, "", now),
             Act::Cancel => self.cancel(call_id, now),
+            Act::Decline => {
+                let is_open = |(key, server): &(&Key, &Server)| {
+                    key.1 == "INVITE" && server.call_id == call_id && server.final_code.is_none()
+                };
+                let open: Vec<Key> = self
+                    .servers
+                    .iter()
+                    .filter(is_open)
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                for key in open {
+                    self.send_response(&key, 480, &[], now);
+                }
+            }
             Act::Move { contact } => {
                 if let Some(dialog) = self.dialogs.get_mut(call_id) {
                     dialog.show(contact);
@@ -488,6 +509,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// The Call-ID of a dialog by its name.
+fn real_call_id(name: &str) -> &str {
+    name.split(' ').next().unwrap_or(name)
 }
 
 /// The transport a URI asks for.

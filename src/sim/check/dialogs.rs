@@ -3,7 +3,9 @@
 
 use super::Faults;
 use crate::sim::peer::text::Text;
+use crate::timer::Instant;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A direction of a dialog: the Call-ID, the sender's tag and the receiver's.
 type Direction = (String, String, String);
@@ -17,6 +19,10 @@ pub(super) struct Dialogs {
     left: BTreeSet<String>,
     /// Branches of requests that came again long after.
     replayed: BTreeSet<String>,
+    /// By Call-ID, the tags that peers have used as their own.
+    tags: BTreeMap<String, BTreeSet<String>>,
+    /// By Call-ID, when the first BYE left: the dialog need not be known much longer.
+    ends: BTreeMap<String, Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -29,9 +35,22 @@ struct Numbers {
 }
 
 impl Dialogs {
+    /// A request came.
     pub fn request(&mut self, text: &Text) {
+        self.note_tag(text, "From");
         if text.method() != "CANCEL" {
             self.came.insert(text.origin(), text.cseq().0);
+        }
+    }
+
+    /// A response came.
+    pub fn response(&mut self, text: &Text) {
+        self.note_tag(text, "To");
+    }
+
+    fn note_tag(&mut self, text: &Text, field: &str) {
+        if let Some(tag) = text.tag(field) {
+            self.tags.entry(text.call_id().to_owned()).or_default().insert(tag);
         }
     }
 
@@ -39,12 +58,33 @@ impl Dialogs {
         self.replayed.insert(text.branch());
     }
 
-    /// A request leaves.
-    pub fn sent(&mut self, text: &Text, faults: &mut Faults) {
+    /// Whether a request with this branch has left.
+    pub fn has_sent(&self, branch: &str) -> bool {
+        self.left.contains(branch)
+    }
+
+    /// A request leaves. `known_for`: how long a dialog is known after its first BYE.
+    pub fn sent(&mut self, text: &Text, now: Instant, known_for: Duration, faults: &mut Faults) {
         let (number, method) = text.cseq();
         let origin = text.origin();
-        if method == "CANCEL" || !self.left.insert(text.branch()) || self.replayed.contains(&origin) {
+        if !self.left.insert(text.branch()) || method == "CANCEL" || self.replayed.contains(&origin) {
             return;
+        }
+        for field in ["From", "To"] {
+            if let Some(tag) = text.tag(field)
+                && !self.tags.get(text.call_id()).is_some_and(|tags| tags.contains(&tag))
+            {
+                faults.push(format!(
+                    "`{}` has the {field} tag {tag}, which is nobody's",
+                    text.label()
+                ));
+            }
+        }
+        if self.ends.get(text.call_id()).is_some_and(|at| now >= *at + known_for) {
+            return;
+        }
+        if method == "BYE" {
+            self.ends.entry(text.call_id().to_owned()).or_insert(now);
         }
         let tag = |name: &str| text.tag(name).unwrap_or_default();
         let direction = (text.call_id().to_owned(), tag("From"), tag("To"));

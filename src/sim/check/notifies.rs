@@ -93,7 +93,9 @@ impl Notifies {
             true => self.ended_here.contains(text.call_id()),
             false => self.hung_up.contains(text.call_id()),
         };
-        if self.refers.contains(&notify.refer) && !notify.was_relayed && !is_lost {
+        // For want of room nothing is relayed.
+        let is_shed = text.code() == 503;
+        if self.refers.contains(&notify.refer) && !notify.was_relayed && !is_lost && !is_shed {
             faults.push(format!(
                 "`{}` answers a NOTIFY of a party's REFER that was not relayed",
                 text.label()

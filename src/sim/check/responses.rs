@@ -35,11 +35,11 @@ impl Responses {
         self.replayed.insert(text.branch());
     }
 
-    /// A response leaves. `true`: it is the first final one of its code.
-    pub fn sent(&mut self, to: &str, text: &Text, faults: &mut Faults) -> bool {
+    /// A response leaves. `is_full`: there is no room for a transaction. `true`: it is the first final one of its code.
+    pub fn sent(&mut self, to: &str, text: &Text, is_full: bool, faults: &mut Faults) -> bool {
         let label = text.label();
         let (code, method) = (text.code(), text.method());
-        let is_stateless = self.is_stateless(text);
+        let is_stateless = self.is_stateless(text) || (is_full && text.code() >= 300);
         let Some(finals) = self.requests.get_mut(&key(to, text)) else {
             faults.push(format!("`{label}` to {to} answers nothing it sent"));
             return false;

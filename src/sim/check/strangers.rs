@@ -1,5 +1,5 @@
 //! What those get who are no trunk's: one final response at most, made from nothing but their request, and not much longer
-//! than it, so that nobody can be flooded in their name.
+//! than it, so that nobody can be flooded in their name. A response that answers nothing causes nothing, whoever sends it.
 
 use super::Faults;
 use crate::config::{Config, InDialogSources};
@@ -31,14 +31,20 @@ impl Strangers {
         Strangers { config, current: None }
     }
 
-    pub fn received(&mut self, flow: Flow, text: Option<&Text>, bytes: usize) {
+    /// `is_known`: a response with a branch of ours, which is all that is asked of one.
+    pub fn received(&mut self, flow: Flow, text: Option<&Text>, is_known: bool, bytes: usize) {
         // A token of ours may be all that is asked for.
         let any = self.config.access.in_dialog_sources == InDialogSources::Any;
         let may_have_token = any && text.is_some_and(|text| text.header("Route").is_some());
-        self.current = (self.is_stranger(flow) && !may_have_token).then(|| Current {
+        let is_request = text.is_none_or(Text::is_request);
+        let is_judged = match is_request {
+            true => self.is_stranger(flow) && !may_have_token,
+            false => !is_known,
+        };
+        self.current = is_judged.then(|| Current {
             ip: flow.peer.ip(),
             bytes,
-            is_request: text.is_none_or(Text::is_request),
+            is_request,
             answers: 0,
         });
     }

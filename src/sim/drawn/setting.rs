@@ -346,6 +346,7 @@ impl Setting {
         let mut world = World::with(seed, self.shards, config(&self.config), self.store, of_world, network);
         world.trouble(self.troubles);
         world.deliver_by_lanes();
+        world.number_calls();
         world.all_ask_for_events();
         world.audit_every(AUDIT_EVERY);
         world.application.set_mood(Mood {

@@ -2,7 +2,7 @@
 
 use super::dialog::DialogState;
 use super::text::{Text, host_port, uri_of};
-use super::{Client, ClientState, Due, Key, Path, Peer};
+use super::{Client, ClientState, Due, Key, Path, Peer, real_call_id};
 use crate::timer::Instant;
 use crate::transport::Transport;
 
@@ -36,7 +36,7 @@ impl Peer {
             dialog.state = DialogState::Ended;
         }
         let first = format!("{method} {} SIP/2.0", dialog.request_uri(follows));
-        let (from, real_call_id) = (dialog.local(), dialog.call_id.clone());
+        let from = dialog.local();
         let bytes = self.write(&first, Some((&branch, path)), &lines, body);
         let key = (branch, method.to_owned());
         if method == "INVITE"
@@ -45,7 +45,7 @@ impl Peer {
             dialog.invite = Some(key.clone());
         }
         let t1 = self.manners.t1;
-        self.start(key, Client::calling(&real_call_id, number, from, path, bytes, t1), now);
+        self.start(key, Client::calling(call_id, number, from, path, bytes, t1), now);
     }
 
     /// Sends a request for the first time, and sees to what comes of it (RFC 3261 §17.1).
@@ -191,7 +191,7 @@ impl Peer {
         if text.header("From") != Some(client.from.as_str()) {
             faults.push("has another From than its request");
         }
-        if text.call_id() != client.call_id {
+        if text.call_id() != real_call_id(&client.call_id) {
             faults.push("has another Call-ID than its request");
         }
         if code > 100 && text.tag("To").is_none() {
@@ -255,10 +255,7 @@ impl Peer {
         ];
         let mut lines = request.headers.clone();
         lines.retain(|(name, _)| !of_head.contains(&name.as_str()));
-        lines.push((
-            "Authorization".into(),
-            "Digest username=\"u\", response=\"00\"".into(),
-        ));
+        lines.push(("Authorization".into(), "Digest username=\"u\", response=\"00\"".into()));
         if request.tag("To").is_none()
             && let Some(dialog) = self.dialogs.get_mut(call_id)
         {
@@ -284,7 +281,7 @@ impl Peer {
             return;
         };
         let ack_of_first = client.ack.clone();
-        let another = first.another(text, client.number);
+        let another = first.another(text);
         let is_new = !self.dialogs.contains_key(&name);
         if is_new {
             self.dialogs.insert(name.clone(), another);

@@ -42,6 +42,9 @@ pub struct Dialog {
     pub invite: Option<(String, String)>,
     /// The CSeq number of the other's last INVITE.
     pub last_invite: u32,
+    /// Tags of the callees that have answered its INVITE, where it is the caller's.
+    pub callees: BTreeSet<String>,
+    pub is_callers: bool,
     /// Provisional responses that it has acknowledged, by RSeq and To.
     pub acked: BTreeSet<String>,
     /// A provisional response of its own was acknowledged.
@@ -86,6 +89,8 @@ impl Dialog {
             flat_uri: uri.into(),
             invite: None,
             last_invite: 0,
+            callees: BTreeSet::new(),
+            is_callers: true,
             acked: BTreeSet::new(),
             was_acked: false,
             refers: Vec::new(),
@@ -114,6 +119,8 @@ impl Dialog {
             flat_uri: format!("sip:peer@{}", path.far),
             invite: None,
             last_invite: number,
+            callees: BTreeSet::new(),
+            is_callers: false,
             acked: BTreeSet::new(),
             was_acked: false,
             refers: Vec::new(),
@@ -145,6 +152,7 @@ impl Dialog {
     /// is whichever target spoke last (RFC 3261 §12.1.2, §13.2.2.4).
     pub fn learn_callee(&mut self, text: &Text) -> bool {
         let value = text.header("To").unwrap_or_default();
+        self.callees.extend(text.tag("To"));
         if self.remote_has_tag && self.remote_value != value && self.state != DialogState::Early {
             return false;
         }
@@ -167,11 +175,11 @@ impl Dialog {
         self.target = self.flat_uri.clone();
     }
 
-    /// The dialog that another 2xx to the same INVITE makes; `number` is the INVITE's.
-    pub fn another(&self, text: &Text, number: u32) -> Dialog {
+    /// The dialog that another 2xx to the same INVITE makes. Its numbers go on from where they are: it may have been spoken in
+    /// before the answer.
+    pub fn another(&self, text: &Text) -> Dialog {
         let mut another = Dialog {
             state: DialogState::Early,
-            local_number: number,
             remote_number: None,
             remote_numbers: BTreeMap::new(),
             invite: None,

@@ -28,6 +28,8 @@ pub enum Act {
     },
     /// Gives up its own INVITE.
     Cancel,
+    /// Declines an INVITE of this dialog that it has not answered.
+    Decline,
     /// Shows this Contact from now on.
     Move { contact: String },
 }

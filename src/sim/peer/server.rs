@@ -3,7 +3,7 @@
 use super::dialog::{Dialog, DialogState, Refer};
 use super::script::{Steps, respond, steps};
 use super::text::{Text, host_port, param, reason, uri_of};
-use super::{Client, ClientState, Due, Key, OF_REFER, OFFER, Path, Peer, Server};
+use super::{Client, ClientState, Due, Key, OF_REFER, OFFER, OtherAnswer, Path, Peer, Server, real_call_id};
 use crate::timer::Instant;
 use crate::transport::Transport;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ impl Peer {
             }
             return;
         }
-        let call_id = text.call_id().to_owned();
+        let call_id = self.dialog_name(&text);
         let has_tag = text.tag("To").is_some();
         let tag = match self.dialogs.get(&call_id) {
             Some(dialog) => dialog.local_tag.clone(),
@@ -54,7 +54,7 @@ impl Peer {
             return self.on_cancel(&key, now);
         }
         if has_tag {
-            if !self.take_in_dialog(&key, &text, now) {
+            if !self.take_in_dialog(&call_id, &key, &text, now) {
                 return;
             }
         } else if method == "INVITE" {
@@ -87,6 +87,15 @@ impl Peer {
                 };
                 self.plan(now + wait, due);
             }
+        }
+    }
+
+    /// The name of the dialog that a request is of.
+    fn dialog_name(&self, text: &Text) -> String {
+        let name = format!("{} {}", text.call_id(), text.tag("From").unwrap_or_default());
+        match self.dialogs.contains_key(&name) {
+            true => name,
+            false => text.call_id().to_owned(),
         }
     }
 
@@ -123,8 +132,7 @@ impl Peer {
     }
 
     /// A request of a dialog. `false`: it was answered with an error.
-    pub(super) fn take_in_dialog(&mut self, key: &Key, text: &Text, now: Instant) -> bool {
-        let call_id = text.call_id();
+    pub(super) fn take_in_dialog(&mut self, call_id: &str, key: &Key, text: &Text, now: Instant) -> bool {
         let (in_order, follows) = (self.manners.in_order, self.manners.follows_routes);
         let is_waiting = |client: &Client| matches!(client.state, ClientState::Calling | ClientState::Proceeding);
         let own_invite = self.dialogs.get(call_id).and_then(|dialog| dialog.invite.as_ref());
@@ -133,12 +141,19 @@ impl Peer {
             return self.take_for_other(key, text, &other, now);
         }
         let Some(dialog) = self.dialogs.get_mut(call_id) else {
-            if !self.past.contains(call_id) {
+            if !self.past.contains(text.call_id()) {
                 self.violation(format!("`{}` is of no dialog", text.label()));
             }
             self.send_response(key, 481, &[], now);
             return false;
         };
+        let from_tag = text.tag("From").unwrap_or_default();
+        if dialog.is_callers && !dialog.remote().ends_with(&format!(";tag={from_tag}")) {
+            // Another one that its INVITE has reached, which it knows from a provisional response, or not yet.
+            let code = if dialog.callees.contains(&from_tag) { 200 } else { 481 };
+            self.send_response_bare(key, code, now);
+            return false;
+        }
         if !dialog.has_remote_tag() {
             // It has overtaken the response that makes the dialog, or that one is lost.
             self.send_response(key, 481, &[], now);
@@ -216,7 +231,7 @@ impl Peer {
             let is_past = self
                 .servers
                 .get(key)
-                .is_some_and(|server| self.past.contains(&server.call_id));
+                .is_some_and(|server| self.past.contains(real_call_id(&server.call_id)));
             if !is_past {
                 self.violation("a CANCEL matches no INVITE".into());
             }
@@ -231,10 +246,17 @@ impl Peer {
 
     pub(super) fn on_ack(&mut self, text: &Text) {
         let number = text.cseq().0;
-        let of_invite = |(key, server): &(&Key, &mut Server)| {
-            key.1 == "INVITE" && server.call_id == text.call_id() && server.request.cseq().0 == number
+        let name = self.dialog_name(text);
+        let of_invite = |(key, server): &(&Key, &Server)| {
+            key.1 == "INVITE" && server.call_id == name && server.request.cseq().0 == number
         };
-        let Some((key, server)) = self.servers.iter_mut().find(of_invite) else {
+        // That of a non-2xx has the branch of its INVITE (RFC 3261 §17.1.1.3); that of a 2xx has its number.
+        let own = (text.branch(), "INVITE".to_owned());
+        let found = match self.servers.contains_key(&own) {
+            true => Some(own),
+            false => self.servers.iter().find(of_invite).map(|(key, _)| key.clone()),
+        };
+        let Some((key, server)) = found.and_then(|key| self.servers.get_mut(&key).map(|server| (key, server))) else {
             if !self.past.contains(text.call_id()) {
                 self.violation(format!("an ACK has the CSeq number {number} of no INVITE"));
             }
@@ -337,19 +359,24 @@ impl Peer {
         let bytes = self.write(&format!("SIP/2.0 {code} {}", reason(code)), None, &lines, body);
         self.put(path, bytes.clone(), now);
         if code >= 200 {
-            let wait = self.manners.t1;
-            self.plan(now + wait, Due::RepeatOther(key.clone(), tag, bytes, wait));
+            let until = now + 64 * self.manners.t1;
+            let other = OtherAnswer { tag, bytes, until };
+            self.plan(
+                now + self.manners.t1,
+                Due::RepeatOther(key.clone(), other, self.manners.t1),
+            );
         }
     }
 
-    /// The 2xx of another one behind it again, until its ACK comes or 64·T1 are over.
-    pub(super) fn repeat_other(&mut self, key: Key, tag: String, bytes: Vec<u8>, wait: Duration, now: Instant) {
+    /// The 2xx of another one behind it again, until its ACK comes or 64·T1 are over (RFC 3261 §13.3.1.4).
+    pub(super) fn repeat_other(&mut self, key: Key, other: OtherAnswer, wait: Duration, now: Instant) {
         let Some(server) = self.servers.get(&key) else { return };
-        if server.others.get(&tag) != Some(&false) || wait > 32 * self.manners.t1 {
+        if server.others.get(&other.tag) != Some(&false) || now >= other.until {
             return;
         }
-        self.put(server.path, bytes.clone(), now);
-        self.plan(now + 2 * wait, Due::RepeatOther(key, tag, bytes, 2 * wait));
+        self.put(server.path, other.bytes.clone(), now);
+        let wait = (2 * wait).min(self.manners.t2);
+        self.plan(now + wait, Due::RepeatOther(key, other, wait));
     }
 
     // ---- responses of its own ----
@@ -375,7 +402,7 @@ impl Peer {
             if makes_dialog && !says("Contact") {
                 lines.push(("Contact".into(), dialog.contact.clone()));
             }
-            if key.1 == "BYE" && (200..300).contains(&code) {
+            if key.1 == "BYE" && ((200..300).contains(&code) || code == 481) {
                 dialog.state = DialogState::Ended;
             }
             if is_invite && code >= 200 && dialog.state == DialogState::Early {
