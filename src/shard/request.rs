@@ -473,6 +473,17 @@ impl Shard {
             if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);
             }
+            if let Some(extra) = call.extra_if_any()
+                && extra.refused_invites[party as usize] == Some(cseq.number)
+            {
+                if arrival.method == Method::Ack {
+                    // RFC 3261 §17.1.1.3: the ACK of a refusal goes no further.
+                    self.counters.stray_acks_total += 1;
+                    return;
+                }
+                // Refused for want of room, and back before it heard of that.
+                extra.refused_invites[party as usize] = None;
+            }
             let sequence = call.sequence(party);
             if sequence.is_shifted() {
                 let Some(outward) = sequence.outward(cseq.number) else {

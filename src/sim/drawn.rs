@@ -65,6 +65,12 @@ fn run(seed: u64, mut dice: Vec<Dice>, name: &str) -> Drawn {
             faults.push(format!("{} takes {call} for one that is up", member.name));
         }
     }
+    // Where a rule names a call, its number in the ladder is of more use.
+    for (call_id, number) in world.ladder().calls() {
+        for fault in &mut faults {
+            *fault = fault.replace(call_id, &format!("#{number}"));
+        }
+    }
     assert!(
         faults.is_empty(),
         "{name}\n{}\n{}\n{}\n{}",

@@ -39,7 +39,9 @@ impl Ladder {
 
     fn number_of(&mut self, bytes: &[u8]) -> Option<usize> {
         let calls = self.calls.as_mut()?;
-        let text = Text::read_any_length(bytes).ok()?;
+        let text = Text::read_any_length(bytes)
+            .ok()
+            .filter(|text| !text.call_id().is_empty())?;
         let next = calls.len() + 1;
         Some(*calls.entry(text.call_id().to_owned()).or_insert(next))
     }
@@ -60,6 +62,12 @@ impl Ladder {
             Some(call) => self.note(at, from, to, &format!("{label} #{call}"), &notes.join(", ")),
             None => self.note(at, from, to, label, &notes.join(", ")),
         }
+    }
+
+    /// The Call-IDs with their numbers.
+    pub fn calls(&self) -> impl Iterator<Item = (&str, usize)> {
+        let calls = self.calls.iter().flatten();
+        calls.map(|(call_id, number)| (call_id.as_str(), *number))
     }
 
     /// The messages a node has sent, each once, in the order of their bytes.

@@ -153,6 +153,7 @@ enum Due {
     },
     Resend(Key),
     GiveUp(Key),
+    GiveUpCancelled(Key),
     /// A final response to an INVITE, again.
     Repeat(Key),
     /// A reliable provisional response again, after so long.
@@ -364,6 +365,7 @@ impl Peer {
                 Due::Act { call_id, server, act } => self.perform(&call_id, server, act, now),
                 Due::Resend(key) => self.resend(key, now),
                 Due::GiveUp(key) => self.give_up(&key),
+                Due::GiveUpCancelled(key) => self.give_up_cancelled(&key),
                 Due::Repeat(key) => self.repeat(key, now),
                 Due::Reliable(key, wait) => self.repeat_reliable(key, wait, now),
                 Due::RepeatOther(key, other, wait) => self.repeat_other(key, other, wait, now),

@@ -102,6 +102,7 @@ impl Peer {
             return;
         }
         let t1 = self.manners.t1;
+        self.plan(now + 64 * t1, Due::GiveUpCancelled(key.clone()));
         self.start(cancel, Client::calling(&call_id, number, from, path, bytes, t1), now);
     }
 
@@ -138,6 +139,16 @@ impl Peer {
         let (path, bytes, wait) = (client.path, client.bytes.clone(), client.interval);
         self.put(path, bytes, now);
         self.plan(now + wait, Due::Resend(key));
+    }
+
+    /// RFC 3261 §9.1: 64·T1 after a CANCEL its INVITE counts as ended.
+    pub(super) fn give_up_cancelled(&mut self, key: &Key) {
+        if let Some(client) = self.clients.get_mut(key)
+            && matches!(client.state, ClientState::Calling | ClientState::Proceeding)
+        {
+            client.state = ClientState::Calling;
+            self.give_up(key);
+        }
     }
 
     pub(super) fn give_up(&mut self, key: &Key) {
