@@ -213,7 +213,10 @@ impl Shard {
         }
         // RFC 3261 §12.2.1.2: both remote targets move with the 2xx.
         let mut index = std::mem::take(&mut self.scratch);
-        if let Some(call) = self.calls.get_mut(call_key) {
+        let tags = [message.from_tag(), message.to_tag()].map(Option::unwrap_or_default);
+        // Not by one in an early dialog that another target's answer has left behind.
+        let call = self.calls.get_mut(call_key);
+        if let Some(call) = call.filter(|call| call.sender(tags[0], tags[1]) == Some(from)) {
             if let Some(request) = self.transactions.request_of(server, &mut index) {
                 call.learn_seen(from, request);
             }
