@@ -72,6 +72,8 @@ pub enum Ended<S, C> {
     ClientTimeout(C),
     /// The request could not be sent. The transaction is gone.
     ClientTransportFailed(C),
+    /// Timer H: no ACK came for the non-2xx final response (RFC 3261 §17.2.1). The transaction is gone.
+    ServerTimeout(S),
     /// The transaction did its duty and is gone.
     Client(C),
     Server(S),
@@ -100,9 +102,10 @@ impl Branch {
         Branch(text)
     }
 
-    /// A branch no transaction stands behind: an ACK for a 2xx is forwarded without one.
-    pub fn without_transaction(random: &mut Random) -> Branch {
-        Branch::new(ClientKey::null(), random.next_u64())
+    /// A branch no transaction stands behind: an ACK for a 2xx is forwarded without one. `number` must be the same for each
+    /// repeat and differ between requests (RFC 3261 §16.11).
+    pub fn without_transaction(number: u64) -> Branch {
+        Branch::new(ClientKey::null(), number)
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -345,6 +348,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             random: number,
             request: Vec::new(),
             interval: self.t1,
+            is_resent: false,
             cancel: None,
         });
         (key, Branch::new(key, number))
@@ -417,6 +421,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             random,
             request: Vec::new(),
             interval: self.t1,
+            is_resent: false,
             cancel: None,
         });
         let bytes = outbox.since(start);
@@ -428,24 +433,26 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
     // ---- responses coming in ----
 
-    /// Takes a response to its client transaction. `None`: no such transaction, or one that absorbs it.
+    /// Takes a response to its client transaction. `None`: no such transaction, one that absorbs it, or one that it does not
+    /// fit. `fits` is asked of the transaction and the top Via: whether sent-by is ours (RFC 3261 §18.1.2), and the like.
     pub fn on_response<K: From<Deadline>>(
         &mut self,
         message: Message<'_>,
+        fits: impl FnOnce(&Client<C>, &Via<'_>) -> bool,
         outbox: &mut Outbox,
         timers: &mut Timers<K>,
         now: Instant,
     ) -> Result<Option<Answered>, FieldError> {
         let code = message.status().unwrap_or_default();
         let via = message.top_via()?;
-        let method = message.cseq()?.method;
+        let cseq = message.cseq()?;
         let Some((invite, random)) = via.branch.and_then(Branch::read) else {
             return Ok(None);
         };
         let Some(client) = self.clients.get(invite).filter(|client| client.random == random) else {
             return Ok(None);
         };
-        let key = match (method, client.cancel) {
+        let key = match (cseq.method, client.cancel) {
             // A CANCEL shares its INVITE's branch.
             (Method::Cancel, Some(cancel)) => cancel,
             _ => invite,
@@ -453,7 +460,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let Some(client) = self.clients.get_mut(key) else {
             return Ok(None);
         };
-        if client.method != method {
+        if !client.answers(&cseq) || !fits(client, &via) {
             return Ok(None);
         }
         let before = client.state;
@@ -462,7 +469,14 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         if client.state != before && !client.is_waiting() {
             let (wait, letter) = match client.state {
                 ClientState::Accepted => (64 * self.t1, Letter::M),
-                _ if client.is_invite() => (if reliable { Duration::ZERO } else { 64 * self.t1 }, Letter::D),
+                _ if client.is_invite() => (
+                    if reliable {
+                        Duration::ZERO
+                    } else {
+                        (64 * self.t1).max(TIMER_D_MIN)
+                    },
+                    Letter::D,
+                ),
                 _ => (if reliable { Duration::ZERO } else { self.t4 }, Letter::K),
             };
             timers.arm(now, wait, Deadline::Client(key, letter).into());
@@ -521,12 +535,14 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let client = self.clients.get_mut(key)?;
         match (letter, client.state) {
             (Letter::A, ClientState::Calling) => {
+                client.is_resent = true;
                 client.interval *= 2;
                 outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
                 timers.arm(now, client.interval, deadline_of(key, letter));
                 None
             }
             (Letter::E, ClientState::Trying | ClientState::Proceeding) => {
+                client.is_resent = true;
                 client.interval = if client.state == ClientState::Proceeding {
                     self.t2
                 } else {
@@ -563,8 +579,12 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 timers.arm(now, server.interval, Deadline::Server(key, letter).into());
                 None
             }
-            (Letter::H, ServerState::Completed)
-            | (Letter::I, ServerState::Confirmed)
+            (Letter::H, ServerState::Completed) => {
+                let owner = server.owner;
+                self.drop_server(key);
+                Some(Ended::ServerTimeout(owner))
+            }
+            (Letter::I, ServerState::Confirmed)
             | (Letter::J, ServerState::Completed)
             | (Letter::L, ServerState::Accepted) => {
                 let owner = server.owner;
@@ -581,9 +601,9 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     pub fn on_send_failed(&mut self, ticket: Ticket) -> Option<Ended<S, C>> {
         let key = ClientKey::from(KeyData::from_ffi(ticket.0));
         let client = self.clients.get(key)?;
-        let is_first = !client.flow.transport.is_reliable() && client.interval == self.t1;
+        let is_sent_again = !client.flow.transport.is_reliable() && !client.is_resent;
         match client.state {
-            ClientState::Calling | ClientState::Trying if !is_first => {
+            ClientState::Calling | ClientState::Trying if !is_sent_again => {
                 self.remove_client(key).map(Ended::ClientTransportFailed)
             }
             ClientState::Calling
@@ -602,9 +622,16 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     fn remove_client(&mut self, key: ClientKey) -> Option<C> {
         let client = self.clients.remove(key)?;
         self.buffers.release(client.request);
+        // The responses of a CANCEL are found by its INVITE, so it ends no later. It has nothing left to do.
+        if let Some(cancel) = client.cancel {
+            self.remove_client(cancel);
+        }
         Some(client.owner)
     }
 }
+
+/// RFC 3261 §17.1.1.2: Timer D is the far side's Timer H, whose T1 is not known here.
+const TIMER_D_MIN: Duration = Duration::from_secs(32);
 
 fn ticket(key: ClientKey) -> Ticket {
     Ticket(key.data().as_ffi())

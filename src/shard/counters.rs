@@ -40,6 +40,7 @@ counters! {
     relayed_requests_total Counter "Requests relayed.",
     relayed_responses_total Counter "Responses relayed.",
     timeouts_total Counter "Client transactions that got no final response.",
+    unacknowledged_total Counter "Refusals of an INVITE whose ACK never came.",
     transport_failures_total Counter "Client transactions whose request could not be sent.",
     calls_total Counter "Calls opened.",
     calls_answered_total Counter "Calls answered.",

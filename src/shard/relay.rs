@@ -94,7 +94,9 @@ impl Shard {
         target: Flow,
         changes: &Changes<'_>,
     ) {
-        let branch = Branch::without_transaction(&mut self.random);
+        // RFC 3261 §16.11: a repeat leaves as the one before. The identity itself stays secret.
+        let number = self.setup.secret.mac(b'a', &[&arrival.identity.to_be_bytes()]);
+        let branch = Branch::without_transaction(number);
         let start = self.write_relayed(message, arrival, target, &branch, changes);
         self.counters.relayed_requests_total += 1;
         self.outbox.send(target, self.outbox.since(start), None);

@@ -4,9 +4,10 @@ use super::own::refuses_subscription;
 use super::{ClientOwner, Shard, TimerKey};
 use crate::call::CallState;
 use crate::call::refers::Referrer;
-use crate::message::{Message, Method, Uri};
+use crate::message::{Message, Method, Uri, Via};
 use crate::proxy::{self, Cancelled, ContextKey, Refused};
 use crate::timer::Instant;
+use crate::transaction::client::Client;
 use crate::traversal::{PARAMETER, Traversal};
 
 /// Why a branch ended without a final response.
@@ -19,9 +20,15 @@ pub(super) enum BranchFailure {
 impl Shard {
     pub(super) fn on_response(&mut self, message: Message<'_>, now: Instant) {
         self.counters.responses_total += 1;
+        let topology = &self.topology;
+        let fits = |client: &Client<ClientOwner>, via: &Via<'_>| {
+            // RFC 3261 §16.7 step 3: without a Via below ours it would have nowhere to go. One to a request of ours has none.
+            let is_relayed = matches!(client.owner, ClientOwner::Relay(_));
+            topology.is_sent_by(client.flow.bind, via) && message.is_via_alone(via) != is_relayed
+        };
         let answered = self
             .transactions
-            .on_response(message, &mut self.outbox, &mut self.timers, now);
+            .on_response(message, fits, &mut self.outbox, &mut self.timers, now);
         let answered = match answered {
             Ok(Some(answered)) => answered,
             // RFC 6026 §7.3: what matches nothing is dropped; a repeat was absorbed.

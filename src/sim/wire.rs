@@ -7,7 +7,7 @@ use crate::command::{CallSelector, Command, Reply};
 use crate::identifiers::Secret;
 use crate::message::framing::{Frame, Framer};
 use crate::message::{Index, Message, parse};
-use crate::shard::{Input, Output, Setup, Shard};
+use crate::shard::{Input, Output, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
 use serde_json::Value;
@@ -36,8 +36,11 @@ pub struct StreamId(usize);
 /// A message that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
+    pub at: Instant,
     pub flow: Flow,
     pub bytes: Vec<u8>,
+    /// A failure may be reported with it, by [`Wire::fail`].
+    pub ticket: Option<Ticket>,
 }
 
 #[derive(Debug)]
@@ -178,6 +181,18 @@ impl Wire {
         self.taken()
     }
 
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A send did not happen; what leaves for it.
+    pub fn fail(&mut self, ticket: Ticket) -> Vec<Sent> {
+        self.shard.handle(Input::SendFailed { ticket }, self.now);
+        self.drain();
+        self.taken()
+    }
+
     /// Runs verbs on a call, as the control API does; what leaves for it, and the reply.
     ///
     /// # Panics
@@ -219,9 +234,15 @@ impl Wire {
     fn drain(&mut self) {
         while let Some(output) = self.shard.poll_output() {
             match output {
-                Output::Send { flow, bytes, .. } => {
+                Output::Send { flow, bytes, ticket } => {
                     let bytes = self.shard.out_bytes(&bytes).to_vec();
-                    self.sent.push(Sent { flow, bytes });
+                    let at = self.now;
+                    self.sent.push(Sent {
+                        at,
+                        flow,
+                        bytes,
+                        ticket,
+                    });
                 }
                 Output::Resolve { ticket, .. } => {
                     let input = Input::Resolved {
