@@ -23,7 +23,7 @@ pub struct Wire {
     now: Instant,
     streams: Vec<Stream>,
     /// What every name that is asked for resolves to.
-    name: Option<IpAddr>,
+    addresses: Vec<IpAddr>,
     sent: Vec<Sent>,
     replies: Vec<Reply>,
     config: Arc<crate::config::Config>,
@@ -54,13 +54,18 @@ struct Stream {
 impl Wire {
     /// A shard with this configuration.
     pub fn new(config: &str) -> Wire {
+        Wire::with_seed(9, config)
+    }
+
+    /// The same with other random numbers and another secret.
+    pub fn with_seed(seed: u8, config: &str) -> Wire {
         let config = Arc::new(super::scene::config(config));
         let setup = Setup {
             config: config.clone(),
             shard: 0,
             shards: 1,
-            secret: Secret([7; 16]),
-            seed: [9; 16],
+            secret: Secret([seed ^ 14; 16]),
+            seed: [seed; 16],
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: false,
         };
@@ -69,16 +74,16 @@ impl Wire {
             index: Box::default(),
             now: Instant::START,
             streams: Vec::new(),
-            name: None,
+            addresses: Vec::new(),
             sent: Vec::new(),
             replies: Vec::new(),
             config,
         }
     }
 
-    /// Lets every name have this address; without it none has one.
-    pub fn resolve_all_to(&mut self, address: IpAddr) {
-        self.name = Some(address);
+    /// Lets every name have these addresses; before, none has one.
+    pub fn resolve_all_to(&mut self, addresses: &[IpAddr]) {
+        self.addresses = addresses.to_vec();
     }
 
     pub fn shard(&self) -> &Shard {
@@ -247,7 +252,7 @@ impl Wire {
                 Output::Resolve { ticket, .. } => {
                     let input = Input::Resolved {
                         ticket,
-                        addresses: self.name.into_iter().collect(),
+                        addresses: self.addresses.clone(),
                         valid_for: Duration::from_secs(60),
                     };
                     self.shard.handle(input, self.now);

@@ -44,7 +44,7 @@ struct Flow {
 impl Flow {
     fn new() -> Flow {
         let mut wire = Wire::new(TWO_SIDES);
-        wire.resolve_all_to(at(CARRIER).ip());
+        wire.resolve_all_to(&[at(CARRIER).ip()]);
         Flow { wire, made: Vec::new() }
     }
 

@@ -44,7 +44,7 @@ fn a_cancel_is_the_invites_head_and_goes_the_same_way() {
         "listen = \"private\"\nsources = [\"10.0.0.0/24\"]",
     );
     let mut ends = Ends::with(&config, Transport::Udp, Transport::Udp);
-    ends.wire.resolve_all_to("10.0.0.5".parse().unwrap());
+    ends.wire.resolve_all_to(&["10.0.0.5".parse().unwrap()]);
     let invite = ends.request("INVITE", "a").replace(
         "Max-Forwards",
         "Route: <sip:203.0.113.7;lr>\r\nRoute: <sip:p1.example;lr>, <sip:p2.example;lr>\r\n\
@@ -52,7 +52,7 @@ fn a_cancel_is_the_invites_head_and_goes_the_same_way() {
     );
     ends.caller_says(&invite);
     ends.callee_answers("INVITE", 180);
-    ends.wire.resolve_all_to("10.0.0.6".parse().unwrap());
+    ends.wire.resolve_all_to(&["10.0.0.6".parse().unwrap()]);
     ends.run_to(100_000);
     ends.caller_says(&like(&invite, "CANCEL", None));
     let (invite, cancel) = (ends.last_to_callee("INVITE"), ends.last_to_callee("CANCEL"));

@@ -41,6 +41,11 @@ impl Ends {
 
     /// The same with a configuration in the manner of [`TWO_SIDES`].
     pub fn with(config: &str, caller: Transport, callee: Transport) -> Ends {
+        Ends::with_seed(config, caller, callee, 9)
+    }
+
+    /// The same with other random numbers.
+    pub fn with_seed(config: &str, caller: Transport, callee: Transport, seed: u8) -> Ends {
         let end = |address: &str, referee: &str, transport| End {
             address: address.parse().unwrap(),
             referee: referee.parse().unwrap(),
@@ -48,7 +53,7 @@ impl Ends {
             stream: None,
         };
         Ends {
-            wire: Wire::new(&config.replace("udp:10.0.0.5", &format!("{callee}:10.0.0.5"))),
+            wire: Wire::with_seed(seed, &config.replace("udp:10.0.0.5", &format!("{callee}:10.0.0.5"))),
             caller: end(CARRIER, PUBLIC, caller),
             callee: end(PLATFORM, PRIVATE, callee),
             sent: Vec::new(),
