@@ -88,40 +88,69 @@ pub struct Answered {
 
 /// The branch of a client transaction, as it stands in Via.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Branch([u8; BRANCH_LEN]);
+pub struct Branch {
+    text: [u8; BRANCH_LEN + LOOP_DIGEST_LEN],
+    length: usize,
+}
 
 const MAGIC: &[u8; 7] = b"z9hG4bK";
 const BRANCH_LEN: usize = 7 + 16 + 16;
+const LOOP_DIGEST_LEN: usize = 8;
 
 impl Branch {
-    fn new(key: ClientKey, random: u64) -> Branch {
-        let mut text = [0; BRANCH_LEN];
+    fn new(key: ClientKey, random: u64, loop_digest: Option<u32>) -> Branch {
+        let mut text = [0; BRANCH_LEN + LOOP_DIGEST_LEN];
         text[..7].copy_from_slice(MAGIC);
         text[7..23].copy_from_slice(&hex16(key.data().as_ffi()));
-        text[23..].copy_from_slice(&hex16(random));
-        Branch(text)
+        text[23..BRANCH_LEN].copy_from_slice(&hex16(random));
+        let mut length = BRANCH_LEN;
+        if let Some(digest) = loop_digest {
+            text[BRANCH_LEN..].copy_from_slice(&hex16(digest.into())[16 - LOOP_DIGEST_LEN..]);
+            length = text.len();
+        }
+        Branch { text, length }
+    }
+
+    /// The loop digest in a branch of ours; `None`: it has none, or is not ours.
+    pub fn loop_digest(text: &[u8]) -> Option<u32> {
+        Branch::read(text)?.loop_digest
     }
 
     /// A branch no transaction stands behind: an ACK for a 2xx is forwarded without one. `number` must be the same for each
     /// repeat and differ between requests (RFC 3261 §16.11).
     pub fn without_transaction(number: u64) -> Branch {
-        Branch::new(ClientKey::null(), number)
+        Branch::new(ClientKey::null(), number, None)
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.text[..self.length]
     }
 
-    fn read(text: &[u8]) -> Option<(ClientKey, u64)> {
+    fn read(text: &[u8]) -> Option<BranchParts> {
         let rest = text.strip_prefix(MAGIC)?;
-        if rest.len() != 32 {
-            return None;
-        }
-        Some((
-            KeyData::from_ffi(from_hex16(&rest[..16])?).into(),
-            from_hex16(&rest[16..])?,
-        ))
+        let (numbers, digest) = rest.split_at_checked(32)?;
+        let loop_digest = match digest.len() {
+            0 => None,
+            LOOP_DIGEST_LEN => {
+                let mut padded = [b'0'; 16];
+                padded[16 - LOOP_DIGEST_LEN..].copy_from_slice(digest);
+                Some(from_hex16(&padded)? as u32)
+            }
+            _ => return None,
+        };
+        Some(BranchParts {
+            key: KeyData::from_ffi(from_hex16(&numbers[..16])?).into(),
+            random: from_hex16(&numbers[16..])?,
+            loop_digest,
+        })
     }
+}
+
+/// What stands in a branch of ours.
+struct BranchParts {
+    key: ClientKey,
+    random: u64,
+    loop_digest: Option<u32>,
 }
 
 /// All transactions of one shard.
@@ -277,6 +306,20 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         Some(Message::new(&server.request, index))
     }
 
+    /// Lends the request out, so that it can be sent to a further target; [`Self::return_request`] must follow. `None`: it was
+    /// answered and is not kept any more.
+    pub fn lend_request(&mut self, key: ServerKey) -> Option<Vec<u8>> {
+        let request = &mut self.servers.get_mut(key)?.request;
+        (!request.is_empty()).then(|| std::mem::take(request))
+    }
+
+    pub fn return_request(&mut self, key: ServerKey, request: Vec<u8>) {
+        match self.servers.get_mut(key) {
+            Some(server) if server.is_waiting() => server.request = request,
+            _ => self.buffers.release(request),
+        }
+    }
+
     /// Sends a response that is written in the outbox. `false`: the transaction may not send it any more.
     pub fn respond<K: From<Deadline>>(
         &mut self,
@@ -334,7 +377,15 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     // ---- requests going out ----
 
     /// Opens a client transaction; its request is written next, with the branch given back, and sent by [`Self::start`].
-    pub fn open_client(&mut self, method: Method, flow: Flow, owner: C, random: &mut Random) -> (ClientKey, Branch) {
+    /// `loop_digest`: the part of the branch that is the same each time a request comes by unchanged (RFC 5393 §4.2.1).
+    pub fn open_client(
+        &mut self,
+        method: Method,
+        flow: Flow,
+        owner: C,
+        loop_digest: Option<u32>,
+        random: &mut Random,
+    ) -> (ClientKey, Branch) {
         let number = random.next_u64();
         let key = self.clients.insert(Client {
             method,
@@ -346,12 +397,13 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             flow,
             owner,
             random: number,
+            loop_digest,
             request: Vec::new(),
             interval: self.t1,
             is_resent: false,
             cancel: None,
         });
-        (key, Branch::new(key, number))
+        (key, Branch::new(key, number, loop_digest))
     }
 
     /// Sends the request that is written in the outbox and starts its timers.
@@ -401,7 +453,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         if client.cancel.is_some() || parse(&client.request, index).is_err() {
             return;
         }
-        let (flow, random) = (client.flow, client.random);
+        let (flow, random, loop_digest) = (client.flow, client.random, client.loop_digest);
         let start = outbox.bytes.len();
         let to = Message::new(&client.request, index)
             .value(Header::To)
@@ -419,6 +471,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             flow,
             owner,
             random,
+            loop_digest,
             request: Vec::new(),
             interval: self.t1,
             is_resent: false,
@@ -446,16 +499,17 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let code = message.status().unwrap_or_default();
         let via = message.top_via()?;
         let cseq = message.cseq()?;
-        let Some((invite, random)) = via.branch.and_then(Branch::read) else {
+        let Some(branch) = via.branch.and_then(Branch::read) else {
             return Ok(None);
         };
-        let Some(client) = self.clients.get(invite).filter(|client| client.random == random) else {
+        let is_ours = |client: &&Client<C>| client.random == branch.random && client.loop_digest == branch.loop_digest;
+        let Some(client) = self.clients.get(branch.key).filter(is_ours) else {
             return Ok(None);
         };
         let key = match (cseq.method, client.cancel) {
             // A CANCEL shares its INVITE's branch.
             (Method::Cancel, Some(cancel)) => cancel,
-            _ => invite,
+            _ => branch.key,
         };
         let Some(client) = self.clients.get_mut(key) else {
             return Ok(None);

@@ -38,6 +38,8 @@ pub struct Client<O> {
     pub owner: O,
     /// The random part of the branch: a response that does not carry it is not ours.
     pub(super) random: u64,
+    /// The rest of the branch, if there is one.
+    pub(super) loop_digest: Option<u32>,
     /// The request as sent; after a non-2xx final response to an INVITE, the ACK.
     pub(super) request: Vec<u8>,
     /// The wait before the next retransmission (timers A and E).

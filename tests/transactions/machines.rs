@@ -413,7 +413,10 @@ impl Both {
         };
         self.seen.push(Vec::new());
         if kind.is_client() {
-            let (key, branch) = self.transactions.open_client(method, flow, number, &mut self.random);
+            let digest = (number % 2 == 1).then_some(number as u32);
+            let (key, branch) = self
+                .transactions
+                .open_client(method, flow, number, digest, &mut self.random);
             let branch = String::from_utf8(branch.as_bytes().to_vec()).unwrap();
             let text = request(method, &branch);
             self.keys.push(Key::Client(key, branch));
