@@ -216,7 +216,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             write_part(&mut hasher, message.method_token());
         }
         match via.branch {
-            Some(branch) if branch.len() > MAGIC.len() && branch[..7].eq_ignore_ascii_case(MAGIC) => {
+            Some(branch)
+                if branch
+                    .get(..MAGIC.len())
+                    .is_some_and(|cookie| cookie.eq_ignore_ascii_case(MAGIC)) =>
+            {
                 write_part(&mut hasher, branch);
                 write_part(&mut hasher, via.sent_by);
             }
@@ -299,9 +303,6 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     /// The request a server transaction still holds, parsed again: for responses of our own.
     pub fn request_of<'a>(&'a self, key: ServerKey, index: &'a mut Index) -> Option<Message<'a>> {
         let server = self.servers.get(key)?;
-        if server.request.is_empty() {
-            return None;
-        }
         parse(&server.request, index).ok()?;
         Some(Message::new(&server.request, index))
     }
@@ -429,11 +430,6 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             timers.arm(now, self.t1, Deadline::Client(key, resend).into());
         }
         timers.arm(now, 64 * self.t1, Deadline::Client(key, give_up).into());
-    }
-
-    /// Ends a client transaction that was opened and not started.
-    pub fn abandon(&mut self, key: ClientKey) {
-        self.remove_client(key);
     }
 
     /// Cancels an INVITE that has a provisional response (RFC 3261 §9.1); `extra` is copied into the CANCEL as it is.
@@ -668,7 +664,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
     }
 
-    /// Gives up an INVITE that was cancelled and never got its final response (RFC 3261 §9.1), or whose Timer C fired.
+    /// Ends a client transaction that was not started, an INVITE that was cancelled and never got its final response (RFC 3261
+    /// §9.1), or one whose Timer C fired.
     pub fn drop_client(&mut self, key: ClientKey) {
         self.remove_client(key);
     }

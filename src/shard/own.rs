@@ -160,7 +160,7 @@ impl Shard {
             }
             Err(_) => {
                 // The number stays taken: a gap in CSeq is allowed, a number used twice is not.
-                self.transactions.abandon(client);
+                self.transactions.drop_client(client);
                 Err(Unsent::Never)
             }
         }
