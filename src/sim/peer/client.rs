@@ -102,7 +102,8 @@ impl Peer {
             return;
         }
         let t1 = self.manners.t1;
-        self.plan(now + 64 * t1, Due::GiveUpCancelled(key.clone()));
+        // A hop that gives up at the same time has its say first.
+        self.plan(now + 66 * t1, Due::GiveUpCancelled(key.clone()));
         self.start(cancel, Client::calling(&call_id, number, from, path, bytes, t1), now);
     }
 
@@ -141,7 +142,7 @@ impl Peer {
         self.plan(now + wait, Due::Resend(key));
     }
 
-    /// RFC 3261 §9.1: 64·T1 after a CANCEL its INVITE counts as ended.
+    /// RFC 3261 §9.1: some time after a CANCEL its INVITE counts as ended.
     pub(super) fn give_up_cancelled(&mut self, key: &Key) {
         if let Some(client) = self.clients.get_mut(key)
             && matches!(client.state, ClientState::Calling | ClientState::Proceeding)

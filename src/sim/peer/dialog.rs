@@ -156,6 +156,11 @@ impl Dialog {
         if self.remote_has_tag && self.remote_value != value && self.state != DialogState::Early {
             return false;
         }
+        if self.remote_value != value {
+            // Each callee has numbers of its own.
+            self.remote_number = None;
+            self.remote_numbers.clear();
+        }
         self.remote_value = value.to_owned();
         self.remote_has_tag = true;
         if self.state == DialogState::Early {
