@@ -654,6 +654,10 @@ impl Transfer {
         if self.refer_status.is_none() {
             self.refer_status = Some(Status::local(487, "Request Terminated"));
         }
+        if self.final_status.is_some() {
+            // It had ended; only the response to the REFER was still to come.
+            return self.conclude_by_status(now);
+        }
         self.conclude(Outcome::Canceled, cause, now)
     }
 

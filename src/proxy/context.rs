@@ -33,7 +33,12 @@ pub struct Context {
     /// Where more than one target may be tried. `None`: the only branch's final response is the request's.
     pub search: Option<Box<Search>>,
     pub server_gone: bool,
+    /// Digests of the To tags of 2xx to an INVITE: each is a dialog, and a call once.
+    answers: SmallVec<[u64; 1]>,
 }
+
+/// Dialogs of one INVITE that become calls: more than a person has phones. A further one is relayed by its token alone.
+const ANSWERS_MAX: usize = 16;
 
 impl Context {
     /// The context of a request of `from`, without a branch yet.
@@ -49,6 +54,7 @@ impl Context {
             branches: SmallVec::new(),
             search: None,
             server_gone: false,
+            answers: SmallVec::new(),
         }
     }
 
@@ -72,6 +78,15 @@ impl Context {
         numbered
             .filter(|(_, branch)| !branch.has_ended)
             .map(|(number, _)| number as BranchNumber)
+    }
+
+    /// Notes the dialog of a 2xx. `true`: it is a new one, and there is room for it.
+    pub fn is_new_answer(&mut self, to_tag: u64) -> bool {
+        let is_new = !self.answers.contains(&to_tag) && self.answers.len() < ANSWERS_MAX;
+        if is_new {
+            self.answers.push(to_tag);
+        }
+        is_new
     }
 
     /// Whether all its transactions have ended, so that nothing can come for it any more (RFC 3261 §16.7).

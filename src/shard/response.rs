@@ -196,6 +196,13 @@ impl Shard {
                 .map(|target| target.trunk);
             let Some(call) = self.calls.get(call_key) else { return };
             let state = call.state;
+            let is_first = call.tag(Party::Callee).is_none_or(|tag| tag == to_tag);
+            let answer = self.setup.secret.mac(b'a', &[to_tag]);
+            let is_new = is_2xx
+                && self
+                    .contexts
+                    .get_mut(key)
+                    .is_some_and(|context| context.is_new_answer(answer));
             // A repeated 2xx does not bring back a call that is being ended.
             if code < 300 && matches!(state, CallState::Trying | CallState::Ringing) {
                 self.learn_callee(
@@ -209,7 +216,7 @@ impl Shard {
                         CallState::Ringing
                     },
                 );
-            } else if is_2xx && call.tag(Party::Callee).is_some_and(|tag| tag != to_tag) {
+            } else if is_new && !is_first {
                 self.open_another(call_key, trunk, flow, message, now);
             }
             return;

@@ -72,7 +72,7 @@ pub struct Peer {
     unjudged: BTreeSet<String>,
     /// Branches and methods of requests that came again long after: they may be answered again, and otherwise.
     replayed: BTreeSet<String>,
-    /// What it knew before it crashed: branches of its requests, and Call-IDs.
+    /// What it knew before it crashed: branches of its requests, Call-IDs and tags of its dialogs.
     past: BTreeSet<String>,
 }
 
@@ -262,7 +262,9 @@ impl Peer {
         let clients = std::mem::take(&mut self.clients);
         self.past.extend(clients.into_keys().map(|(branch, _)| branch));
         let dialogs = std::mem::take(&mut self.dialogs);
-        self.past.extend(dialogs.into_values().map(|dialog| dialog.call_id));
+        for dialog in dialogs.into_values() {
+            self.past.extend([dialog.call_id, dialog.local_tag]);
+        }
         let servers = std::mem::take(&mut self.servers);
         let names = servers.into_values().map(|server| server.call_id);
         self.past.extend(names.map(|name| real_call_id(&name).to_owned()));

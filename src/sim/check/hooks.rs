@@ -154,11 +154,14 @@ impl Hooks {
                 return Err(format!("{status}, and no NOTIFY did"));
             }
         }
-        if (*cause == "notify_final") != last.is_some() {
+        // A REFER that is refused fails, whatever NOTIFYs said before.
+        let is_refused = body.get("refer_status").map(code).is_some_and(|status| status >= 300)
+            && body.get("refer_status_source").is_none();
+        if (*cause == "notify_final") != last.is_some() && !(last.is_some() && is_refused) {
             return Err(format!("{result}, {cause} and the final status {last:?}"));
         }
         let is_2xx = last.is_some_and(|status| (200..300).contains(&status));
-        if is_2xx && *result != "success" {
+        if is_2xx && *result != "success" && !is_refused {
             return Err(format!("{result} of {last:?}"));
         }
         Ok(())

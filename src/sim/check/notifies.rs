@@ -10,6 +10,8 @@ pub(super) struct Notifies {
     /// Branches of the REFERs that peers sent, and of those that referee did.
     refers: BTreeSet<String>,
     own_refers: BTreeSet<String>,
+    /// By Call-ID, how many referee sent, and whether a NOTIFY came that does not say of which it is.
+    refers_of: BTreeMap<String, (u32, bool)>,
     /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
     notifies: BTreeMap<String, Notify>,
     /// Calls that somebody has sent a BYE for, and those of them that referee has ended itself.
@@ -51,6 +53,8 @@ impl Notifies {
             _ => {}
         }
         if let Some(refer) = text.header(OF_REFER) {
+            let says_which = text.header("Event").is_some_and(|event| event.contains("id="));
+            self.refers_of.entry(text.call_id().to_owned()).or_default().1 |= !says_which;
             self.notifies.entry(text.origin()).or_insert_with(|| Notify {
                 refer: refer.to_owned(),
                 cseq: text.cseq().0,
@@ -76,7 +80,9 @@ impl Notifies {
                     self.ended_here.insert(text.call_id().to_owned());
                 }
                 "REFER" => {
-                    self.own_refers.insert(text.branch());
+                    if self.own_refers.insert(text.branch()) {
+                        self.refers_of.entry(text.call_id().to_owned()).or_default().0 += 1;
+                    }
                 }
                 _ => {}
             }
@@ -93,15 +99,17 @@ impl Notifies {
             true => self.ended_here.contains(text.call_id()),
             false => self.hung_up.contains(text.call_id()),
         };
-        // For want of room nothing is relayed.
-        let is_shed = text.code() == 503;
+        // For want of room or of a next hop nothing is relayed.
+        let is_shed = text.code() == 503 || text.first.ends_with("Next Hop Unreachable");
         if self.refers.contains(&notify.refer) && !notify.was_relayed && !is_lost && !is_shed {
             faults.push(format!(
                 "`{}` answers a NOTIFY of a party's REFER that was not relayed",
                 text.label()
             ));
         }
-        let is_ours = self.own_refers.contains(&notify.refer) && !notify.was_relayed;
+        // Where one of several is meant and not said, it may be taken for another's.
+        let is_clear = matches!(self.refers_of.get(text.call_id()), Some((1, _) | (_, false)));
+        let is_ours = is_clear && self.own_refers.contains(&notify.refer) && !notify.was_relayed;
         if let Some(status) = notify.status.filter(|status| *status >= 200)
             && is_ours
             && text.code() == 200

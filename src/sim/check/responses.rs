@@ -53,7 +53,7 @@ impl Responses {
                 // RFC 4320 §4.1.
                 faults.push(format!("`{label}` to {to} is provisional"));
             }
-            if !finals.is_empty() && code != 100 {
+            if !finals.is_empty() && code != 100 && !self.replayed.contains(&text.branch()) {
                 // RFC 3261 §17.2.1: nothing provisional behind a final response.
                 faults.push(format!("`{label}` to {to} comes after {finals:?}"));
             }

@@ -37,12 +37,12 @@ impl<'s> Course<'s> {
     /// Lets it happen.
     pub fn run(&mut self, world: &mut World) {
         self.partitions(world);
-        for _ in 0..1 + self.dice.below(3) {
+        for _ in 0..2 + self.dice.below(3) {
             self.call(world);
         }
-        let count = 20 + self.dice.below(40);
+        let count = 40 + self.dice.below(40);
         for _ in 0..count {
-            let pause = self.dice.one_of(&[0, 50, 500, 3_000]);
+            let pause = self.dice.one_of(&[0, 50, 500, 2_500]);
             world.run_for(self.dice.millis(pause + 1));
             if world.now() >= self.setting.heals {
                 return;

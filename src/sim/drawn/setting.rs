@@ -6,7 +6,7 @@ use super::super::application::Mood;
 use super::super::dice::Dice;
 use super::super::network::{Network, Weather};
 use super::super::peer::Peer;
-use super::super::peer::instinct::Instinct;
+use super::super::peer::instinct::{Instinct, REFUSALS};
 use super::super::peer::script::{EventIds, Manners};
 use super::super::scene::config;
 use super::super::trouble::Troubles;
@@ -66,6 +66,7 @@ struct Drawn {
     event_ids: EventIds,
     has_credentials: bool,
     contact: Option<String>,
+    refer_code: Option<u16>,
 }
 
 /// A peer of the world.
@@ -92,7 +93,7 @@ impl Setting {
             weather: weather(&mut dice),
             troubles: Troubles::with_store([Duration::ZERO; 2]),
             hooks: (0, Duration::from_millis(1)),
-            odd: dice.one_of(&[0, 50, 100, 300]),
+            odd: dice.one_of(&[0, 100, 200, 400]),
             heals,
             t1,
             manners: Vec::new(),
@@ -312,6 +313,10 @@ impl Setting {
 
     fn members(&mut self, dice: &mut Dice) {
         let first_cseqs = [1, 1, 1, 1_000, 3_000, 0x7fff_fff0];
+        let mut refer_codes = vec![None];
+        if dice.one_in(2) {
+            refer_codes = vec![Some(dice.one_of(&[491, 491, 200])), Some(dice.one_of(REFUSALS))];
+        }
         for (trunk, of_trunk) in self.trunks.iter().enumerate() {
             for address in 0..of_trunk.addresses.len() {
                 let contact = dice.one_in(4).then(|| format!("ua{address}.{}.example", of_trunk.name));
@@ -326,6 +331,8 @@ impl Setting {
                     event_ids: dice.one_of(&[EventIds::FromTheSecond, EventIds::FromTheSecond, EventIds::Always]),
                     has_credentials: !dice.one_in(3),
                     contact: contact.map(|name| format!("{name}:5060")),
+                    // In half of the worlds one kind of refusal is frequent, so that all its consequences are seen.
+                    refer_code: refer_codes[dice.below(refer_codes.len() as u64) as usize],
                 });
             }
         }
@@ -379,6 +386,7 @@ impl Setting {
                 dice,
                 until: self.heals,
                 odd: self.odd,
+                refer_code: drawn.refer_code,
             });
             members.push(Member {
                 id: world.add(peer),

@@ -5,6 +5,9 @@ use crate::sim::dice::Dice;
 use crate::timer::Instant;
 use std::time::Duration;
 
+/// How a REFER may be refused.
+pub const REFUSALS: &[u16] = &[403, 405, 501, 481, 500, 503, 603, 302, 401, 407, 408, 429];
+
 /// A peer's own mind.
 #[derive(Debug)]
 pub struct Instinct {
@@ -13,6 +16,8 @@ pub struct Instinct {
     pub until: Instant,
     /// Out of a thousand requests it takes so many oddly: no answer, one nobody expects, one that is late.
     pub odd: u64,
+    /// What it answers to every other REFER.
+    pub refer_code: Option<u16>,
 }
 
 impl Instinct {

@@ -32,8 +32,8 @@ impl Peer {
         let call_id = self.dialog_name(&text);
         let has_tag = text.tag("To").is_some();
         let tag = match self.dialogs.get(&call_id) {
-            Some(dialog) => dialog.local_tag.clone(),
-            None => self.new_tag(),
+            Some(dialog) if has_tag || method != "INVITE" => dialog.local_tag.clone(),
+            Some(_) | None => self.new_tag(),
         };
         self.servers.insert(
             key.clone(),
@@ -140,6 +140,10 @@ impl Peer {
         if let Some(other) = self.other_of(call_id, text) {
             return self.take_for_other(key, text, &other, now);
         }
+        if text.tag("To").is_some_and(|tag| self.past.contains(&tag)) {
+            self.send_response_bare(key, 481, now);
+            return false;
+        }
         let Some(dialog) = self.dialogs.get_mut(call_id) else {
             if !self.past.contains(text.call_id()) {
                 self.violation(format!("`{}` is of no dialog", text.label()));
@@ -245,6 +249,9 @@ impl Peer {
     }
 
     pub(super) fn on_ack(&mut self, text: &Text) {
+        if self.replayed.contains(&text.origin()) {
+            return;
+        }
         let number = text.cseq().0;
         let name = self.dialog_name(text);
         let of_invite = |(key, server): &(&Key, &Server)| {
