@@ -61,6 +61,7 @@ pub mod config;
 #[cfg(feature = "io")]
 pub mod demo;
 pub mod destination;
+pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;

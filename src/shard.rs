@@ -15,6 +15,7 @@ mod commands;
 pub mod counters;
 mod names;
 mod own;
+mod probe;
 mod relay;
 mod request;
 mod response;
@@ -24,6 +25,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::health::{self, News};
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
@@ -76,6 +78,8 @@ pub enum Input<'a> {
     },
     /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
     Recorded { ticket: u64 },
+    /// What another shard has found out of an address: its [`Output::Tell`].
+    Told { news: News },
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
     Drain,
 }
@@ -106,6 +110,11 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. What is lost is told again.
+    Tell {
+        to: Option<u16>,
+        news: News,
+    },
 }
 
 /// What a shard is made from.
@@ -150,6 +159,7 @@ pub struct Shard {
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
     names: Names<Waiting>,
+    health: health::Table,
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
@@ -250,6 +260,7 @@ impl Shard {
             remembered: VecDeque::new(),
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max),
+            health: health::Table::new(config, setup.shard, setup.shards),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
@@ -285,6 +296,7 @@ impl Shard {
             Input::Command { ticket, command } => self.on_command(ticket, command, now),
             Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
+            Input::Told { news } => self.on_told(news, now),
             Input::Drain => self.draining = true,
         }
         self.check_invariants();

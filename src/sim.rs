@@ -135,6 +135,10 @@ enum Event {
         shard: usize,
         ticket: u64,
     },
+    Told {
+        shard: usize,
+        news: crate::health::News,
+    },
 }
 
 impl World {
@@ -390,6 +394,7 @@ impl World {
                 outcome,
             } => self.feed(shard, Input::ActionOutcome { transfer, outcome }),
             Event::Recorded { shard, ticket } => self.feed(shard, Input::Recorded { ticket }),
+            Event::Told { shard, news } => self.feed(shard, Input::Told { news }),
         }
     }
 
@@ -522,6 +527,13 @@ impl World {
                     let before = self.replies.insert(ticket, reply);
                     if before.is_some() {
                         self.check.violation(format!("command {ticket} got two replies"));
+                    }
+                }
+                Output::Tell { to, news } => {
+                    for shard in 0..self.shards.len() {
+                        if shard != number && to.is_none_or(|to| usize::from(to) == shard) {
+                            self.plan(self.now, Event::Told { shard, news });
+                        }
                     }
                 }
                 Output::Close(connection) => {

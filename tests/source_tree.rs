@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("transport", &[]),
     ("config", &["spelling", "transport"]),
     ("next_hop", &["message", "transport"]),
+    ("health", &["config", "timer"]),
     ("verb", &["config", "message", "spelling", "destination"]),
     ("destination", &["config", "message", "verb"]),
     ("webhook", &["config", "identifiers", "timer"]),

@@ -53,6 +53,8 @@ counters! {
     events_total Counter "Event hooks handed over.",
     actions_total Counter "Action hooks handed over.",
     replies_refused_total Counter "Replies to action hooks that are no valid list of verbs.",
+    retry_after_total Counter "Waits begun because a 503 of a trunk's address asked for it.",
+    retry_after_cut_total Counter "Retry-Afters of trunks that were longer than is kept to.",
     held_total Counter "Requests that waited for a response to ours.",
     calls Gauge "Live calls.",
     transactions Gauge "Live transactions.",

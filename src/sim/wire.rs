@@ -233,7 +233,8 @@ impl Wire {
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::Close(connection) => self.streams[connection.slot as usize].is_open = false,
-                Output::Record { .. } | Output::Hook(_) => {}
+                // There is no other shard.
+                Output::Record { .. } | Output::Hook(_) | Output::Tell { .. } => {}
             }
         }
         self.shard.end_batch();
