@@ -78,5 +78,6 @@ pub mod transaction;
 pub mod transfer;
 pub mod transport;
 pub mod traversal;
+pub mod usage;
 pub mod verb;
 pub mod webhook;

@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["spelling", "transport"]),
     ("next_hop", &["message", "transport"]),
     ("health", &["config", "timer"]),
+    ("usage", &["config", "health", "timer"]),
     ("verb", &["config", "message", "spelling", "destination"]),
     ("destination", &["config", "message", "verb"]),
     ("webhook", &["config", "identifiers", "timer"]),
