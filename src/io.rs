@@ -26,6 +26,7 @@ use crate::config::{Bind, Config, Trunk};
 use crate::identifiers::{Random, Secret};
 use crate::shard::{Setup, Shard};
 use crate::transport::Transport;
+use crate::usage::Usage;
 use clock::Clock;
 use control::{Control, Replies};
 use counters::Exporter;
@@ -190,6 +191,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
     let (counters, publishers) = Exporter::new(shards);
 
     let config = Arc::new(config);
+    let usage = Arc::new(Usage::new(&config));
     let replies = Replies::new();
     let (resolver, resolver_thread) = Resolver::start(config.limits.lookups_max, Arc::clone(&workers))?;
     let deliverer = start_delivery(&config, &workers)?;
@@ -222,6 +224,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             seed: clock::random_bytes()?,
             wall_clock_at_start: clock.wall_clock_at_start(),
             records: false,
+            usage: Arc::clone(&usage),
         };
         let seed = Random::new(clock::random_bytes()?).next_u64();
         let (udp, listeners) = sockets;

@@ -25,7 +25,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
-use crate::health::{self, News};
+use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
@@ -35,11 +35,13 @@ use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
 use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
+use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use names::Names;
+use probe::{Probe, ProbeId};
 use slotmap::SlotMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
@@ -132,6 +134,8 @@ pub struct Setup {
     pub wall_clock_at_start: Duration,
     /// Whether there is a store: the 200 to a NOTIFY of ours and the reply to a verb wait until it has recorded them.
     pub records: bool,
+    /// The same on all shards of a process.
+    pub usage: Arc<Usage>,
 }
 
 /// All that one core owns.
@@ -160,6 +164,7 @@ pub struct Shard {
     timers: Timers<TimerKey>,
     names: Names<Waiting>,
     health: health::Table,
+    probes: Vec<Probe>,
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
@@ -184,6 +189,8 @@ enum ClientOwner {
     Refer(TransferKey),
     /// A BYE of ours to this party.
     Bye(CallKey, Party),
+    /// An OPTIONS of ours to an address of a trunk.
+    Probe(ProbeId),
 }
 
 /// What waits for a name.
@@ -196,6 +203,7 @@ enum Waiting {
     },
     Refer(TransferKey),
     Bye(CallKey, Party),
+    Probe(ProbeId),
 }
 
 /// What waits for the store.
@@ -228,6 +236,10 @@ enum TimerKey {
     Forget(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
+    /// An OPTIONS is due.
+    Probe(ProbeId),
+    /// The one that began then has had its time.
+    ProbeOver(ProbeId, Instant),
 }
 
 impl From<Deadline> for TimerKey {
@@ -242,7 +254,7 @@ impl Shard {
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let topology = Topology::new(config);
-        Shard {
+        let mut shard = Shard {
             random,
             topology,
             outbox: Outbox::default(),
@@ -261,12 +273,15 @@ impl Shard {
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max),
             health: health::Table::new(config, setup.shard, setup.shards),
+            probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
             counters: Counters::default(),
             setup,
-        }
+        };
+        shard.plan_probes();
+        shard
     }
 
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
@@ -353,6 +368,8 @@ impl Shard {
                 TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
+                TimerKey::Probe(probe) => self.on_probe_due(probe, now),
+                TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
         }
         self.check_invariants();
@@ -410,7 +427,10 @@ impl Shard {
 
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
-            None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
+            None
+            | Some(Ended::Client(
+                ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..) | ClientOwner::Probe(_),
+            )) => {}
             Some(Ended::Server(ServerOwner::Local)) => {}
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 self.leave_context(context, |context| context.server_gone = true)
@@ -429,6 +449,9 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Timeout), now);
+                    }
                 }
             }
             Some(Ended::ClientTransportFailed(owner)) => {
@@ -442,6 +465,9 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Transport), now);
+                    }
                 }
             }
         }

@@ -167,6 +167,7 @@ impl Shard {
             Waiting::Request { flow, message, server } => self.resume_request(flow, &message, server, now),
             Waiting::Refer(key) => self.send_refer(key, now),
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
+            Waiting::Probe(probe) => self.send_probe(probe, now),
         }
     }
 }

@@ -44,6 +44,7 @@ impl Shard {
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
+            ClientOwner::Probe(probe) => self.on_probe_answered(probe, message, answered.code, now),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::message::{Index, Message, parse};
 use crate::shard::{Input, Output, Setup, Shard};
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::usage::Usage;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -60,6 +61,7 @@ impl Wire {
             seed: [9; 16],
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: false,
+            usage: Arc::new(Usage::new(&config)),
         };
         Wire {
             shard: Shard::new(setup),
