@@ -23,7 +23,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddressId {
     pub trunk: TrunkId,
-    pub address: u16,
+    pub address: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -380,10 +380,10 @@ impl Entry {
 const WAIT_STEP: Duration = Duration::from_secs(1);
 
 fn id(trunk: TrunkId, address: usize) -> AddressId {
-    debug_assert!(address <= usize::from(u16::MAX));
+    debug_assert!(address <= usize::from(u8::MAX));
     AddressId {
         trunk,
-        address: address as u16,
+        address: address as u8,
     }
 }
 

@@ -15,6 +15,7 @@ mod commands;
 pub mod counters;
 mod names;
 mod own;
+mod places;
 mod probe;
 mod relay;
 mod request;
@@ -450,6 +451,7 @@ impl Shard {
                 self.counters.timeouts_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
                     ClientOwner::Cancel => {}
@@ -466,6 +468,7 @@ impl Shard {
                 self.counters.transport_failures_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
                     ClientOwner::Cancel => {}

@@ -7,6 +7,7 @@
 use crate::config::{Config, TrunkId};
 use crate::health::State;
 use crate::timer::Instant;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -141,6 +142,58 @@ impl Place {
     /// The trunk it is on.
     pub fn trunk(&self) -> TrunkId {
         self.trunk
+    }
+}
+
+/// The places of one call: on the trunk it comes from, and on those where it is or is being tried.
+#[derive(Debug, Default)]
+pub struct Places {
+    #[expect(dead_code, reason = "it is kept to be dropped")]
+    from: Option<Place>,
+    to: SmallVec<[Place; 1]>,
+}
+
+impl Places {
+    /// Those of a call that has been tried nowhere yet.
+    pub fn of_caller(place: Option<Place>) -> Places {
+        Places {
+            from: place,
+            to: SmallVec::new(),
+        }
+    }
+
+    /// Those of a call that has only been answered.
+    pub fn of_callee(place: Option<Place>) -> Places {
+        Places {
+            from: None,
+            to: place.into_iter().collect(),
+        }
+    }
+
+    /// Whether there is a place for being tried on this trunk.
+    pub fn has(&self, trunk: TrunkId) -> bool {
+        self.to.iter().any(|place| place.trunk == trunk)
+    }
+
+    pub fn add(&mut self, place: Place) {
+        debug_assert!(!self.has(place.trunk), "a call takes two places on one trunk");
+        self.to.push(place);
+    }
+
+    /// Takes out the place for being tried on this trunk.
+    pub fn take_out(&mut self, trunk: TrunkId) -> Option<Place> {
+        let at = self.to.iter().position(|place| place.trunk == trunk)?;
+        Some(self.to.swap_remove(at))
+    }
+
+    /// Gives back the places for being tried on trunks that are needed no longer.
+    pub fn keep(&mut self, is_needed: impl Fn(TrunkId) -> bool) {
+        self.to.retain(|place| is_needed(place.trunk));
+    }
+
+    /// Gives all of them back.
+    pub fn give_back(&mut self) {
+        *self = Places::default();
     }
 }
 

@@ -38,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "timer",
             "transaction",
             "transport",
+            "usage",
             "verb",
         ],
     ),

@@ -747,8 +747,8 @@ fn seconds(seconds: u64) -> Duration {
 pub(super) const BINDS_MAX: usize = 64;
 /// [`TrunkId`] is one byte.
 const TRUNKS_MAX: usize = 256;
-/// [`crate::health::AddressId`] holds more; this is what one can read.
-const ADDRESSES_MAX: usize = 1_024;
+/// An address of a trunk is known by its place, in one byte.
+const ADDRESSES_MAX: usize = 256;
 /// A thousand times what one core carries.
 const CALLS_PER_SECOND_MAX: u64 = 10_000_000;
 /// Entries of a table are found by an index of 32 bits; this leaves room for a mark.

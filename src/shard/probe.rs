@@ -18,6 +18,7 @@ use crate::health::{AddressId, Failure, News, ProbeResult};
 use crate::identifiers::hex16;
 use crate::message::edit::{Injection, RequestWriter};
 use crate::message::{Message, Method};
+use crate::proxy::context::{BranchNumber, ContextKey};
 use crate::timer::Instant;
 use crate::transaction::{Branch, ClientKey};
 use crate::transport::{Flow, Transport};
@@ -246,6 +247,45 @@ impl Shard {
     }
 
     // ---- what calls ask and tell ----
+
+    /// A response came to a branch of a request outside a dialog.
+    pub(super) fn note_response(
+        &mut self,
+        key: ContextKey,
+        number: BranchNumber,
+        message: Message<'_>,
+        code: u16,
+        now: Instant,
+    ) {
+        let branch = self.contexts.get(key).and_then(|context| context.branch(number));
+        let Some(target) = branch.and_then(|branch| branch.target) else {
+            return;
+        };
+        let (trunk, address) = (target.trunk, usize::from(target.address));
+        match code {
+            503 => match message.retry_after() {
+                Ok(Some(wait)) => self.on_retry_after(trunk, address, wait.seconds, now),
+                Ok(None) | Err(_) => self.on_address_failure(trunk, address, Failure::Unavailable, now),
+            },
+            // Of the peer, or of one behind it.
+            408 => {}
+            _ => self.on_address_success(trunk, address, now),
+        }
+    }
+
+    /// A branch of a request outside a dialog got no response, or could not be sent; told once.
+    pub(super) fn note_failure(&mut self, key: ContextKey, number: BranchNumber, kind: Failure, now: Instant) {
+        let branch = self
+            .contexts
+            .get_mut(key)
+            .and_then(|context| context.branch_mut(number));
+        let Some(branch) = branch else { return };
+        let Some(target) = branch.target.filter(|_| !branch.silence_told) else {
+            return;
+        };
+        branch.silence_told = true;
+        self.on_address_failure(target.trunk, target.address.into(), kind, now);
+    }
 
     /// Whether an address may be used while there are others. Where this is so of none, those without a
     /// [`Shard::address_wait`] are tried in the order of the configuration: better a try than a refusal.

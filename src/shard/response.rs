@@ -1,6 +1,7 @@
 //! A response's way back, and what becomes of a request that gets none (RFC 3261 §16.7 to §16.10).
 
 use super::own::refuses_subscription;
+use super::places::FULL_RETRY_AFTER;
 use super::{ClientOwner, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};
@@ -19,6 +20,8 @@ use crate::traversal::{PARAMETER, Traversal};
 pub(super) enum BranchFailure {
     Timeout,
     Transport,
+    /// Its trunk had no room for the call.
+    Full,
 }
 
 impl BranchFailure {
@@ -26,7 +29,7 @@ impl BranchFailure {
     pub fn code(self) -> u16 {
         match self {
             BranchFailure::Timeout => 408,
-            BranchFailure::Transport => 503,
+            BranchFailure::Transport | BranchFailure::Full => 503,
         }
     }
 }
@@ -76,6 +79,7 @@ impl Shard {
         now: Instant,
     ) {
         let timer_c = self.config().timers.timer_c;
+        self.note_response(key, number, message, code, now);
         let Some(branch) = self
             .contexts
             .get_mut(key)
@@ -261,6 +265,7 @@ impl Shard {
         let (None, Ok(number)) = (is_known, number) else { return };
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
+        self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
         let key = self.enter_call(another);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
@@ -361,8 +366,12 @@ impl Shard {
     /// The final response to a request that no target has answered: `code` is what that counts as.
     pub(super) fn answer_failed(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
-        let (server, method) = (context.server, context.method);
+        let (server, method, found_full) = (context.server, context.method, context.found_full);
         match (code, method) {
+            // RFC 3261 §16.7 step 6: here it is known that the next request would get the same.
+            (503, _) if found_full => {
+                self.answer_stored_with(server, Refused::SHED, &[("Retry-After", FULL_RETRY_AFTER)], now);
+            }
             (408, Method::Invite) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
             // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
             (408, _) => {
