@@ -25,6 +25,14 @@ pub(super) enum BranchFailure {
 }
 
 impl BranchFailure {
+    /// What it means for the search.
+    pub fn cause(self) -> Cause {
+        match self {
+            BranchFailure::Timeout | BranchFailure::Transport => Cause::NoUse,
+            BranchFailure::Full => Cause::Full,
+        }
+    }
+
     /// The response it counts as (RFC 3261 §16.8, §16.9).
     pub fn code(self) -> u16 {
         match self {
@@ -339,7 +347,7 @@ impl Shard {
         branch.is_gone = true;
         let is_cancelled = branch.cancelled.is_some();
         if context.search.is_some() {
-            return self.end_branch(key, number, failure.code(), None, Cause::NoUse, now);
+            return self.end_branch(key, number, failure.code(), None, failure.cause(), now);
         }
         if let Some(branch) = context.branch_mut(number) {
             branch.has_ended = true;

@@ -146,7 +146,7 @@ impl Shard {
             if let Err(failure) = self.start_branch(key, number, message, arrival, now) {
                 self.close_branch(key, number, failure.code(), None);
                 if let Some(search) = self.contexts.get_mut(key).and_then(|context| context.search.as_mut()) {
-                    search.go_on(attempt, Cause::NoUse);
+                    search.go_on(attempt, failure.cause());
                 }
             }
         }
