@@ -6,7 +6,7 @@
     reason = "the ban on sockets and clocks is meant for the core"
 )]
 
-use referee::config::{Bind, Config};
+use referee::config::{Bind, Config, Health};
 use referee::io::{RunError, Running, start};
 use referee::transport::Transport;
 use std::io::{ErrorKind, Read, Write};
@@ -532,6 +532,93 @@ fn a_drained_process_says_so_and_leaves() {
     running.stop();
 }
 
+/// What the control API answers.
+fn get(running: &Running, path: &str) -> String {
+    let address = running.control_address().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Answers OPTIONS that come to `peer` until referee has counted so many changes of addresses.
+fn answer_options(running: &Running, peer: &UdpSocket, changes: u64) {
+    let begin = Instant::now();
+    // Shorter than the period: what is asked meanwhile waits in the socket.
+    peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    while running.counters().value("address_changes_total").unwrap() < changes {
+        assert!(begin.elapsed() < PATIENCE, "not {changes} changes");
+        let mut bytes = [0; 4096];
+        let Ok((count, from)) = peer.recv_from(&mut bytes) else {
+            continue;
+        };
+        let request = std::str::from_utf8(&bytes[..count]).unwrap();
+        assert!(request.starts_with("OPTIONS sip:127.0.0.2:"), "{request}");
+        let copied = |line: &&str| {
+            ["Via:", "From:", "To:", "Call-ID:", "CSeq:"]
+                .iter()
+                .any(|name| line.starts_with(name))
+        };
+        let lines: Vec<_> = request.lines().filter(copied).collect();
+        let answer = format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"));
+        peer.send_to(answer.as_bytes(), from).unwrap();
+    }
+}
+
+#[test]
+fn a_peer_that_dies_and_comes_back_is_noticed_by_all_shards() {
+    // An address of its own: nobody else is given its port while it is gone.
+    let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let address = peer.local_addr().unwrap();
+    let mut config = relay(&format!("udp:{address}"));
+    config.shards = Some(2);
+    config.control.listen = Some(any_port());
+    // The first address of all is for shard 0 to judge. The peer's is the second: shard 0, which is asked, has to be told.
+    let nobody = config.trunks[1].addresses[0].clone();
+    config.trunks[0].addresses.push(nobody);
+    config.trunks[1].health = Some(Health {
+        period: Duration::from_millis(100),
+        timeout: Duration::from_millis(80),
+        failures: 2,
+        successes: 2,
+    });
+    let running = start(config).unwrap();
+    let shows = |state: &str, up: u8| {
+        let shown = format!("\"udp:{address}\",\"state\":\"{state}\"");
+        let begin = Instant::now();
+        loop {
+            let trunks = get(&running, "/v1/trunks");
+            if trunks
+                .rsplit("callee")
+                .next()
+                .is_some_and(|callee| callee.contains(&shown))
+            {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{shown} is not in {trunks}");
+        }
+        let metrics = get(&running, "/metrics");
+        let line = format!("referee_trunk_address_up{{trunk=\"callee\",address=\"udp:{address}\"}} {up}");
+        assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+    };
+    shows("unknown", 1);
+    answer_options(&running, &peer, 1);
+    shows("alive", 1);
+    drop(peer);
+    wait_for(&running, "address_changes_total", 2);
+    shows("dead", 0);
+    let peer = UdpSocket::bind(address).unwrap();
+    answer_options(&running, &peer, 3);
+    shows("alive", 1);
+    running.stop();
+}
+
 #[test]
 fn the_control_api_shows_what_was_counted() {
     let mut config = config(2);
@@ -541,16 +628,7 @@ fn the_control_api_shows_what_was_counted() {
     client.send(&Ends::of_udp(&client).request("OPTIONS", 1, 0)).unwrap();
     client.recv(&mut [0; 4096]).unwrap();
     wait_for(&running, "datagrams_sent_total", 1);
-    let address = running.control_address().unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = get(&running, "/metrics");
     for line in [
         "# TYPE referee_datagrams_received_total counter",
         "# TYPE referee_calls gauge",
