@@ -11,6 +11,9 @@ use referee::io::{RunError, Running, start};
 use referee::transport::Transport;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; only a failing test waits for it.
@@ -547,75 +550,87 @@ fn get(running: &Running, path: &str) -> String {
     answer
 }
 
-/// Answers OPTIONS that come to `peer` until referee has counted so many changes of addresses.
-fn answer_options(running: &Running, peer: &UdpSocket, changes: u64) {
-    let begin = Instant::now();
-    // Shorter than the period: what is asked meanwhile waits in the socket.
-    peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    while running.counters().value("address_changes_total").unwrap() < changes {
-        assert!(begin.elapsed() < PATIENCE, "not {changes} changes");
-        let mut bytes = [0; 4096];
-        let Ok((count, from)) = peer.recv_from(&mut bytes) else {
-            continue;
-        };
-        let request = std::str::from_utf8(&bytes[..count]).unwrap();
-        assert!(request.starts_with("OPTIONS sip:127.0.0.2:"), "{request}");
-        let copied = |line: &&str| {
-            ["Via:", "From:", "To:", "Call-ID:", "CSeq:"]
-                .iter()
-                .any(|name| line.starts_with(name))
-        };
-        let lines: Vec<_> = request.lines().filter(copied).collect();
-        let answer = format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"));
-        peer.send_to(answer.as_bytes(), from).unwrap();
+/// A peer that answers OPTIONS, until it is told to go.
+struct Answering {
+    go: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Answering {
+    fn at(address: SocketAddr) -> (SocketAddr, Answering) {
+        let socket = UdpSocket::bind(address).unwrap();
+        let address = socket.local_addr().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let go = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&go);
+        let thread = spawn(move || {
+            let mut bytes = [0; 4096];
+            while !told.load(Ordering::Relaxed) {
+                let Ok((count, from)) = socket.recv_from(&mut bytes) else {
+                    continue;
+                };
+                let request = std::str::from_utf8(&bytes[..count]).unwrap();
+                assert!(
+                    request.starts_with(&format!("OPTIONS sip:{address} SIP/2.0\r\n")),
+                    "{request}"
+                );
+                let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+                let is_copied = |line: &&str| copied.iter().any(|name| line.starts_with(name));
+                let lines: Vec<_> = request.lines().filter(is_copied).collect();
+                let answer = format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"));
+                socket.send_to(answer.as_bytes(), from).unwrap();
+            }
+        });
+        (address, Answering { go, thread })
+    }
+
+    fn go(self) {
+        self.go.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
     }
 }
 
 #[test]
 fn a_peer_that_dies_and_comes_back_is_noticed_by_all_shards() {
     // An address of its own: nobody else is given its port while it is gone.
-    let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
-    let address = peer.local_addr().unwrap();
+    let (address, peer) = Answering::at("127.0.0.2:0".parse().unwrap());
     let mut config = relay(&format!("udp:{address}"));
     config.shards = Some(2);
     config.control.listen = Some(any_port());
-    // The first address of all is for shard 0 to judge. The peer's is the second: shard 0, which is asked, has to be told.
-    let nobody = config.trunks[1].addresses[0].clone();
-    config.trunks[0].addresses.push(nobody);
     config.trunks[1].health = Some(Health {
         period: Duration::from_millis(100),
-        timeout: Duration::from_millis(80),
+        timeout: Duration::from_secs(1),
         failures: 2,
         successes: 2,
     });
+    // The first address of all is for shard 0 to judge. The peer's is the second: shard 0, which is asked, has to be told.
+    let nobody = config.trunks[1].addresses[0].clone();
+    config.trunks[0].addresses.push(nobody);
     let running = start(config).unwrap();
     let shows = |state: &str, up: u8| {
-        let shown = format!("\"udp:{address}\",\"state\":\"{state}\"");
+        let shown = format!("\"state\":\"{state}\"");
+        let line = format!("\nreferee_trunk_address_up{{trunk=\"callee\",address=\"udp:{address}\"}} {up}\n");
         let begin = Instant::now();
         loop {
-            let trunks = get(&running, "/v1/trunks");
-            if trunks
-                .rsplit("callee")
-                .next()
-                .is_some_and(|callee| callee.contains(&shown))
-            {
-                break;
+            let (trunks, metrics) = (get(&running, "/v1/trunks"), get(&running, "/metrics"));
+            // The last trunk's.
+            let addresses = trunks.rsplit("\"addresses\"").next();
+            if addresses.is_some_and(|addresses| addresses.contains(&shown)) && metrics.contains(&line) {
+                return;
             }
-            assert!(begin.elapsed() < PATIENCE, "{shown} is not in {trunks}");
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "neither {shown} nor {line} in {trunks}\n{metrics}"
+            );
         }
-        let metrics = get(&running, "/metrics");
-        let line = format!("referee_trunk_address_up{{trunk=\"callee\",address=\"udp:{address}\"}} {up}");
-        assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     };
-    shows("unknown", 1);
-    answer_options(&running, &peer, 1);
     shows("alive", 1);
-    drop(peer);
-    wait_for(&running, "address_changes_total", 2);
+    peer.go();
     shows("dead", 0);
-    let peer = UdpSocket::bind(address).unwrap();
-    answer_options(&running, &peer, 3);
+    let (_, peer) = Answering::at(address);
     shows("alive", 1);
+    wait_for(&running, "address_changes_total", 3);
+    peer.go();
     running.stop();
 }
 
