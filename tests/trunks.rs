@@ -2,6 +2,8 @@
 
 use referee::command::{AddressView, Command, Reply, TrunkView};
 use referee::config::TrunkId;
+use referee::identifiers::Random;
+use referee::sim::network::Weather;
 use referee::sim::peer::Peer;
 use referee::sim::peer::script::{Act, Manners, request, respond, respond_with, steps};
 use referee::sim::scene::{PRIVATE, carrier, config};
@@ -548,7 +550,7 @@ fn a_full_trunk_takes_no_call_until_one_ends() {
     assert_eq!(calls.iter().filter(|call| rig.is_up(call)).count(), 2);
     let refusals = rig.world.peer(rig.carrier).heard("503");
     assert_eq!(refusals[0].header("Retry-After"), Some("1"));
-    // Without state: no call and no transaction was begun for it.
+    // No call was opened for it.
     let counters = rig.world.shard(0).counters();
     assert_eq!((counters.calls_total, counters.trunk_calls_max_total), (2, 1));
     rig.hang_up(&calls[0]);
@@ -557,6 +559,24 @@ fn a_full_trunk_takes_no_call_until_one_ends() {
     let call = rig.call();
     rig.run(2_000);
     assert!(rig.is_up(&call));
+    rig.finish();
+}
+
+#[test]
+fn a_call_that_was_refused_stays_refused_though_a_place_becomes_free() {
+    let mut rig = Rig::new(&text("", "calls_max = 1", TWO), 1);
+    let first = rig.call();
+    rig.run(2_000);
+    rig.world.network.lose(REFEREE, "carrier", "503", 1);
+    let second = rig.call();
+    rig.run(100);
+    rig.hang_up(&first);
+    // The INVITE comes again at T1, and the trunk has room.
+    rig.run(2_000);
+    assert_eq!(rig.used(), [0, 0, 0]);
+    assert!(!rig.is_up(&second));
+    assert_eq!(rig.invites(), [1, 0, 0]);
+    assert_eq!(rig.world.peer(rig.carrier).outcomes("INVITE"), [200, 503]);
     rig.finish();
 }
 
@@ -735,6 +755,61 @@ fn every_way_that_a_call_ends_gives_its_places_back() {
         end(&mut rig, &call);
         rig.run(400_000);
         assert_eq!(rig.used(), [0, 0, 0], "{name}\n{}", rig.world.ladder());
+        rig.finish();
+    }
+}
+
+#[test]
+fn whatever_happens_caps_hold_and_every_place_is_given_back() {
+    for seed in 0..40u64 {
+        let mut raw = [5; 16];
+        raw[..8].copy_from_slice(&seed.to_be_bytes());
+        let mut dice = Random::new(raw);
+        let shards = 1 + dice.below(4) as u16;
+        let (caller_max, callee_max) = (1 + dice.below(12) as u32, 1 + dice.below(8) as u32);
+        let platform = format!("{TWO}\ncalls_max = {callee_max}\n{HEALTH}");
+        let mode = ["sequential", "weighted"][dice.below(2) as usize];
+        let text = text("", &format!("calls_max = {caller_max}"), &platform).replace(
+            "\"spare\"]",
+            &format!("\"spare\"]\nmode = \"{mode}\"\nresponse_timeout = \"30s\""),
+        );
+        let mut rig = Rig::new(&text, shards);
+        let weather = Weather {
+            loss: dice.below(300),
+            duplication: dice.below(100),
+            delay_min: Duration::from_millis(1),
+            delay_max: Duration::from_millis(1 + dice.below(40)),
+        };
+        rig.world
+            .network
+            .set_weather(weather, Some(Instant::from_millis(40_000)));
+        for peer in [rig.first, rig.second, rig.spare] {
+            for _ in 0..20 {
+                let reaction = match dice.below(8) {
+                    0 => Vec::new(),
+                    1 => steps([(dice.below(500), respond(486))]),
+                    2 => steps([(5, respond_with(503, &[("Retry-After", "3")]))]),
+                    3 => steps([(20, respond(100)), (dice.below(4_000), respond(404))]),
+                    _ => steps([(20, respond(100)), (50 + dice.below(3_000), respond(200))]),
+                };
+                rig.world.peer_mut(peer).on("INVITE", reaction);
+            }
+        }
+        let mut calls = Vec::new();
+        for _ in 0..60 {
+            calls.push(rig.call());
+            rig.run(dice.below(1_200));
+            if dice.below(2) == 0 {
+                let call = calls[dice.below(calls.len() as u64) as usize].clone();
+                match dice.below(3) {
+                    0 => rig.world.act(rig.carrier, &call, Act::Cancel),
+                    _ => rig.hang_up(&call),
+                }
+            }
+            let [from, to, _] = rig.used();
+            assert!(from <= caller_max && to <= callee_max, "seed {seed}: {from} and {to}");
+        }
+        rig.run(400_000);
         rig.finish();
     }
 }

@@ -99,7 +99,7 @@ impl Shard {
         }
     }
 
-    /// Answers a new call for which its own trunk has no room. Nothing is kept of it: the next one may be the thousandth.
+    /// Answers a new call for which its own trunk has no room.
     pub(super) fn refuse_full(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         self.shed(message, arrival, FULL_RETRY_AFTER, now);
     }
@@ -117,12 +117,10 @@ impl Shard {
         self.shed(message, arrival, seconds.as_bytes(), now);
     }
 
+    /// By a transaction: an INVITE that comes twice, or again because its answer is slow, must not be refused and then, where
+    /// a place has become free meanwhile, ring somewhere for a caller who has given up.
     fn shed(&mut self, message: Message<'_>, arrival: &Arrival<'_>, retry_after: &[u8], now: Instant) {
         self.counters.shed_total += 1;
-        let lines: [(&str, &[u8]); 1] = [("Retry-After", retry_after)];
-        match arrival.server {
-            None => self.refuse_stateless(arrival.flow, message, Refused::SHED, &lines),
-            Some(_) => self.refuse(message, arrival, Refused::SHED, &lines, now),
-        }
+        self.refuse(message, arrival, Refused::SHED, &[("Retry-After", retry_after)], now);
     }
 }
