@@ -718,7 +718,8 @@ fn an_ended_call_has_no_place_though_it_is_remembered() {
 #[test]
 fn every_way_that_a_call_ends_gives_its_places_back() {
     type End = fn(&mut Rig, &str);
-    let cases: [(&str, Vec<(u64, Act)>, End); 8] = [
+    type Reaction = Vec<(u64, Act)>;
+    let cases: [(&str, Reaction, End); 8] = [
         ("refused", vec![(50, respond(603))], |_, _| {}),
         ("challenged", vec![(50, respond(407))], |_, _| {}),
         ("cancelled", vec![(50, respond(180))], |rig, call| {
