@@ -700,6 +700,34 @@ fn parallel_targets_take_a_place_each_until_one_has_the_call() {
 }
 
 #[test]
+fn each_target_that_answers_keeps_its_place_and_the_caller_has_one() {
+    let text = text("", "", TWO).replace(
+        "to = [\"platform\", \"spare\"]",
+        "to = [\"platform\", \"spare\"]\nmode = \"parallel\"",
+    );
+    let mut rig = Rig::new(&text, 1);
+    for (peer, millis) in [(rig.first, 500), (rig.spare, 501)] {
+        rig.world
+            .peer_mut(peer)
+            .on("INVITE", steps([(50, respond(180)), (millis, respond(200))]));
+    }
+    rig.world.peer_mut(rig.carrier).manners.hangs_up_on_forks = false;
+    let call = rig.call();
+    rig.run(3_000);
+    assert_eq!(rig.used(), [1, 1, 1]);
+    assert_eq!(rig.world.shard(0).counters().calls, 2);
+    // Each dialog ends by itself.
+    let second = format!("{call} spare-tag1");
+    rig.world.act(rig.carrier, &second, request("BYE"));
+    rig.run(1_000);
+    assert_eq!(rig.used(), [1, 1, 0]);
+    rig.hang_up(&call);
+    rig.run(1_000);
+    assert_eq!(rig.used(), [0, 0, 0]);
+    rig.finish();
+}
+
+#[test]
 fn an_ended_call_has_no_place_though_it_is_remembered() {
     let top = "[hooks]\nbase_url = \"https://app.example.com\"";
     let mut rig = Rig::new(&text(top, "[trunk.refer]\ndestinations = [\"*\"]", TWO), 1);
@@ -769,10 +797,10 @@ fn whatever_happens_caps_hold_and_every_place_is_given_back() {
         let shards = 1 + dice.below(4) as u16;
         let (caller_max, callee_max) = (1 + dice.below(12) as u32, 1 + dice.below(8) as u32);
         let platform = format!("{TWO}\ncalls_max = {callee_max}\n{HEALTH}");
-        let mode = ["sequential", "weighted"][dice.below(2) as usize];
+        let mode = ["parallel", "sequential", "weighted"][dice.below(3) as usize];
         let text = text("", &format!("calls_max = {caller_max}"), &platform).replace(
             "\"spare\"]",
-            &format!("\"spare\"]\nmode = \"{mode}\"\nresponse_timeout = \"30s\""),
+            &format!("\"spare\"]\nmode = \"{mode}\"\nanswer_timeout = \"2s\""),
         );
         let mut rig = Rig::new(&text, shards);
         let weather = Weather {

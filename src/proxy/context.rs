@@ -35,6 +35,8 @@ pub struct Context {
     pub server_gone: bool,
     /// A target had no room for the call, by a cap of its trunk's.
     pub found_full: bool,
+    /// Digests of the To tags whose 2xx has made a further call: a repeat does not bring back one that has ended.
+    pub further_calls: SmallVec<[u64; 1]>,
 }
 
 impl Context {
@@ -52,6 +54,7 @@ impl Context {
             search: None,
             server_gone: false,
             found_full: false,
+            further_calls: SmallVec::new(),
         }
     }
 

@@ -216,7 +216,7 @@ impl Shard {
                     },
                 );
             } else if is_2xx && call.tag(Party::Callee).is_some_and(|tag| tag != to_tag) {
-                self.open_another(call_key, trunk, flow, message, now);
+                self.open_another(key, call_key, trunk, flow, message, now);
             }
             return;
         }
@@ -261,7 +261,15 @@ impl Shard {
 
     /// A further target has answered an INVITE that has an answer already: each To tag is a dialog (RFC 3261 §13.2.2.4), and
     /// each dialog a call. Usually the caller hangs up on it at once.
-    fn open_another(&mut self, first: CallKey, trunk: Option<TrunkId>, flow: Flow, message: Message<'_>, now: Instant) {
+    fn open_another(
+        &mut self,
+        context: ContextKey,
+        first: CallKey,
+        trunk: Option<TrunkId>,
+        flow: Flow,
+        message: Message<'_>,
+        now: Instant,
+    ) {
         let Some(call) = self.calls.get(first) else { return };
         let (traversal, call_id) = (call.traversal, message.call_id().unwrap_or_default());
         let (to_tag, from_tag) = (
@@ -271,6 +279,11 @@ impl Shard {
         let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
         let number = message.cseq().map(|cseq| cseq.number);
         let (None, Ok(number)) = (is_known, number) else { return };
+        let digest = self.setup.secret.mac(b'd', &[to_tag]);
+        match self.contexts.get_mut(context) {
+            Some(context) if !context.further_calls.contains(&digest) => context.further_calls.push(digest),
+            Some(_) | None => return,
+        }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
         self.move_place(first, &mut another, trunk);
