@@ -10,7 +10,8 @@
 //!
 //! Each address has one shard that judges it: its number modulo the shards. That shard probes it and counts successes and
 //! failures, its own and those that other shards tell of; what it finds it tells all others, so that each can ask its own
-//! table. News may be lost: the next probe tells all of it again.
+//! table. News may be lost: the next probe tells how an address stands, and a wait that a shard has not heard of
+//! costs it one more 503.
 //!
 //! States are kept of trunks with `[trunk.health]` only. A 503 with Retry-After (RFC 3261 §21.5.4) holds for any trunk: no
 //! request goes there until the time is over. Whoever sees it tells all others.

@@ -115,7 +115,7 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
-    /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. What is lost is told again.
+    /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
     Tell {
         to: Option<u16>,
         news: News,
@@ -442,6 +442,10 @@ impl Shard {
             | Some(Ended::Client(
                 ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..) | ClientOwner::Probe(_),
             )) => {}
+            Some(Ended::ServerTimeout(owner)) => {
+                self.counters.unacknowledged_total += 1;
+                self.on_transaction_ended(Some(Ended::Server(owner)), now);
+            }
             Some(Ended::Server(ServerOwner::Local)) => {}
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 self.leave_context(context, |context| context.server_gone = true)

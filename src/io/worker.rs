@@ -528,7 +528,7 @@ impl Worker {
         let intake = &mut self.parts.intake;
         for shard in 0..intake.shards() {
             if shard != intake.me() && to.is_none_or(|to| to == shard) {
-                // Lost only if the other worker stands still; the next probe tells again.
+                // Lost only if the other worker stands still.
                 let _ = intake.handoff.post(shard, Parcel::News(Box::new(news)));
             }
         }

@@ -94,7 +94,7 @@ impl Options<'_> {
             .header("To", &[b"<", uri.as_bytes(), b">"])
             .header("Call-ID", &[&self.call_id])
             .header("CSeq", &[b"1 OPTIONS"])
-            // RFC 3261 §11.1: what the answer should be in; a body is of no use here, but this is what peers expect.
+            // RFC 3261 §11.1: it should be there, though no body is of use here.
             .header("Accept", &[b"application/sdp"]);
         writer.finish(None, b"")
     }
@@ -167,7 +167,7 @@ impl Shard {
         let owner = ClientOwner::Probe(id);
         let (client, branch) = self
             .transactions
-            .open_client(Method::Options, flow, owner, &mut self.random);
+            .open_client(Method::Options, flow, owner, None, &mut self.random);
         let options = Options {
             address,
             flow,
@@ -178,7 +178,7 @@ impl Shard {
         };
         let start = self.outbox.bytes.len();
         if options.write(&mut self.outbox.bytes).is_err() {
-            self.transactions.abandon(client);
+            self.transactions.drop_client(client);
             return self.end_probe(id, ProbeResult::Failed(Failure::Transport), now);
         }
         if let Some(under_way) = &mut self.probes[id.0 as usize].under_way {
