@@ -62,6 +62,7 @@ pub mod coverage;
 #[cfg(feature = "io")]
 pub mod demo;
 pub mod destination;
+pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;
@@ -78,5 +79,6 @@ pub mod transaction;
 pub mod transfer;
 pub mod transport;
 pub mod traversal;
+pub mod usage;
 pub mod verb;
 pub mod webhook;

@@ -27,6 +27,7 @@ use crate::shard::audit::Pending;
 use crate::shard::{Input, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::{Flow, Transport};
+use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, JobId, Lanes, Outcome};
 use application::Application;
 use check::Check;
@@ -59,6 +60,7 @@ pub struct World {
     config: Arc<Config>,
     secret: Secret,
     shards: Vec<Shard>,
+    usage: Arc<Usage>,
     peers: Vec<Peer>,
     /// Which of the peers are down, and how.
     down: Vec<Option<Down>>,
@@ -135,6 +137,10 @@ enum Event {
         ticket: u64,
     },
     Restarts(PeerId),
+    Told {
+        shard: usize,
+        news: crate::health::News,
+    },
 }
 
 impl World {
@@ -173,6 +179,7 @@ impl World {
         };
         let secret = Secret(bytes());
         let config = Arc::new(config);
+        let usage = Arc::new(Usage::new(&config));
         let setup = |shard, seed| Setup {
             config: config.clone(),
             shard,
@@ -181,6 +188,7 @@ impl World {
             seed,
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: store.is_some(),
+            usage: usage.clone(),
         };
         let made = (0..shards).map(|shard| Shard::new(setup(shard, bytes()))).collect();
         World {
@@ -188,6 +196,7 @@ impl World {
             now: Instant::START,
             secret,
             shards: made,
+            usage,
             peers: Vec::new(),
             down: Vec::new(),
             network,
@@ -291,7 +300,7 @@ impl World {
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },
             Command::Transfer { id } => id.shard,
-            Command::Calls { .. } | Command::Transfers { .. } => 0,
+            Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks => 0,
         };
         self.command_to(usize::from(shard), command)
     }
@@ -327,6 +336,11 @@ impl World {
     /// Begins to drain all shards.
     pub fn drain(&mut self) {
         self.tally.note(Fault::Drain);
+        self.begin_to_drain();
+    }
+
+    /// Likewise, where it is no trouble to anyone.
+    pub(crate) fn begin_to_drain(&mut self) {
         for shard in 0..self.shards.len() {
             self.feed(shard, Input::Drain);
         }
@@ -445,6 +459,7 @@ impl World {
                 self.feed(shard, Input::Recorded { ticket });
             }
             Event::Restarts(peer) => self.restart(peer),
+            Event::Told { shard, news } => self.feed(shard, Input::Told { news }),
         }
     }
 
@@ -452,6 +467,11 @@ impl World {
 
     pub fn ladder(&self) -> &Ladder {
         &self.ladder
+    }
+
+    /// What calls take of trunks.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     pub fn shard(&self, number: usize) -> &Shard {
@@ -497,6 +517,21 @@ impl World {
             self.check.over(number, shard, &self.pending[number]);
         }
         self.check.hooks(self.application.posted(), self.lanes.as_ref());
+    }
+
+    /// What calls take of trunks is what they give back.
+    fn check_places(&mut self) {
+        for (number, trunk) in self.config.trunks.iter().enumerate() {
+            let id = crate::config::TrunkId(number as u8);
+            let counted = self.usage.calls(id) as usize;
+            let kept: usize = self.shards.iter().map(|shard| shard.places_on(id)).sum();
+            if counted != kept {
+                let name = &trunk.name;
+                self.check.violation(format!(
+                    "{kept} calls have a place on trunk {name}, {counted} are counted"
+                ));
+            }
+        }
     }
 
     /// # Panics

@@ -9,7 +9,7 @@ use referee::sim::PeerId;
 use referee::sim::drawn::{self, Drawn};
 use referee::sim::peer::script::request;
 use referee::sim::scene::{Scene, TWO_SIDES, carrier, platform};
-use referee::sim::tally::{Fault, Tally};
+use referee::sim::tally::Tally;
 use serde_json::json;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -33,12 +33,14 @@ pub struct Context {
     /// Where more than one target may be tried. `None`: the only branch's final response is the request's.
     pub search: Option<Box<Search>>,
     pub server_gone: bool,
-    /// Digests of the To tags of 2xx to an INVITE: each is a dialog, and a call once.
-    answers: SmallVec<[u64; 1]>,
+    /// A target had no room for the call, by a cap of its trunk's.
+    pub found_full: bool,
+    /// Digests of the To tags whose 2xx has made a further call: a repeat does not bring back one that has ended.
+    further_calls: SmallVec<[u64; 1]>,
 }
 
-/// Dialogs of one INVITE that become calls: more than a person has phones. A further one is relayed by its token alone.
-const ANSWERS_MAX: usize = 16;
+/// Further calls of one INVITE: more than a person has phones. The dialog of one more is relayed by its token alone.
+const FURTHER_CALLS_MAX: usize = 16;
 
 impl Context {
     /// The context of a request of `from`, without a branch yet.
@@ -54,7 +56,8 @@ impl Context {
             branches: SmallVec::new(),
             search: None,
             server_gone: false,
-            answers: SmallVec::new(),
+            found_full: false,
+            further_calls: SmallVec::new(),
         }
     }
 
@@ -80,11 +83,11 @@ impl Context {
             .map(|(number, _)| number as BranchNumber)
     }
 
-    /// Notes the dialog of a 2xx. `true`: it is a new one, and there is room for it.
+    /// Notes the dialog of a further 2xx. `true`: it is a new one, and there is room for it.
     pub fn is_new_answer(&mut self, to_tag: u64) -> bool {
-        let is_new = !self.answers.contains(&to_tag) && self.answers.len() < ANSWERS_MAX;
+        let is_new = !self.further_calls.contains(&to_tag) && self.further_calls.len() < FURTHER_CALLS_MAX;
         if is_new {
-            self.answers.push(to_tag);
+            self.further_calls.push(to_tag);
         }
         is_new
     }
@@ -113,6 +116,8 @@ pub struct Branch {
     pub has_ended: bool,
     /// Its client transaction is gone, or there never was one.
     pub is_gone: bool,
+    /// That it says nothing was told of its address already.
+    pub silence_told: bool,
     /// What it has of the request's Max-Breadth (RFC 5393 §5.3.3).
     pub breadth: u8,
 }

@@ -49,6 +49,7 @@ impl Shard {
         self.audit_contexts(&known, &mut faults);
         self.audit_calls(&known, pending, &mut faults);
         self.audit_transfers(&known, &mut faults);
+        self.audit_probes(&known, &mut faults);
         self.audit_bounds(&mut faults);
         if self.names.open() != pending.lookups {
             faults.push(format!(
@@ -84,15 +85,14 @@ impl Shard {
             *last = at.max(*last);
         }
         let mut waiting: HashSet<ServerKey, FixedState> = HashSet::default();
-        waiting.extend(self.names.waiting().filter_map(|waiting| match waiting {
-            Waiting::Request { server, .. } => *server,
-            Waiting::Branch(..) | Waiting::Refer(_) | Waiting::Bye(..) => None,
-        }));
         let mut branches: HashSet<(ContextKey, BranchNumber), FixedState> = HashSet::default();
-        branches.extend(self.names.waiting().filter_map(|waiting| match waiting {
-            Waiting::Branch(context, number) => Some((*context, *number)),
-            Waiting::Request { .. } | Waiting::Refer(_) | Waiting::Bye(..) => None,
-        }));
+        for lookup in self.names.waiting() {
+            match lookup {
+                Waiting::Request { server, .. } => waiting.extend(*server),
+                Waiting::Branch(context, number) => drop(branches.insert((*context, *number))),
+                Waiting::Refer(_) | Waiting::Bye(..) | Waiting::Probe(_) => {}
+            }
+        }
         waiting.extend(self.unrecorded.values().filter_map(|unrecorded| match unrecorded {
             Unrecorded::Response { server, .. } => Some(*server),
             Unrecorded::Reply { .. } => None,
@@ -271,6 +271,23 @@ impl Shard {
                 faults.push(format!("a transfer that is {state} runs on no call"));
             }
         }
+    }
+
+    fn audit_probes(&self, known: &Known, faults: &mut Vec<String>) {
+        for (id, since) in self.probes_under_way() {
+            let timer = match since {
+                Some(since) => TimerKey::ProbeOver(id, since),
+                None => TimerKey::Probe(id),
+            };
+            if !known.armed.contains_key(&timer) && !(self.draining && since.is_none()) {
+                faults.push(format!("nothing goes on with {id:?}, under way since {since:?}"));
+            }
+        }
+    }
+
+    /// Places that calls have on a trunk.
+    pub fn places_on(&self, trunk: crate::config::TrunkId) -> usize {
+        self.calls.values().map(|call| call.places.count_on(trunk)).sum()
     }
 
     fn audit_bounds(&self, faults: &mut Vec<String>) {

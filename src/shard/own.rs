@@ -303,6 +303,7 @@ impl Shard {
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
         {
             call.state = CallState::Ended;
+            call.places.give_back();
             // A request that was under way ends as it began, the ACK of an INVITE included: by the numbers of the dialog.
             let is_shifted = [Party::Caller, Party::Callee]
                 .into_iter()

@@ -94,6 +94,13 @@ impl World {
                     self.check.replied(ticket, &reply);
                     self.replies.insert(ticket, reply);
                 }
+                Output::Tell { to, news } => {
+                    for shard in 0..self.shards.len() {
+                        if shard != number && to.is_none_or(|to| usize::from(to) == shard) {
+                            self.plan(self.now, Event::Told { shard, news });
+                        }
+                    }
+                }
                 Output::Close(connection) => {
                     if let Some(link) = self.links.get_mut(connection.slot as usize) {
                         link.is_open = false;
@@ -105,6 +112,7 @@ impl World {
         self.check.counters(number, &self.shards[number], &mut self.tally);
         self.inputs += 1;
         if self.inputs.is_multiple_of(self.audit_every) {
+            self.check_places();
             for fault in self.shards[number].audit(&self.pending[number]) {
                 let at = self.now.as_micros();
                 self.check

@@ -58,6 +58,9 @@ fn run(seed: u64, mut dice: Vec<Dice>, name: &str) -> Drawn {
     course.run(&mut world);
     world.run_until(setting.heals);
     hang_up(&mut world, &members);
+    if setting.has_probes {
+        world.begin_to_drain();
+    }
     world.finish_quietly();
     let mut faults = world.violations();
     for member in &members {

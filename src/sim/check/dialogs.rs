@@ -70,6 +70,10 @@ impl Dialogs {
         if !self.left.insert(text.branch()) || method == "CANCEL" || self.replayed.contains(&origin) {
             return;
         }
+        if method == "OPTIONS" && text.list("Via").len() == 1 {
+            // Of no dialog.
+            return;
+        }
         for field in ["From", "To"] {
             if let Some(tag) = text.tag(field)
                 && !self.tags.get(text.call_id()).is_some_and(|tags| tags.contains(&tag))

@@ -45,6 +45,8 @@ pub struct Setting {
     /// Peers are members; parts of their manners that the setting draws.
     manners: Vec<Drawn>,
     names: Vec<(String, IpAddr)>,
+    /// referee asks trunks how they are until it drains.
+    pub has_probes: bool,
 }
 
 /// A trunk with the addresses that calls to it go to.
@@ -98,6 +100,7 @@ impl Setting {
             t1,
             manners: Vec::new(),
             names: Vec::new(),
+            has_probes: false,
             trunks,
         };
         setting.listeners();
@@ -250,6 +253,11 @@ impl Setting {
         }
         self.config += &text;
         self.key(dice, "inbound_refer", &["\"relay\"", "\"reject\""]);
+        self.rare(dice, "calls_max", &["1", "2", "3"]);
+        self.rare(dice, "calls_per_second_max", &["1", "2"]);
+        if dice.one_in(4) {
+            self.health(dice);
+        }
         self.line("[trunk.refer]");
         self.line("destinations = [\"+49*\", \"sip:*@backup.example\"]");
         self.line("bare_number = \"sip:{number}@trunk.example.net\"");
@@ -267,6 +275,15 @@ impl Setting {
                 dice.one_of(&[1, 5, 10]).min(total)
             ));
         }
+    }
+
+    fn health(&mut self, dice: &mut Dice) {
+        self.line("[trunk.health]");
+        self.line(&format!("period = \"{}s\"", dice.one_of(&[5, 10, 30])));
+        self.line(&format!("timeout = \"{}ms\"", dice.one_of(&[200, 1_000, 5_000])));
+        self.key(dice, "failures", &["1", "2", "3"]);
+        self.key(dice, "successes", &["1", "2"]);
+        self.has_probes = true;
     }
 
     fn routes(&mut self, from: usize, dice: &mut Dice) {
