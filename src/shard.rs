@@ -443,6 +443,11 @@ impl Shard {
         self.setup.secret.mac(b'c', &[call_id])
     }
 
+    /// What tells the dialogs of one INVITE apart, which have the callee's tag.
+    fn tag_digest(&self, tag: &[u8]) -> u64 {
+        self.setup.secret.mac(b'd', &[tag])
+    }
+
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
             None

@@ -86,9 +86,10 @@ pub struct World {
     /// What is owed to each shard.
     pending: Vec<Pending>,
     tally: Tally,
-    /// An audit follows every so many inputs of a shard.
+    /// An audit follows every so many inputs of a shard at least.
     audit_every: u64,
-    inputs: u64,
+    /// Inputs of each shard since its last audit.
+    since_audit: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -218,7 +219,7 @@ impl World {
             pending: vec![Pending::default(); usize::from(shards)],
             tally: Tally::default(),
             audit_every: 1,
-            inputs: 0,
+            since_audit: vec![0; usize::from(shards)],
             config,
         }
     }

@@ -148,7 +148,7 @@ impl Place {
 /// The places of one call: on the trunk it comes from, and on those where it is or is being tried.
 #[derive(Debug, Default)]
 pub struct Places {
-    #[expect(dead_code, reason = "it is kept to be dropped")]
+    #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "it is kept to be dropped"))]
     from: Option<Place>,
     to: SmallVec<[Place; 1]>,
 }

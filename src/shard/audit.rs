@@ -3,7 +3,7 @@
 //! Every entry of every table must have a timer that is armed or an input that is on its way, and all indices must agree. What
 //! is checked here is too much for each input of a debug build; [`Shard::check_invariants`] has the cheap part.
 
-use super::{ClientOwner, ServerOwner, Shard, TimerKey, Unrecorded, Waiting, is_live};
+use super::{ClientOwner, ServerOwner, Shard, TimerKey, Unrecorded, Waiting};
 use crate::call::{Call, CallKey, CallState};
 use crate::identifiers::TransferId;
 use crate::proxy::context::{BranchNumber, ContextKey};
@@ -213,9 +213,6 @@ impl Shard {
         }
         if !extra.held.is_empty() && extra.hold.is_none() {
             fault("has requests that wait for nothing");
-        }
-        if !is_live(call.state) && !extra.held.is_empty() {
-            fault("has requests that wait beyond its end");
         }
         if call.state == CallState::Ending && usize::from(extra.byes_open) != self.byes_open(key) {
             fault("counts its BYEs wrong");

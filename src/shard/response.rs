@@ -255,7 +255,12 @@ impl Shard {
     ) {
         let call_id = message.call_id().unwrap_or_default();
         let secret = self.setup.secret;
+        let digest = self.tag_digest(message.to_tag().unwrap_or_default());
         let Some(call) = self.calls.get_mut(key) else { return };
+        if state == CallState::Answered {
+            let highest = call.take_early(digest);
+            call.observe_all(highest);
+        }
         let traversal = call.traversal;
         call.learn_callee(message, |uri| {
             let token = Uri::parse(uri).ok().and_then(|uri| uri.param(PARAMETER).flatten());
@@ -286,21 +291,22 @@ impl Shard {
             message.to_tag().unwrap_or_default(),
             message.from_tag().unwrap_or_default(),
         );
+        let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
+        let number = message.cseq().map(|cseq| cseq.number);
+        let (None, Ok(number)) = (is_known, number) else { return };
+        let digest = self.tag_digest(to_tag);
+        let context = self.contexts.get_mut(context);
+        if !context.is_some_and(|context| context.is_new_answer(digest)) {
+            return;
+        }
         // Whoever answers for many must not open calls without bound; the dialog is relayed by its token all the same.
         if self.calls.len() >= self.config().limits.calls_max {
             self.counters.shed_total += 1;
             return;
         }
-        let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
-        let number = message.cseq().map(|cseq| cseq.number);
-        let (None, Ok(number)) = (is_known, number) else { return };
-        let digest = self.setup.secret.mac(b'd', &[to_tag]);
-        let context = self.contexts.get_mut(context);
-        if !context.is_some_and(|context| context.is_new_answer(digest)) {
-            return;
-        }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
+        another.observe_all(self.calls[first].take_early(digest));
         self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
         let key = self.enter_call(another);

@@ -65,8 +65,11 @@ impl Peer {
             }
             let contact = self.contact("user");
             let number = self.manners.first_cseq;
-            self.dialogs
-                .insert(call_id.clone(), Dialog::of_callee(&text, tag, contact, number, path));
+            let dialog = Dialog::of_callee(&text, tag, contact, number, path);
+            if let Some(before) = self.dialogs.insert(call_id.clone(), dialog) {
+                // Of an INVITE that was challenged; requests of its early dialog may still come.
+                self.past.insert(before.local_tag);
+            }
         }
         let place = self.reactions.iter().position(|reaction| reaction.method == method);
         let planned = match place {
