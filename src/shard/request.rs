@@ -484,17 +484,15 @@ impl Shard {
                 call.sequence_mut(party).observe(cseq.number);
             }
             let sequence = call.sequence(party);
-            if sequence.is_shifted() {
-                let Some(outward) = sequence.outward(cseq.number) else {
-                    return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
-                };
-                if outward != cseq.number {
-                    changes.cseq = Some(outward);
-                    context.cseq = Some(cseq.number);
-                }
-                if let Ok(Some(rack)) = message.rack() {
-                    changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
-                }
+            let Some(outward) = sequence.outward(cseq.number) else {
+                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            };
+            if outward != cseq.number {
+                changes.cseq = Some(outward);
+                context.cseq = Some(cseq.number);
+            }
+            if let Ok(Some(rack)) = message.rack() {
+                changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
             }
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
