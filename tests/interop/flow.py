@@ -10,7 +10,7 @@ are put in here, so that a file shows what its case is about:
   <recv response="200">…</recv>                     to="CANCEL": the method in its CSeq; default: the last request's that left
   <ereg header="RAck:" regexp="…"/>                 in a recv: must match, or must not with absent="true"; as="x": kept as [$x]
 
-All else is SIPp's own. `{{name}}` is a parameter of the case. The first role calls, the others are called.
+All else is SIPp's own. `{{name}}` is a parameter of the case. The role `caller` calls, the others are called.
 """
 import pathlib
 import re
@@ -20,9 +20,11 @@ from xml.sax.saxutils import escape, quoteattr
 FOLDER = pathlib.Path(__file__).with_name("scenarios")
 SDP = "v=0\no=- 1 1 IN IP4 [local_ip]\ns=-\nc=IN IP4 [local_ip]\nt=0 0\nm=audio 6000 RTP/AVP 0"
 ALLOW = "INVITE, ACK, BYE, CANCEL, REFER, NOTIFY, PRACK, UPDATE, INFO, MESSAGE"
-# What a response to a request that was kept needs: past one proxy with a socket for each side, two lines of the first two.
-KEPT = {"via1": ("Via:", 1), "via2": ("Via:", 2), "rr1": ("Record-Route:", 1), "rr2": ("Record-Route:", 2), "from": ("From:", 1),
-        "to": ("To:", 1), "cseq": ("CSeq:", 1)}
+# What a response to a request that was kept needs. Up to five Vias, wherever they stand; Record-Routes past referee alone.
+KEPT = {"from": ("From:", 1), "to": ("To:", 1), "cseq": ("CSeq:", 1), "routes": ("Record-Route:", 1),
+        "more": ("Record-Route:", 2)}
+VIA, NO_VIA = (f"({first}[^[:cntrl:]]*[[:cntrl:]]+)" for first in ("Via: ", "[^V[:cntrl:]]"))
+VIAS = VIA + f"{NO_VIA}*{VIA}?" * 4
 
 
 def scenarios(name, parameters):
@@ -30,7 +32,7 @@ def scenarios(name, parameters):
     text = (FOLDER / f"{name}.xml").read_text()
     text = re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parameters[found[1]], {'"': "&quot;"}), text)
     flow = Tree.fromstring(text)
-    return {element.tag: Role(element, is_caller=not i).scenario() for i, element in enumerate(flow)}
+    return {element.tag: Role(element).scenario() for element in flow}
 
 
 def written(element):
@@ -40,8 +42,8 @@ def written(element):
 class Role:
     """One role as it is written: what of its dialog is known at each line."""
 
-    def __init__(self, element, is_caller):
-        self.element, self.name, self.is_caller = element, element.tag, is_caller
+    def __init__(self, element):
+        self.element, self.name, self.is_caller = element, element.tag, element.tag == "caller"
         self.in_dialog = False
         self.cseq = self.requests = 0
         self.invite = {}
@@ -107,15 +109,18 @@ class Role:
         opens = self.opening.get(to, False)
         tag = f";tag={self.name}" if opens and code > 100 else ""
         dialog = opens and to == "INVITE" and 100 < code < 300
-        if element.get("via"):
-            kept = [f"{header}[${to}_{name}]" for name, (header, _) in KEPT.items() if name in ("from", "to", "cseq")]
-            lines += [f"Via: {element.get('via')}", *kept]
-        elif to == self.received and self.is_last:
+        if to == self.received and self.is_last:
             lines += ["[last_Via:]", "[last_From:]", f"[last_To:]{tag}", "[last_CSeq:]"] + ["[last_Record-Route:]"] * dialog
         else:
             kept = {name: f"{header}[${to}_{name}]" for name, (header, _) in KEPT.items()}
             kept["to"] += tag
-            lines += [line for name, line in kept.items() if dialog or not name.startswith("rr")]
+            kept["routes"] += f",[${to}_more]"
+            del kept["more"]
+            if not dialog:
+                del kept["routes"]
+            vias = "".join(f"[${to}_via{i}]" for i in range(5)) if "via" not in element.attrib else f"Via: {element.get('via')}\n"
+            # Each of the Vias brings its line's end with it.
+            lines += [vias + kept.pop("from"), *kept.values()]
         lines.append("Call-ID: [call_id]")
         if 100 < code < 300 and to in ("INVITE", "UPDATE", "REFER", "SUBSCRIBE"):
             lines.append(self.contact(self.name))
@@ -153,6 +158,8 @@ class Role:
                 attributes["rrs"] = "true"
             if keep:
                 actions += [self.take(f"{method}_{name}", *place) for name, place in KEPT.items()]
+                vias = ",".join(f"{method}_via{i},between" for i in range(5)).removesuffix(",between")
+                actions.append(self.ereg(f"all,{vias}", {"search_in": "msg", "regexp": VIAS}))
             shows_target = method in ("INVITE", "UPDATE")
         else:
             code = int(attributes["response"])

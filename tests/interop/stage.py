@@ -1,4 +1,5 @@
 """A stage for one case: addresses of its own on loopback, referee, the peers around it, and what is left to read when it fails."""
+import csv
 import http.server
 import json
 import os
@@ -20,6 +21,41 @@ HERE = pathlib.Path(__file__).parent
 REFEREE = os.environ.get("REFEREE", str(HERE.parent.parent / "target/release/referee"))
 # For anything that ought to happen; far beyond what it takes on a loaded machine.
 PATIENCE = 30
+
+
+# What all edges have in common; trunks and routes are the case's.
+EDGE = """
+[[listen]]
+name = "public"
+bind = ["udp:{public}:5060", "tcp:{public}:5060"]
+
+[[listen]]
+name = "private"
+bind = ["udp:{private}:5060", "tcp:{private}:5060"]
+
+[control]
+listen = "{public}:8080"
+
+[hooks]
+base_url = "http://{hooks}:9000"
+"""
+
+# No sound card and no registration: what it hears it says again; commands come by TCP.
+BARESIP = """
+module_path /usr/lib/baresip/modules
+sip_listen {ip}:5060
+net_interface {ip}
+module g711.so
+module aubridge.so
+module_tmp account.so
+module_app ctrl_tcp.so
+module_app menu.so
+ctrl_tcp_listen {ip}:4444
+audio_source aubridge,p
+audio_player aubridge,p
+audio_alert aubridge,a
+statmode_default off
+"""
 
 
 class Failure(Exception):
@@ -67,13 +103,13 @@ class Process:
         wait(f"socket of {self.name}", look)
         return self
 
-    def done(self):
+    def done(self, codes=(0,)):
         """Waits for its end, which must be a good one."""
         try:
-            code = self.popen.wait(2 * PATIENCE)
+            code = self.popen.wait(4 * PATIENCE)
         except subprocess.TimeoutExpired:
             raise Failure(f"{self.name} did not end") from None
-        if code != 0:
+        if code not in codes:
             raise Failure(f"{self.name} ended with {code}")
 
     def end(self):
@@ -121,7 +157,7 @@ class Stage:
     def __init__(self, block, number):
         self.network = f"127.{block}.{number}"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="referee-interop-"))
-        self.processes = []
+        self.processes, self.judges = [], []
         self.hooks = None
         self.runs = 0
 
@@ -150,21 +186,40 @@ class Stage:
 
     # ---- referee ----
 
-    def edge(self, carrier=None, platform=None, carrier_keys="", platform_keys="", more="", routes=None):
-        """referee between the trunks `carrier` and `platform`, each the address where calls to it go."""
-        carrier = carrier or f"udp:{self.ip(self.CARRIER)}:5060"
-        platform = platform or f"udp:{self.ip(self.PLATFORM)}:5060"
-        routes = [("carrier", "platform"), ("platform", "carrier")] if routes is None else routes
-        text = (HERE / "edge.toml").read_text()
-        for name, value in {"public": self.ip(self.PUBLIC), "private": self.ip(self.PRIVATE), "hooks": self.ip(self.HOOKS),
-                            "carrier": carrier, "platform": platform, "carrier_keys": carrier_keys,
-                            "platform_keys": platform_keys}.items():
-            text = text.replace("{{" + name + "}}", value)
-        text += more + "".join(f'\n[[route]]\nfrom = "{here}"\nto = {json.dumps(there)}\n' for here, there in routes)
+    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, hooks=True):
+        """referee between the trunks `carrier` and `platform`, each the address where calls to it go, and `more` trunks. Routes are
+        (from, to) or (from, to, further lines); `mode` is that of those with several targets."""
+        text = EDGE.format(public=self.ip(self.PUBLIC), private=self.ip(self.PRIVATE), hooks=self.ip(self.HOOKS))
+        text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", side="carrier")
+        text += self.trunk("platform", "private", platform or f"udp:{self.ip(self.PLATFORM)}:5060", side="platform") + more
+        for here, there, *lines in routes or [("carrier", "platform"), ("platform", "carrier")]:
+            lines += [f'mode = "{mode}"'] if isinstance(there, list) and mode else []
+            text += "\n".join(["", "[[route]]", f'from = "{here}"', f"to = {json.dumps(there)}", *lines, ""])
         (self.folder / "edge.toml").write_text(text)
-        self.hooks = Hooks((self.ip(self.HOOKS), 9000))
-        self.referee = self.start("referee", REFEREE, "run", "--config", "edge.toml", env={"REFEREE_LOG": "debug"})
-        self.referee.ready(("udp", self.ip(self.PUBLIC), 5060), ("tcp", self.ip(self.PUBLIC), 8080))
+        if hooks:
+            self.hooks = Hooks((self.ip(self.HOOKS), 9000))
+        self.referee("--config", "edge.toml")
+
+    def trunk(self, name, listen, address, source=None, side=None):
+        """A trunk's lines: where calls to it go, or else who speaks as it."""
+        lines = ["", "[[trunk]]", f'name = "{name}"', f'listen = "{listen}"']
+        lines += [f'side = "{side}"'] if side else []
+        lines += [f'addresses = ["{address}"]'] if address else []
+        lines += [f'sources = ["{source}/32"]'] if source else []
+        rules = ["[trunk.refer]", 'bare_number = "sip:{number}@trunk.example.net"', 'destinations = ["*"]', ""]
+        return "\n".join(lines + rules)
+
+    def referee(self, *arguments):
+        process = self.start("referee", REFEREE, "run", *arguments, env={"REFEREE_LOG": "debug"})
+        process.ready(("udp", self.ip(self.PUBLIC), 5060), ("tcp", self.ip(self.PUBLIC), 5060), ("tcp", self.ip(self.PUBLIC), 8080))
+
+    def metric(self, name):
+        with urllib.request.urlopen(f"http://{self.ip(self.PUBLIC)}:8080/metrics", timeout=PATIENCE) as reply:
+            lines = [line.split() for line in reply.read().decode().splitlines()]
+        found = [float(line[1]) for line in lines if line[0].split("{")[0] == name]
+        if not found:
+            raise Failure(f"no metric {name}")
+        return sum(found)
 
     def get(self, path, data=None):
         """The control API's answer: status and JSON."""
@@ -179,9 +234,18 @@ class Stage:
     def answered_call(self):
         return wait("answered call", lambda: [call for call in self.get("/v1/calls")[1]["calls"] if call["state"] == "in-progress"])[0]
 
-    def transfer(self, **verb):
-        """Posts sip:refer for the one answered call."""
-        call = self.answered_call()
+    def ends_without_calls(self):
+        """Waits until referee knows of no call that is up."""
+        wait("end of all calls", lambda: all(call["state"] == "completed" for call in self.get("/v1/calls")[1]["calls"]))
+
+    def delete(self, call):
+        """Ends a call by the API."""
+        request = urllib.request.Request(f"http://{self.ip(self.PUBLIC)}:8080/v1/calls/{call['id']}", method="DELETE")
+        urllib.request.urlopen(request, timeout=PATIENCE).close()
+
+    def transfer(self, call=None, **verb):
+        """Posts sip:refer for a call: the one answered if no other is given."""
+        call = call or self.answered_call()
         del self.hooks.posts[:]
         verb = {"verb": "sip:refer", "id": f"t{self.runs}", "actionHook": "/action", "eventHook": "/event", **verb}
         status, answer = self.get(f"/v1/calls/{urllib.parse.quote(call['call_id'], safe='')}/verbs", verb)
@@ -203,31 +267,145 @@ class Stage:
         if final is not None:
             expect("final status", action["final_referred_call_status"], final)
 
+    # ---- Kamailio ----
+
+    def kamailio(self, name, host, left, right):
+        """Kamailio between `left` and `right`, each (transport, last octet)."""
+        uri = lambda side: f'"sip:{self.ip(side[1])}:5060;transport={side[0]}"'  # noqa: E731
+        defines = {"LISTEN": self.ip(host), "LEFT": uri(left), "RIGHT": uri(right), "LEFT_IP": f'"{self.ip(left[1])}"'}
+        folder = self.folder / f"run-{name}"
+        folder.mkdir()
+        command = ["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "16", "-M", "4", "-w", str(folder),
+                   "-Y", str(folder), "-P", str(folder / "pid")]
+        for key, value in defines.items():
+            command += ["-A", f"{key}={value}"]
+        process = self.start(name, *command)
+        self.judges.append(process)
+        return process.ready(("udp", self.ip(host), 5060), ("tcp", self.ip(host), 5060))
+
+    def judged(self):
+        """Nothing that Kamailio takes offence at has come by."""
+        for process in self.judges:
+            offences = [line for line in process.text().splitlines() if "ERROR:" in line or "CRITICAL:" in line]
+            if offences:
+                raise Failure(f"{process.name} takes offence: {offences[0]}")
+
+    def answer(self, name, host):
+        """The called role of a flow whose caller is none of ours."""
+        (role, scenario), = flow.scenarios(name, {}).items()
+        return self.role(role, scenario, host, "udp").ready(("udp", self.ip(host), 5060))
+
+    def sipsak(self, label, host, user, *arguments):
+        """sipsak from an address of the stage towards referee."""
+        return self.start(f"sipsak-{label}", "sipsak", f"--local-ip={self.ip(host)}", *arguments, "-s", f"sip:{user}{self.ip(self.PUBLIC)}:5060")
+
+    # ---- baresip ----
+
+    def baresip(self, name, host, proxy=None):
+        """A baresip named `name` at an address of the stage that calls through `proxy`, another; without one it calls directly."""
+        ip = self.ip(host)
+        folder = self.folder / f"run-{name}"
+        folder.mkdir()
+        outbound = f';outbound="sip:{self.ip(proxy)}:5060"' if proxy else ""
+        (folder / "accounts").write_text(f"<sip:{name}@{ip}>;regint=0;answermode=manual{outbound}\n")
+        (folder / "contacts").touch()
+        (folder / "config").write_text(BARESIP.format(ip=ip))
+        process = self.start(name, "baresip", "-f", str(folder), "-s")
+        process.ready(("udp", ip, 5060), ("tcp", ip, 4444))
+        return Baresip(process, (ip, 4444))
+
     # ---- SIPp ----
 
-    def sipp(self, role, scenario, host, transport="udp", to=None, port=5060, arguments=()):
-        """SIPp at an address of the stage: one call by a scenario of its own, or what `arguments` say. `to` is (address, port)."""
-        file = self.folder / f"{role}.xml"
-        file.write_text(scenario)
-        command = ["sipp", "-sf", file.name, "-m", "1", "-recv_timeout", "20000", "-timeout", "50", "-timeout_error",
-                   "-default_behaviors", "abortunexp", "-trace_err", "-error_file", f"{role}.err", "-trace_msg",
-                   "-message_file", f"{role}.messages", "-cid_str", f"{self.runs}-%u-%p@%s", "-nostdin", "-skip_rlimit", "-i", self.ip(host), "-p", str(port),
-                   "-ci", self.ip(host), "-t", {"udp": "u1", "tcp": "t1"}[transport], *arguments]
-        process = self.start(role, *command, *([] if to is None else [f"{to[0]}:{to[1]}"]))
-        return process if to else process.ready((transport, self.ip(host), port))
+    def sipp(self, name, host, transport, *arguments):
+        """SIPp at an address of the stage; what it calls is the last of `arguments`."""
+        ip = self.ip(host)
+        command = ["sipp", *arguments, "-i", ip, "-p", "5060", "-ci", ip, "-t", {"udp": "u1", "tcp": "t1"}[transport], "-nostdin",
+                   "-skip_rlimit", "-trace_err", "-error_file", f"{name}.err"]
+        return self.start(name, *command)
+
+    def role(self, name, scenario, host, transport, *to):
+        """One call by a scenario of our own."""
+        (self.folder / f"{name}.xml").write_text(scenario)
+        return self.sipp(name, host, transport, "-sf", f"{name}.xml", "-m", "1", "-recv_timeout", "20000", "-timeout", "50", "-timeout_error",
+                         "-default_behaviors", "abortunexp", "-trace_msg", "-message_file", f"{name}.messages",
+                         "-cid_str", f"{self.runs}-%u-%p@%s", *to)
+
+    def stock(self, transport, calls, during=None, **options):
+        """SIPp's own scenarios, which follow no route set: `calls` of them, none failed, no message out of place."""
+        self.sipp("uas", self.PLATFORM, transport, "-sn", "uas").ready((transport, self.ip(self.PLATFORM), 5060))
+        options = [text for name, value in options.items() for text in (f"-{name}", str(value))]
+        caller = self.sipp("uac", self.CARRIER, transport, "-sn", "uac", "-m", str(calls), "-l", "2000", *options, "-trace_stat",
+                           "-stf", "uac.csv", "-fd", "1", f"{self.ip(self.PUBLIC)}:5060")
+        if during:
+            during()
+        caller.done()
+        with open(self.folder / "uac.csv", newline="") as file:
+            last = list(csv.DictReader(file, delimiter=";"))[-1]
+        expect("calls that went well", int(last["SuccessfulCall(C)"]), calls)
+        for name in ("FailedCall", "FailedUnexpectedMessage", "FailedMaxUDPRetrans", "DeadCallMsgs", "OutOfCallMsgs"):
+            expect(name, int(last[f"{name}(C)"] or 0), 0)
 
     def play(self, name, caller=CARRIER, callee=PLATFORM, to=None, transports=("udp", "udp"), during=None, **parameters):
-        """A flow between a caller and those it names as called, through what `to` says (default: referee, as the carrier)."""
+        """A flow between a caller and those it names as called, through the address `to` (default: referee's public one)."""
         self.runs += 1
         roles = flow.scenarios(name, parameters)
         first, *others = roles
         hosts = callee if isinstance(callee, tuple) else (callee,)
-        called = [self.sipp(role, roles[role], host, transports[1]) for role, host in zip(others, hosts, strict=True)]
-        calls = self.sipp(first, roles[first], caller, transports[0], to or (self.ip(self.PUBLIC), 5060))
+        called = []
+        for name, host in zip(others, hosts, strict=True):
+            called.append(self.role(name, roles[name], host, transports[1]).ready((transports[1], self.ip(host), 5060)))
+        calls = self.role(first, roles[first], caller, transports[0], f"{self.ip(to or self.PUBLIC)}:5060")
         if during:
             during()
         for process in [calls, *called]:
             process.done()
+
+
+class Baresip:
+    """A headless baresip: commands and events by ctrl_tcp (netstrings of JSON)."""
+
+    def __init__(self, process, address):
+        self.process, self.events = process, []
+        self.socket = socket.create_connection(address)
+        self.seen = 0
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        data = b""
+        while True:
+            try:
+                more = self.socket.recv(65536)
+            except OSError:
+                more = b""
+            if not more:
+                return
+            data += more
+            while b":" in data:
+                length, rest = data.split(b":", 1)
+                if len(rest) <= int(length):
+                    break
+                self.events.append(json.loads(rest[: int(length)]))
+                data = rest[int(length) + 1:]
+
+    def do(self, command, parameters=""):
+        """A command of its menu."""
+        text = json.dumps({"command": command, "params": parameters}).encode()
+        self.socket.sendall(str(len(text)).encode() + b":" + text + b",")
+
+    def happens(self, kind, parameter=""):
+        """Waits for an event of this kind after the last one waited for, whose parameter has `parameter` in it."""
+        def look():
+            while self.seen < len(self.events):
+                event = self.events[self.seen]
+                self.seen += 1
+                if event.get("type") == kind and parameter in event.get("param", ""):
+                    return event
+            return None
+        return wait(f"{kind} {parameter} at {self.process.name}", look)
+
+    def said(self, what):
+        """Waits for a text in its SIP trace."""
+        wait(f"{what!r} at {self.process.name}", lambda: what in self.process.text())
 
 
 def expect(what, got, wanted):
