@@ -383,5 +383,6 @@ const OUTSIDE_A_DIALOG: usize = 40;
 
 /// Branches and tags of ours: lower-case hexadecimal digits, so that no two differ by case alone.
 pub fn is_token_of_ours(token: &str) -> bool {
-    [16, 32, OUTSIDE_A_DIALOG].contains(&token.len()) && token.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
+    [16, 32, OUTSIDE_A_DIALOG].contains(&token.len())
+        && token.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
 }
