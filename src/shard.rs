@@ -226,6 +226,8 @@ enum TimerKey {
     Forget(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
+    /// The answer of a call gets no ACK any more.
+    NoAck(CallKey),
 }
 
 impl From<Deadline> for TimerKey {
@@ -351,6 +353,7 @@ impl Shard {
                 TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
+                TimerKey::NoAck(call) => self.release_after_ack(call, now),
             }
         }
         self.check_invariants();

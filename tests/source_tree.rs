@@ -42,7 +42,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("traversal", &["call", "config", "identifiers"]),
     (
         "proxy",
-        &["call", "config", "message", "timer", "transaction", "transport", "traversal"],
+        &[
+            "call",
+            "config",
+            "message",
+            "timer",
+            "transaction",
+            "transport",
+            "traversal",
+        ],
     ),
     (
         "transfer",
