@@ -105,12 +105,7 @@ class Process:
 
     def done(self, codes=(0,)):
         """Waits for its end, which must be a good one."""
-        try:
-            code = self.popen.wait(4 * PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise Failure(f"{self.name} did not end") from None
-        if code not in codes:
-            raise Failure(f"{self.name} ended with {code}")
+        all_done([self], codes)
 
     def end(self):
         """Ends it and what it started."""
@@ -123,6 +118,16 @@ class Process:
             except subprocess.TimeoutExpired:
                 continue
             return
+
+
+def all_done(processes, codes=(0,)):
+    """Waits until all have ended, and well: one that has not is not waited for."""
+    def look():
+        for process in processes:
+            if process.popen.poll() not in (None, *codes):
+                raise Failure(f"{process.name} ended with {process.popen.returncode}")
+        return all(process.popen.poll() is not None for process in processes)
+    wait(f"end of {', '.join(process.name for process in processes)}", look, 4 * PATIENCE)
 
 
 class Hooks(http.server.ThreadingHTTPServer):
@@ -186,12 +191,12 @@ class Stage:
 
     # ---- referee ----
 
-    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, hooks=True):
+    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, source=None, hooks=True):
         """referee between the trunks `carrier` and `platform`, each the address where calls to it go, and `more` trunks. Routes are
-        (from, to) or (from, to, further lines); `mode` is that of those with several targets."""
+        (from, to) or (from, to, further lines); `mode` is that of those with several targets, `source` the network of both sides."""
         text = EDGE.format(public=self.ip(self.PUBLIC), private=self.ip(self.PRIVATE), hooks=self.ip(self.HOOKS))
-        text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", side="carrier")
-        text += self.trunk("platform", "private", platform or f"udp:{self.ip(self.PLATFORM)}:5060", side="platform") + more
+        text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", source, "carrier")
+        text += self.trunk("platform", "private", platform or f"udp:{self.ip(self.PLATFORM)}:5060", source, "platform") + more
         for here, there, *lines in routes or [("carrier", "platform"), ("platform", "carrier")]:
             lines += [f'mode = "{mode}"'] if isinstance(there, list) and mode else []
             text += "\n".join(["", "[[route]]", f'from = "{here}"', f"to = {json.dumps(there)}", *lines, ""])
@@ -201,11 +206,11 @@ class Stage:
         self.referee("--config", "edge.toml")
 
     def trunk(self, name, listen, address, source=None, side=None):
-        """A trunk's lines: where calls to it go, or else who speaks as it."""
+        """A trunk's lines: where calls to it go, and who speaks as it."""
         lines = ["", "[[trunk]]", f'name = "{name}"', f'listen = "{listen}"']
         lines += [f'side = "{side}"'] if side else []
         lines += [f'addresses = ["{address}"]'] if address else []
-        lines += [f'sources = ["{source}/32"]'] if source else []
+        lines += [f'sources = ["{source}"]'] if source else []
         rules = ["[trunk.refer]", 'bare_number = "sip:{number}@trunk.example.net"', 'destinations = ["*"]', ""]
         return "\n".join(lines + rules)
 
@@ -301,17 +306,17 @@ class Stage:
 
     # ---- baresip ----
 
-    def baresip(self, name, host, proxy=None):
+    def baresip(self, name, host, transport="udp", proxy=None):
         """A baresip named `name` at an address of the stage that calls through `proxy`, another; without one it calls directly."""
         ip = self.ip(host)
         folder = self.folder / f"run-{name}"
         folder.mkdir()
-        outbound = f';outbound="sip:{self.ip(proxy)}:5060"' if proxy else ""
-        (folder / "accounts").write_text(f"<sip:{name}@{ip}>;regint=0;answermode=manual{outbound}\n")
+        outbound = f';outbound="sip:{self.ip(proxy)}:5060;transport={transport}"' if proxy else ""
+        (folder / "accounts").write_text(f"<sip:{name}@{ip};transport={transport}>;regint=0;answermode=manual{outbound}\n")
         (folder / "contacts").touch()
         (folder / "config").write_text(BARESIP.format(ip=ip))
         process = self.start(name, "baresip", "-f", str(folder), "-s")
-        process.ready(("udp", ip, 5060), ("tcp", ip, 4444))
+        process.ready((transport, ip, 5060), ("tcp", ip, 4444))
         return Baresip(process, (ip, 4444))
 
     # ---- SIPp ----
@@ -352,13 +357,13 @@ class Stage:
         first, *others = roles
         hosts = callee if isinstance(callee, tuple) else (callee,)
         called = []
-        for name, host in zip(others, hosts, strict=True):
-            called.append(self.role(name, roles[name], host, transports[1]).ready((transports[1], self.ip(host), 5060)))
+        for i, (name, host) in enumerate(zip(others, hosts, strict=True)):
+            transport = transports[min(i + 1, len(transports) - 1)]
+            called.append(self.role(name, roles[name], host, transport).ready((transport, self.ip(host), 5060)))
         calls = self.role(first, roles[first], caller, transports[0], f"{self.ip(to or self.PUBLIC)}:5060")
         if during:
             during()
-        for process in [calls, *called]:
-            process.done()
+        all_done([calls, *called])
 
 
 class Baresip:
