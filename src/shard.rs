@@ -412,6 +412,10 @@ impl Shard {
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
             None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
+            Some(Ended::ServerTimeout(owner)) => {
+                self.counters.unacknowledged_total += 1;
+                self.on_transaction_ended(Some(Ended::Server(owner)), now);
+            }
             Some(Ended::Server(ServerOwner::Local)) => {}
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 self.leave_context(context, |context| context.server_gone = true)

@@ -1,4 +1,5 @@
-//! Reading and editing a message allocates nothing once buffers are warm: counted at the allocator.
+//! Reading and editing a message allocates nothing once buffers are warm, and what is dropped leaves nothing: counted at the
+//! allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,6 +8,10 @@ use std::hint::black_box;
 use referee::message::edit::{Editor, Response, ViaStamp, write_response};
 use referee::message::properties::malformed_fields;
 use referee::message::{Index, Message, check, parse};
+use referee::shard::{Input, Setup, Shard};
+use referee::sim::scene::{self, TWO_SIDES};
+use referee::timer::Instant;
+use referee::transport::{BindId, Flow, Transport};
 
 #[path = "../benches/parse/messages.rs"]
 mod messages;
@@ -106,4 +111,45 @@ fn answering_allocates_nothing_once_warm() {
     };
     answer_all();
     assert_eq!(allocations_of(answer_all), 0);
+}
+
+/// RFC 6026 §7.3: after a restart, or at another shard's, responses to what nobody sent here make no state.
+#[test]
+fn stray_responses_allocate_nothing() {
+    let mut shard = Shard::new(Setup {
+        config: scene::config(TWO_SIDES).into(),
+        shard: 0,
+        shards: 1,
+        secret: referee::identifiers::Secret([7; 16]),
+        seed: [9; 16],
+        wall_clock_at_start: std::time::Duration::ZERO,
+        records: false,
+    });
+    let flow = Flow {
+        bind: BindId(2),
+        transport: Transport::Udp,
+        peer: ([10, 0, 0, 5], 5060).into(),
+        connection: None,
+    };
+    let mut index = Index::new();
+    let strays: Vec<String> = (0..100)
+        .map(|number| {
+            format!(
+                "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK{number:032x};rport\r\n\
+                 Via: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKa\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\n\
+                 Call-ID: {number}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            )
+        })
+        .collect();
+    let count = allocations_of(|| {
+        for stray in &strays {
+            parse(stray.as_bytes(), &mut index).unwrap();
+            let message = Message::new(stray.as_bytes(), &index);
+            shard.handle(Input::Received { flow, message }, Instant::from_millis(1));
+            assert!(shard.poll_output().is_none() && shard.next_timeout().is_none());
+        }
+    });
+    assert_eq!(count, 0);
+    assert_eq!(shard.counters().stray_responses_total, 100);
+    assert!(shard.is_empty());
 }

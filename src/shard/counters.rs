@@ -42,6 +42,7 @@ counters! {
     branches_given_up_total Counter "Targets given up for another because they said nothing or did not answer in time.",
     loops_total Counter "Requests that came back unchanged.",
     timeouts_total Counter "Client transactions that got no final response.",
+    unacknowledged_total Counter "Refusals of an INVITE whose ACK never came.",
     transport_failures_total Counter "Client transactions whose request could not be sent.",
     calls_total Counter "Calls opened.",
     calls_answered_total Counter "Calls answered.",

@@ -566,7 +566,11 @@ impl Shard {
             return;
         };
         match transaction.owner {
-            ServerOwner::Relay(context) => self.cancel_relay(context, message.value(Header::Reason), now),
+            ServerOwner::Relay(context) => {
+                let lines: SmallVec<[&[u8]; 2]> = message.lines_of(Header::Reason).map(|line| line.value).collect();
+                let reason = (!lines.is_empty()).then(|| lines.join(&b", "[..]));
+                self.cancel_relay(context, reason.as_deref(), now);
+            }
             ServerOwner::Local => self.answer_stored(invite, Refused::new(487, "Request Terminated"), now),
         }
     }

@@ -5,12 +5,12 @@ use super::{ClientOwner, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};
 use crate::config::TrunkId;
-use crate::message::{Message, Method, Uri, parse};
+use crate::message::{Message, Method, Uri, Via, parse};
 use crate::proxy::context::{BranchNumber, Cancelled, ContextKey};
 use crate::proxy::search::Cause;
 use crate::proxy::{self, Refused};
 use crate::timer::Instant;
-use crate::transaction::client::ClientState;
+use crate::transaction::client::{Client, ClientState};
 use crate::transport::Flow;
 use crate::traversal::{PARAMETER, Traversal};
 
@@ -34,9 +34,15 @@ impl BranchFailure {
 impl Shard {
     pub(super) fn on_response(&mut self, message: Message<'_>, now: Instant) {
         self.counters.responses_total += 1;
+        let topology = &self.topology;
+        let fits = |client: &Client<ClientOwner>, via: &Via<'_>| {
+            // RFC 3261 §16.7 step 3: without a Via below ours it would have nowhere to go. One to a request of ours has none.
+            let is_relayed = matches!(client.owner, ClientOwner::Relay(..));
+            topology.is_sent_by(client.flow.bind, via) && message.is_via_alone(via) != is_relayed
+        };
         let answered = self
             .transactions
-            .on_response(message, &mut self.outbox, &mut self.timers, now);
+            .on_response(message, fits, &mut self.outbox, &mut self.timers, now);
         let answered = match answered {
             Ok(Some(answered)) => answered,
             // RFC 6026 §7.3: what matches nothing is dropped; a repeat was absorbed.
