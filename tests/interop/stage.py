@@ -276,10 +276,11 @@ class Stage:
 
     # ---- Kamailio ----
 
-    def kamailio(self, name, host, left, right):
-        """Kamailio between `left` and `right`, each (transport, last octet)."""
-        uri = lambda side: f'"sip:{self.ip(side[1])}:5060;transport={side[0]}"'  # noqa: E731
-        defines = {"LISTEN": self.ip(host), "LEFT": uri(left), "RIGHT": uri(right), "LEFT_IP": f'"{self.ip(left[1])}"'}
+    def kamailio(self, name, host, left, right, idle=120):
+        """Kamailio between `left` and `right`, each (transport, last octet); it closes connections that are `idle` seconds old."""
+        def uri(side):
+            return f'"sip:{self.ip(side[1])}:5060;transport={side[0]}"'
+        defines = {"LISTEN": self.ip(host), "LEFT": uri(left), "RIGHT": uri(right), "LEFT_IP": f'"{self.ip(left[1])}"', "IDLE": str(idle)}
         folder = self.folder / f"run-{name}"
         folder.mkdir()
         command = ["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "16", "-M", "4", "-w", str(folder),
@@ -326,21 +327,23 @@ class Stage:
     def sipp(self, name, host, transport, *arguments):
         """SIPp at an address of the stage; what it calls is the last of `arguments`."""
         ip = self.ip(host)
-        command = ["sipp", *arguments, "-i", ip, "-p", "5060", "-ci", ip, "-t", {"udp": "u1", "tcp": "t1"}[transport], "-nostdin",
+        modes = {"udp": "u1", "tcp": "t1", "a UDP socket for each call": "un", "a TCP connection for each call": "tn"}
+        command = ["sipp", *arguments, "-i", ip, "-p", "5060", "-ci", ip, "-t", modes[transport], "-nostdin",
                    "-skip_rlimit", "-trace_err", "-error_file", f"{name}.err"]
         return self.start(name, *command)
 
     def role(self, name, scenario, host, transport, *to):
         """One call by a scenario of our own."""
         (self.folder / f"{name}.xml").write_text(scenario)
-        return self.sipp(name, host, transport, "-sf", f"{name}.xml", "-m", "1", "-recv_timeout", "20000", "-timeout", "50", "-timeout_error",
+        return self.sipp(name, host, transport, "-sf", f"{name}.xml", "-m", "1", "-recv_timeout", "40000", "-timeout", "90", "-timeout_error",
                          "-default_behaviors", "abortunexp", "-trace_msg", "-message_file", f"{name}.messages",
                          "-cid_str", f"{self.runs}-%u-%p@%s", *to)
 
     def stock(self, transport, calls, during=None, repeats=0, **options):
         """SIPp's own scenarios, which follow no route set: `calls` of them, none failed, no message out of place. `repeats`: how many
         messages may come again once their call is over."""
-        self.sipp("uas", self.PLATFORM, transport, "-sn", "uas").ready((transport, self.ip(self.PLATFORM), 5060))
+        answers = "tcp" if "TCP" in transport.upper() else "udp"
+        self.sipp("uas", self.PLATFORM, answers, "-sn", "uas").ready((answers, self.ip(self.PLATFORM), 5060))
         options = [text for name, value in options.items() for text in (f"-{name}", str(value))]
         caller = self.sipp("uac", self.CARRIER, transport, "-sn", "uac", "-m", str(calls), "-l", "2000", *options, "-trace_stat",
                            "-stf", "uac.csv", "-fd", "1", f"{self.ip(self.PUBLIC)}:5060")
@@ -413,9 +416,9 @@ class Baresip:
             return None
         return wait(f"{kind} {parameter} at {self.process.name}", look)
 
-    def said(self, what):
-        """Waits for a text in its SIP trace."""
-        wait(f"{what!r} at {self.process.name}", lambda: what in self.process.text())
+    def is_offered(self, line):
+        """Waits until the last INVITE of its trace has this line in its SDP."""
+        wait(f"{line} at {self.process.name}", lambda: f"\n{line}" in self.process.text().rpartition("\nINVITE ")[2].partition("\nSIP/2.0 ")[0])
 
 
 def expect(what, got, wanted):
