@@ -15,6 +15,8 @@ mod commands;
 pub mod counters;
 mod names;
 mod own;
+mod places;
+mod probe;
 mod relay;
 mod request;
 mod response;
@@ -25,6 +27,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
@@ -34,11 +37,13 @@ use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
 use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
+use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use names::Names;
+use probe::{Probe, ProbeId};
 use response::BranchFailure;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
@@ -78,6 +83,8 @@ pub enum Input<'a> {
     },
     /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
     Recorded { ticket: u64 },
+    /// What another shard has found out of an address: its [`Output::Tell`].
+    Told { news: News },
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
     Drain,
 }
@@ -108,6 +115,11 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
+    Tell {
+        to: Option<u16>,
+        news: News,
+    },
 }
 
 /// What a shard is made from.
@@ -125,6 +137,8 @@ pub struct Setup {
     pub wall_clock_at_start: Duration,
     /// Whether there is a store: the 200 to a NOTIFY of ours and the reply to a verb wait until it has recorded them.
     pub records: bool,
+    /// The same on all shards of a process.
+    pub usage: Arc<Usage>,
 }
 
 /// All that one core owns.
@@ -152,6 +166,8 @@ pub struct Shard {
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
     names: Names<Waiting>,
+    health: health::Table,
+    probes: Vec<Probe>,
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
@@ -177,6 +193,8 @@ enum ClientOwner {
     Refer(TransferKey),
     /// A BYE of ours to this party.
     Bye(CallKey, Party),
+    /// An OPTIONS of ours to an address of a trunk.
+    Probe(ProbeId),
 }
 
 /// What waits for a name.
@@ -190,6 +208,7 @@ enum Waiting {
     Branch(ContextKey, BranchNumber),
     Refer(TransferKey),
     Bye(CallKey, Party),
+    Probe(ProbeId),
 }
 
 /// What waits for the store.
@@ -228,6 +247,10 @@ enum TimerKey {
     Pause(CallKey),
     /// The answer of a call gets no ACK any more.
     NoAck(CallKey),
+    /// An OPTIONS is due.
+    Probe(ProbeId),
+    /// The one that began then has had its time.
+    ProbeOver(ProbeId, Instant),
 }
 
 impl From<Deadline> for TimerKey {
@@ -242,7 +265,7 @@ impl Shard {
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let topology = Topology::new(config);
-        Shard {
+        let mut shard = Shard {
             random,
             topology,
             outbox: Outbox::default(),
@@ -260,12 +283,16 @@ impl Shard {
             remembered: VecDeque::new(),
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max),
+            health: health::Table::new(config, setup.shard, setup.shards),
+            probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
             counters: Counters::default(),
             setup,
-        }
+        };
+        shard.plan_probes();
+        shard
     }
 
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
@@ -295,6 +322,7 @@ impl Shard {
             Input::Command { ticket, command } => self.on_command(ticket, command, now),
             Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
+            Input::Told { news } => self.on_told(news, now),
             Input::Drain => self.draining = true,
         }
         self.check_invariants();
@@ -354,6 +382,8 @@ impl Shard {
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
                 TimerKey::NoAck(call) => self.release_after_ack(call, now),
+                TimerKey::Probe(probe) => self.on_probe_due(probe, now),
+                TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
         }
         self.check_invariants();
@@ -411,7 +441,10 @@ impl Shard {
 
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
-            None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
+            None
+            | Some(Ended::Client(
+                ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..) | ClientOwner::Probe(_),
+            )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
                 self.on_transaction_ended(Some(Ended::Server(owner)), now);
@@ -425,6 +458,7 @@ impl Shard {
                 self.counters.timeouts_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
                     ClientOwner::Cancel => {}
@@ -432,12 +466,16 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Timeout), now);
+                    }
                 }
             }
             Some(Ended::ClientTransportFailed(owner)) => {
                 self.counters.transport_failures_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
                     ClientOwner::Cancel => {}
@@ -445,6 +483,9 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Transport), now);
+                    }
                 }
             }
         }

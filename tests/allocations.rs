@@ -4,7 +4,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 
+use referee::config::{Health, TrunkId};
+use referee::health::{Failure, Table};
 use referee::message::edit::{Editor, Response, ViaStamp, write_response};
 use referee::message::properties::malformed_fields;
 use referee::message::{Index, Message, check, parse};
@@ -12,6 +15,7 @@ use referee::shard::{Input, Setup, Shard};
 use referee::sim::scene::{self, TWO_SIDES};
 use referee::timer::Instant;
 use referee::transport::{BindId, Flow, Transport};
+use referee::usage::{Places, Usage};
 
 #[path = "../benches/parse/messages.rs"]
 mod messages;
@@ -116,8 +120,10 @@ fn answering_allocates_nothing_once_warm() {
 /// RFC 6026 §7.3: after a restart, or at another shard's, responses to what nobody sent here make no state.
 #[test]
 fn stray_responses_allocate_nothing() {
+    let config = Arc::new(scene::config(TWO_SIDES));
     let mut shard = Shard::new(Setup {
-        config: scene::config(TWO_SIDES).into(),
+        usage: Usage::new(&config).into(),
+        config,
         shard: 0,
         shards: 1,
         secret: referee::identifiers::Secret([7; 16]),
@@ -152,4 +158,29 @@ fn stray_responses_allocate_nothing() {
     assert_eq!(count, 0);
     assert_eq!(shard.counters().stray_responses_total, 100);
     assert!(shard.is_empty());
+}
+
+/// What a call asks and tells of its trunks.
+#[test]
+fn trunks_are_asked_and_told_without_an_allocation() {
+    let mut config = scene::config(TWO_SIDES);
+    config.trunks[0].calls_max = Some(2);
+    config.trunks[0].calls_per_second_max = Some(1_000);
+    config.trunks[0].health = Some(Health::default());
+    let usage = Arc::new(Usage::new(&config));
+    let mut table = Table::new(&config, 0, 1);
+    let trunk = TrunkId(0);
+    let count = allocations_of(|| {
+        for millis in 1..100 {
+            let now = Instant::from_millis(millis);
+            let mut places = Places::of_caller(usage.take(trunk, now).ok());
+            places.add(usage.take(trunk, now).unwrap());
+            assert!(usage.take(trunk, now).is_err());
+            black_box(table.is_usable(trunk, 0, now));
+            black_box(table.on_failure(trunk, 0, Failure::Timeout, now));
+            black_box(table.on_success(trunk, 0, now));
+            black_box(table.on_retry_after(trunk, 0, 5, now));
+        }
+    });
+    assert_eq!((count, usage.calls(trunk)), (0, 0));
 }

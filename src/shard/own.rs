@@ -338,6 +338,7 @@ impl Shard {
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
         {
             call.state = CallState::Ended;
+            call.places.give_back();
             self.arm(now, tombstone, TimerKey::Forget(key));
         } else {
             self.remove_call(key);

@@ -235,6 +235,7 @@ impl Shard {
             Waiting::Branch(key, number) => self.resume_branch(key, number, now),
             Waiting::Refer(key) => self.send_refer(key, now),
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
+            Waiting::Probe(probe) => self.send_probe(probe, now),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
+use crate::usage::Places;
 use smallvec::SmallVec;
 
 /// A party of a dialog as a request tells it.
@@ -172,10 +173,17 @@ impl Shard {
         let Some(route) = Shard::route_of(&config, from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
         };
-        let attempts = self.attempts(route);
+        let attempts = match self.attempts(route, now) {
+            Ok(attempts) => attempts,
+            Err(wait) => return self.refuse_all_waiting(message, &arrival, wait, now),
+        };
         let Some(first) = attempts.first() else {
             let status = Refused::new(480, "Temporarily Unavailable");
             return self.refuse(message, &arrival, status, &[], now);
+        };
+        let place = match self.place_of_caller(arrival.method, from, now) {
+            Ok(place) => place,
+            Err(_) => return self.refuse_full(message, &arrival, now),
         };
         let server = self.open_server(message, &arrival, now);
         let arrival = Arrival {
@@ -184,7 +192,9 @@ impl Shard {
         };
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller);
         if arrival.method == Method::Invite {
-            context.call = Some(self.open_call(message, &arrival, server, [from, first.trunk], now));
+            let call = self.open_call(message, &arrival, server, [from, first.trunk], now);
+            self.calls[call].places = Places::of_caller(place);
+            context.call = Some(call);
             context.is_initial = true;
         }
         let key = self.open_context(context);

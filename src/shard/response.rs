@@ -1,6 +1,7 @@
 //! A response's way back, and what becomes of a request that gets none (RFC 3261 §16.7 to §16.10).
 
 use super::own::refuses_subscription;
+use super::places::FULL_RETRY_AFTER;
 use super::{ClientOwner, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};
@@ -19,14 +20,24 @@ use crate::traversal::{PARAMETER, Traversal};
 pub(super) enum BranchFailure {
     Timeout,
     Transport,
+    /// Its trunk had no room for the call.
+    Full,
 }
 
 impl BranchFailure {
+    /// What it means for the search.
+    pub fn cause(self) -> Cause {
+        match self {
+            BranchFailure::Timeout | BranchFailure::Transport => Cause::NoUse,
+            BranchFailure::Full => Cause::Full,
+        }
+    }
+
     /// The response it counts as (RFC 3261 §16.8, §16.9).
     pub fn code(self) -> u16 {
         match self {
             BranchFailure::Timeout => 408,
-            BranchFailure::Transport => 503,
+            BranchFailure::Transport | BranchFailure::Full => 503,
         }
     }
 }
@@ -68,6 +79,7 @@ impl Shard {
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
+            ClientOwner::Probe(probe) => self.on_probe_answered(probe, message, answered.code, now),
         }
     }
 
@@ -81,6 +93,7 @@ impl Shard {
         now: Instant,
     ) {
         let timer_c = self.config().timers.timer_c;
+        self.note_response(key, number, message, code, now);
         let Some(branch) = self
             .contexts
             .get_mut(key)
@@ -209,7 +222,7 @@ impl Shard {
                     },
                 );
             } else if is_2xx && call.tag(Party::Callee).is_some_and(|tag| tag != to_tag) {
-                self.open_another(call_key, trunk, flow, message, now);
+                self.open_another(key, call_key, trunk, flow, message, now);
             }
             return;
         }
@@ -254,7 +267,15 @@ impl Shard {
 
     /// A further target has answered an INVITE that has an answer already: each To tag is a dialog (RFC 3261 §13.2.2.4), and
     /// each dialog a call. Usually the caller hangs up on it at once.
-    fn open_another(&mut self, first: CallKey, trunk: Option<TrunkId>, flow: Flow, message: Message<'_>, now: Instant) {
+    fn open_another(
+        &mut self,
+        context: ContextKey,
+        first: CallKey,
+        trunk: Option<TrunkId>,
+        flow: Flow,
+        message: Message<'_>,
+        now: Instant,
+    ) {
         let Some(call) = self.calls.get(first) else { return };
         let (traversal, call_id) = (call.traversal, message.call_id().unwrap_or_default());
         let (to_tag, from_tag) = (
@@ -264,8 +285,14 @@ impl Shard {
         let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
         let number = message.cseq().map(|cseq| cseq.number);
         let (None, Ok(number)) = (is_known, number) else { return };
+        let digest = self.setup.secret.mac(b'd', &[to_tag]);
+        match self.contexts.get_mut(context) {
+            Some(context) if !context.further_calls.contains(&digest) => context.further_calls.push(digest),
+            Some(_) | None => return,
+        }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
+        self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
         let key = self.enter_call(another);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
@@ -342,7 +369,7 @@ impl Shard {
         branch.is_gone = true;
         let is_cancelled = branch.cancelled.is_some();
         if context.search.is_some() {
-            return self.end_branch(key, number, failure.code(), None, Cause::NoUse, now);
+            return self.end_branch(key, number, failure.code(), None, failure.cause(), now);
         }
         if let Some(branch) = context.branch_mut(number) {
             branch.has_ended = true;
@@ -369,8 +396,12 @@ impl Shard {
     /// The final response to a request that no target has answered: `code` is what that counts as.
     pub(super) fn answer_failed(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
-        let (server, method) = (context.server, context.method);
+        let (server, method, found_full) = (context.server, context.method, context.found_full);
         match (code, method) {
+            // RFC 3261 §16.7 step 6: here it is known that the next request would get the same.
+            (503, _) if found_full => {
+                self.answer_stored_with(server, Refused::SHED, &[("Retry-After", FULL_RETRY_AFTER)], now);
+            }
             (408, Method::Invite) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
             // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
             (408, _) => {

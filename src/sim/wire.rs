@@ -10,6 +10,7 @@ use crate::message::{Index, Message, parse};
 use crate::shard::{Input, Output, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::usage::Usage;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -68,6 +69,7 @@ impl Wire {
             seed: [seed; 16],
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: false,
+            usage: Arc::new(Usage::new(&config)),
         };
         Wire {
             shard: Shard::new(setup),
@@ -259,7 +261,8 @@ impl Wire {
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::Close(connection) => self.streams[connection.slot as usize].is_open = false,
-                Output::Record { .. } | Output::Hook(_) => {}
+                // There is no other shard.
+                Output::Record { .. } | Output::Hook(_) | Output::Tell { .. } => {}
             }
         }
         self.shard.end_batch();
