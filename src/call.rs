@@ -89,6 +89,8 @@ pub struct Call {
     texts: Texts,
     pub created: Instant,
     pub answered: Option<Instant>,
+    /// The caller's ACK of the answer has passed.
+    pub is_acked: bool,
     /// Its place in the order of opening.
     pub order: u64,
     /// The transaction of the INVITE that opened the call.
@@ -124,8 +126,10 @@ pub struct Extra {
     pub paused_until: Option<Instant>,
     /// A party that answered a request of ours with 481: one more, and the call is over.
     pub suspect: Option<Party>,
-    /// The call was to end before its answer, and the answer won: our BYEs follow the ACK.
+    /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
+    /// A REFER of ours that follows it.
+    pub refer_after_ack: Option<TransferKey>,
     /// Our BYEs have left.
     pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.
@@ -174,6 +178,7 @@ impl Call {
             texts: Texts::default(),
             created: now,
             answered: None,
+            is_acked: false,
             order: 0,
             invite: None,
             places: Places::default(),
@@ -213,6 +218,7 @@ impl Call {
             texts: self.texts.clone(),
             created: now,
             answered: None,
+            is_acked: false,
             order: 0,
             invite: self.invite,
             places: Places::default(),

@@ -245,6 +245,8 @@ enum TimerKey {
     Forget(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
+    /// The answer of a call gets no ACK any more.
+    NoAck(CallKey),
     /// An OPTIONS is due.
     Probe(ProbeId),
     /// The one that began then has had its time.
@@ -379,6 +381,7 @@ impl Shard {
                 TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
+                TimerKey::NoAck(call) => self.release_after_ack(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }

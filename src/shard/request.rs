@@ -17,7 +17,6 @@ use crate::proxy::{self, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
-use crate::transfer::Cause;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use crate::usage::Places;
@@ -526,10 +525,9 @@ impl Shard {
         };
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes);
-            if let Some(key) = context.call
-                && self.calls[key].extra().is_some_and(|extra| extra.end_after_ack)
-            {
-                self.end_both(key, &[], Cause::CallEnded, now);
+            if let Some(key) = context.call {
+                self.calls[key].is_acked = true;
+                self.release_after_ack(key, now);
             }
             return;
         }

@@ -337,6 +337,9 @@ impl Shard {
                 if call.answered.is_none() {
                     call.answered = Some(now);
                     self.counters.calls_answered_total += 1;
+                    if call.extra().is_some_and(|extra| extra.end_after_ack) {
+                        self.awaits_ack(call_key, now);
+                    }
                 }
             }
             // A challenged BYE comes again with credentials.
