@@ -11,6 +11,8 @@
 
 mod answer;
 mod arrival;
+#[cfg(feature = "sim")]
+pub mod audit;
 mod commands;
 pub mod counters;
 mod names;
@@ -173,6 +175,9 @@ pub struct Shard {
     next_record: u64,
     draining: bool,
     counters: Counters,
+    /// Of transfers that are forgotten.
+    #[cfg(feature = "sim")]
+    coverage: crate::coverage::Coverage,
 }
 
 /// Whose a server transaction is.
@@ -227,7 +232,7 @@ enum Unrecorded {
 }
 
 /// Whose a deadline is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum TimerKey {
     Transaction(Deadline),
     /// Timer C of RFC 3261 §16.6.
@@ -289,6 +294,8 @@ impl Shard {
             next_record: 0,
             draining: false,
             counters: Counters::default(),
+            #[cfg(feature = "sim")]
+            coverage: crate::coverage::Coverage::default(),
             setup,
         };
         shard.plan_probes();
@@ -439,6 +446,11 @@ impl Shard {
         self.setup.secret.mac(b'c', &[call_id])
     }
 
+    /// What tells the dialogs of one INVITE apart, which have the callee's tag.
+    fn tag_digest(&self, tag: &[u8]) -> u64 {
+        self.setup.secret.mac(b'd', &[tag])
+    }
+
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
             None
@@ -519,7 +531,8 @@ impl Shard {
         debug_assert_eq!(self.transfers.len(), self.transfer_by_number.len());
         debug_assert_eq!(self.calls.len(), self.by_number.len());
         debug_assert_eq!(self.calls.len(), self.by_order.len());
-        debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || self.names.open() > 0);
+        let is_owed = self.names.open() > 0 || !self.unrecorded.is_empty();
+        debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || is_owed);
     }
 }
 

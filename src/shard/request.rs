@@ -466,12 +466,17 @@ impl Shard {
         let mut routes = Text::new();
         let mut last = None;
         let mut context = Context::new(ServerKey::default(), arrival.method, arrival.flow, Party::Caller);
+        let callee = match dialog {
+            Dialog::Call(_, Party::Caller) | Dialog::Token(_, Party::Caller) => message.to_tag(),
+            Dialog::Call(_, Party::Callee) | Dialog::Token(_, Party::Callee) => message.from_tag(),
+        };
+        let callee = self.tag_digest(callee.unwrap_or_default());
         if let Dialog::Token(traversal, party) = dialog
             && let Some(call) = self.calls.get_mut(traversal.call)
             && matches!(call.state, CallState::Trying | CallState::Ringing)
         {
             // An early dialog that is not the one shown last; it may yet be the one that is answered.
-            call.sequence_mut(party).observe(cseq.number);
+            call.observe_early(callee, party, cseq.number);
         }
         if let Dialog::Call(key, party) = dialog {
             let call = &mut self.calls[key];
@@ -479,8 +484,21 @@ impl Shard {
             context.call = Some(key);
             context.from = party;
             call.set_flow(party, arrival.flow);
-            if arrival.method != Method::Ack {
+            if matches!(call.state, CallState::Trying | CallState::Ringing) {
+                call.observe_early(callee, party, cseq.number);
+            } else if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);
+            }
+            if let Some(extra) = call.extra_if_any()
+                && extra.refused_invites[party as usize] == Some(cseq.number)
+            {
+                if arrival.method == Method::Ack {
+                    // RFC 3261 §17.1.1.3: the ACK of a refusal goes no further.
+                    self.counters.stray_acks_total += 1;
+                    return;
+                }
+                // Refused for want of room, and back before it heard of that.
+                extra.refused_invites[party as usize] = None;
             }
             let sequence = call.sequence(party);
             let Some(outward) = sequence.outward(cseq.number) else {
