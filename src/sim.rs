@@ -7,6 +7,7 @@
 pub mod application;
 pub mod check;
 pub mod ladder;
+pub mod load;
 pub mod network;
 pub mod peer;
 pub mod scene;
@@ -23,6 +24,7 @@ use crate::transport::{BindId, ConnectionId, Flow, Transport};
 use application::Application;
 use check::Check;
 use ladder::Ladder;
+use load::{Backlog, Pace, Waiting};
 use network::Network;
 use peer::script::Act;
 use peer::text::Text;
@@ -51,6 +53,9 @@ pub struct World {
     peers: Vec<Peer>,
     pub network: Network,
     pub application: Application,
+    /// How long datagrams keep referee busy; `None`: they take no time.
+    pub pace: Option<Pace>,
+    backlog: Backlog,
     random: Random,
     names: BTreeMap<String, Vec<IpAddr>>,
     links: Vec<Link>,
@@ -107,6 +112,8 @@ enum Event {
         link: usize,
         bytes: Vec<u8>,
     },
+    /// The first datagram that waits has its turn.
+    Turn,
     /// To a peer.
     Arrives {
         peer: PeerId,
@@ -170,6 +177,8 @@ impl World {
             peers: Vec::new(),
             network,
             application: Application::default(),
+            pace: None,
+            backlog: Backlog::default(),
             random: Random::new(bytes()),
             names: BTreeMap::new(),
             links: Vec::new(),
@@ -350,18 +359,22 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::Datagram { peer, to, bytes } if self.pace.is_none() => {
+                self.on_datagram(peer, to, &bytes, Duration::ZERO);
+            }
             Event::Datagram { peer, to, bytes } => {
-                let bind = self.bind_at(Transport::Udp, to);
-                if let Some(bind) = bind {
-                    let flow = Flow {
-                        bind,
-                        transport: Transport::Udp,
-                        peer: self.peers[peer.0].address,
-                        connection: None,
-                    };
-                    self.deliver(flow, peer, &bytes);
+                let arrived = self.now;
+                let waiting = Waiting {
+                    arrived,
+                    peer,
+                    to,
+                    bytes,
+                };
+                if let Some(at) = self.backlog.push(waiting) {
+                    self.plan(at, Event::Turn);
                 }
             }
+            Event::Turn => self.on_turn(),
             Event::Stream { link, bytes } => self.on_stream(link, &bytes),
             Event::Arrives { peer, path, bytes } => {
                 self.peers[peer.0].receive(&bytes, path, self.now);
@@ -395,13 +408,51 @@ impl World {
 
     // ---- into shards ----
 
+    fn on_turn(&mut self) {
+        let Some(waiting) = self.backlog.first() else { return };
+        let relayed = |world: &World| -> u64 {
+            let counters = world.shards.iter().map(Shard::counters);
+            counters
+                .map(|c| c.relayed_requests_total + c.relayed_responses_total)
+                .sum()
+        };
+        let before = relayed(self);
+        let waited = self.now.since(waiting.arrived);
+        self.on_datagram(waiting.peer, waiting.to, &waiting.bytes, waited);
+        let is_relayed = relayed(self) > before;
+        let time = self.pace.map_or(
+            Duration::ZERO,
+            |pace| if is_relayed { pace.relayed } else { pace.other },
+        );
+        if let Some(at) = self.backlog.took(time, self.now) {
+            self.plan(at, Event::Turn);
+        }
+    }
+
+    fn on_datagram(&mut self, peer: PeerId, to: SocketAddr, bytes: &[u8], waited: Duration) {
+        let Some(bind) = self.bind_at(Transport::Udp, to) else {
+            return;
+        };
+        let flow = Flow {
+            bind,
+            transport: Transport::Udp,
+            peer: self.peers[peer.0].address,
+            connection: None,
+        };
+        if crate::stun::is_stun(bytes) {
+            self.feed(0, Input::Stun { flow, datagram: bytes });
+        } else {
+            self.deliver(flow, peer, bytes, waited);
+        }
+    }
+
     fn feed(&mut self, shard: usize, input: Input<'_>) {
         self.shards[shard].handle(input, self.now);
         self.drain_shard(shard);
     }
 
     /// Gives bytes that are one message to the shard that owns it, by the functions a driver uses. `false`: they were none.
-    fn deliver(&mut self, flow: Flow, peer: PeerId, bytes: &[u8]) -> bool {
+    fn deliver(&mut self, flow: Flow, peer: PeerId, bytes: &[u8], waited: Duration) -> bool {
         if let Ok(text) = Text::read_any_length(bytes)
             && text.is_request()
         {
@@ -416,7 +467,7 @@ impl World {
             .call_id()
             .map_or(0, |call_id| self.secret.owner(call_id, shards));
         match read {
-            Ok(()) => self.feed(usize::from(shard), Input::Received { flow, message }),
+            Ok(()) => self.feed(usize::from(shard), Input::Received { flow, message, waited }),
             Err(error) => {
                 let input = Input::Malformed {
                     flow,
@@ -442,7 +493,7 @@ impl World {
                 Ok(Frame::Message(length)) => {
                     let message: Vec<u8> = link.inward.drain(..length).collect();
                     let (flow, peer) = (link.flow(number), link.peer);
-                    if !self.deliver(flow, peer, &message) {
+                    if !self.deliver(flow, peer, &message, Duration::ZERO) {
                         self.links[number].is_open = false;
                     }
                 }

@@ -15,6 +15,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("buffer", &[]),
     ("sequence", &[]),
     ("spelling", &[]),
+    ("rate", &["timer"]),
+    ("stun", &[]),
     ("transport", &[]),
     ("config", &["spelling", "transport"]),
     ("next_hop", &["message", "transport"]),

@@ -85,7 +85,14 @@ impl Intake {
             .call_id()
             .map_or(self.me, |call_id| self.secret.owner(call_id, self.shards));
         if owner == self.me {
-            self.shard.handle(Input::Received { flow, message }, self.ledger.now);
+            self.shard.handle(
+                Input::Received {
+                    flow,
+                    message,
+                    waited: std::time::Duration::ZERO,
+                },
+                self.ledger.now,
+            );
             return Taken::Yes;
         }
         let blank = self.handoff.letter();

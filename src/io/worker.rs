@@ -377,6 +377,7 @@ impl Worker {
                         let input = Input::Received {
                             flow: letter.flow,
                             message,
+                            waited: Duration::ZERO,
                         };
                         intake.shard.handle(input, intake.ledger.now);
                         intake.handoff.give_back(from, letter);

@@ -1,5 +1,6 @@
 //! Names being looked up, and those that were: so that a request to a known name does not wait.
 
+use crate::identifiers::Keyed;
 use crate::timer::Instant;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -13,9 +14,9 @@ const REMEMBERED_MAX: usize = 10_000;
 /// What is known of names, and what waits for one. `W` is what waits.
 #[derive(Debug)]
 pub struct Names<W> {
-    known: HashMap<Box<str>, Known, FixedState>,
+    known: HashMap<Box<str>, Known, Keyed>,
     open: HashMap<u64, Lookup<W>, FixedState>,
-    by_name: HashMap<Box<str>, u64, FixedState>,
+    by_name: HashMap<Box<str>, u64, Keyed>,
     next_ticket: u64,
     lookups_max: usize,
 }
@@ -42,11 +43,12 @@ pub enum Lookedup {
 }
 
 impl<W> Names<W> {
-    pub fn new(lookups_max: usize) -> Names<W> {
+    /// `hasher` is of this table alone: the names are those that peers write.
+    pub fn new(lookups_max: usize, hasher: Keyed) -> Names<W> {
         Names {
-            known: HashMap::with_hasher(FixedState::default()),
+            known: HashMap::with_hasher(hasher),
             open: HashMap::with_hasher(FixedState::default()),
-            by_name: HashMap::with_hasher(FixedState::default()),
+            by_name: HashMap::with_hasher(hasher),
             next_ticket: 0,
             lookups_max,
         }
@@ -120,11 +122,16 @@ impl<W> Names<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identifiers::Random;
     use std::net::Ipv4Addr;
+
+    fn keyed() -> Keyed {
+        Keyed::new(&mut Random::new([1; 16]))
+    }
 
     #[test]
     fn all_that_wait_for_a_name_share_one_lookup() {
-        let mut names = Names::new(2);
+        let mut names = Names::new(2, keyed());
         let now = Instant::from_millis(5);
         assert_eq!(names.get("a", |_| true, now), Lookedup::Unknown);
         let ticket = names.wait("a", 1).unwrap().unwrap();
@@ -143,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_name_without_addresses_is_remembered_as_such() {
-        let mut names = Names::new(1);
+        let mut names = Names::new(1, keyed());
         let ticket = names.wait("a", ()).unwrap().unwrap();
         names.resolved(ticket, &[], Duration::from_secs(5), Instant::START);
         assert_eq!(names.get("a", |_| true, Instant::START), Lookedup::Nowhere);

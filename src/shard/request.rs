@@ -1,13 +1,14 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
+use super::admission::Shed;
 use super::arrival::Arrival;
 use super::own::is_of_refer;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
 use super::route::{NoFlow, retarget};
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, Held, Party};
-use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
+use crate::call::{Call, CallKey, CallState, Held, Party};
+use crate::config::{InDialogSources, InboundRefer, TrunkId};
 use crate::identifiers::CallId;
 use crate::message::check::checked_via;
 use crate::message::{Header, Message, MessageBuf, Method, Uri};
@@ -18,6 +19,11 @@ use crate::transfer::Cause;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Calls alive under one Call-ID: the passes of a call that comes by more than once, or its forks. A request without a Route of
+/// ours is looked for among all of them. RFC 3261 §16.3 has 70 hops at most, and a call that comes by at every other one loops.
+const PASSES_MAX: usize = 32;
 
 /// A party of a dialog as a request tells it.
 #[derive(Clone, Copy, Debug)]
@@ -29,21 +35,17 @@ enum Dialog {
 }
 
 impl Shard {
-    pub(super) fn on_request(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
+    pub(super) fn on_request(&mut self, flow: Flow, message: Message<'_>, waited: Duration, now: Instant) {
         self.counters.requests_total += 1;
         let Some(method) = message.method() else { return };
-        let own = self.own_routes(message);
-        let access = &self.config().access;
-        let (unknown, in_dialog) = (access.unknown_source, access.in_dialog_sources);
         let has_trunks = !self.config().trunks.is_empty();
-        let is_known = !has_trunks
-            || self.topology.trunk_of(flow).is_some()
-            || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
+        let any_in_dialog = self.config().access.in_dialog_sources == InDialogSources::Any;
+        let is_known =
+            !has_trunks || !self.is_stranger(flow) || (any_in_dialog && self.own_routes(message).traversal.is_some());
         if !is_known {
-            self.counters.refused_source_total += 1;
-            if method != Method::Ack && unknown == UnknownSource::Reject {
-                self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);
-            }
+            return self.refuse_stranger(flow, message, now);
+        }
+        if has_trunks && self.sheds(flow, message, method, waited, now) {
             return;
         }
         let via = match checked_via(message) {
@@ -51,13 +53,13 @@ impl Shard {
             Err(kind) => {
                 self.counters.malformed_total += 1;
                 if method != Method::Ack {
-                    self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[]);
+                    self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[], now);
                 }
                 return;
             }
         };
         if !has_trunks {
-            return self.answer_without_trunks(flow, message, method);
+            return self.answer_without_trunks(flow, message, method, now);
         }
         let Ok(identity) = self.transactions.identity(message, &via, method) else {
             return;
@@ -66,6 +68,11 @@ impl Shard {
             if method != Method::Ack {
                 self.counters.repeats_total += 1;
                 return self.transactions.on_repeat(server, &mut self.outbox);
+            }
+            let sent_invite = self.transactions.server(server).map(|invite| invite.reply_to);
+            if !sent_invite.is_some_and(|flow_of_invite| self.topology.are_one_peer(flow_of_invite, flow)) {
+                self.counters.stray_acks_total += 1;
+                return;
             }
             if self.transactions.on_ack(server, &mut self.timers, now) {
                 return;
@@ -76,7 +83,7 @@ impl Shard {
             method,
             via,
             identity,
-            own,
+            own: self.own_routes(message),
             server: None,
         };
         match method {
@@ -87,7 +94,7 @@ impl Shard {
     }
 
     /// Nothing is configured: referee is there, and relays for nobody.
-    fn answer_without_trunks(&mut self, flow: Flow, message: Message<'_>, method: Method) {
+    fn answer_without_trunks(&mut self, flow: Flow, message: Message<'_>, method: Method, now: Instant) {
         let is_within_dialog = message.to().is_ok_and(|to| to.tag.is_some());
         let answer = match method {
             Method::Ack => return,
@@ -96,7 +103,7 @@ impl Shard {
             Method::Options => Refused::new(200, "OK"),
             _ => Refused::new(404, "Not Found"),
         };
-        self.refuse_stateless(flow, message, answer, &[]);
+        self.refuse_stateless(flow, message, answer, &[], now);
     }
 
     /// Takes up a request that waited.
@@ -140,7 +147,7 @@ impl Shard {
 
     fn on_new(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
         let Some(from) = self.topology.trunk_of(arrival.flow) else {
-            return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
+            return self.refuse_stranger(arrival.flow, message, now);
         };
         let Ok(uri) = Uri::parse(message.request_uri()) else {
             return;
@@ -167,12 +174,11 @@ impl Shard {
         if self.refuse_proxy_require(message, &arrival, now) {
             return;
         }
-        let limits = self.config().limits;
-        let is_full = self.transactions.len() >= limits.transactions_max
-            || (arrival.method == Method::Invite && self.calls.len() >= limits.calls_max);
-        if arrival.server.is_none() && (is_full || (self.draining && arrival.method == Method::Invite)) {
-            self.counters.shed_total += 1;
-            return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
+        if arrival.server.is_none() && !self.takes_new(from, arrival.flow, message, now) {
+            return;
+        }
+        if arrival.method == Method::Invite && self.passes_of(message) >= PASSES_MAX {
+            return self.refuse(message, &arrival, Refused::new(482, "Loop Detected"), &[], now);
         }
         let Some(to) = self.route_of(from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
@@ -224,6 +230,12 @@ impl Shard {
         self.relay(message, &arrival, context, target, &changes, now);
     }
 
+    /// Calls alive under the Call-ID of a message.
+    fn passes_of(&self, message: Message<'_>) -> usize {
+        let digest = self.call_id_digest(message.call_id().unwrap_or_default());
+        self.by_call_id.get(&digest).map_or(0, SmallVec::len)
+    }
+
     fn answer_options(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         if self.draining {
             return self.refuse(message, arrival, Refused::SHED, &[("Retry-After", b"10")], now);
@@ -266,8 +278,7 @@ impl Shard {
         // Calls in progress come before new ones; twice the limit is where that ends.
         let limit = self.config().limits.transactions_max.saturating_mul(2);
         if arrival.server.is_none() && arrival.method != Method::Ack && self.transactions.len() >= limit {
-            self.counters.shed_total += 1;
-            return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
+            return self.shed(arrival.flow, message, Shed::InDialog, now);
         }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
             self.counters.unmatched_total += 1;
@@ -292,6 +303,10 @@ impl Shard {
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         }
         match dialog {
+            Dialog::Call(key, party) if self.is_out_of_order(message, &arrival, key, party) => {
+                self.counters.out_of_order_total += 1;
+                return self.refuse(message, &arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+            }
             Dialog::Call(key, party) => {
                 if self.is_for_us(message, &arrival, key, party, now)
                     || self.hold_if_needed(message, &arrival, key, party, now)
@@ -318,6 +333,23 @@ impl Shard {
             return;
         }
         self.relay_in_dialog(message, &arrival, dialog, listener, now);
+    }
+
+    /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to the other
+    /// party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not before it is in
+    /// order. Before the answer the numbers of several early dialogs mingle. Whether an older NOTIFY still tells something is
+    /// decided by whoever asked for it.
+    fn is_out_of_order(&self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party) -> bool {
+        let call = &self.calls[key];
+        let is_early = matches!(call.state, CallState::Trying | CallState::Ringing);
+        // One that waited was in order when it came.
+        if arrival.method == Method::Ack || arrival.server.is_some() || is_early {
+            return false;
+        }
+        let sequence = call.sequence(party);
+        let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let is_old_news = arrival.method == Method::Notify && Some(number) < sequence.highest();
+        !sequence.is_in_order(number) && !is_old_news
     }
 
     fn dialog_of(&self, message: Message<'_>, arrival: &Arrival<'_>, to_tag: &[u8]) -> Option<Dialog> {
@@ -478,6 +510,9 @@ impl Shard {
             let other = party.other();
             context.call = Some(key);
             context.from = party;
+            if call.sequence(party).outward(cseq.number).is_none() {
+                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            }
             call.set_flow(party, arrival.flow);
             if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);
@@ -565,8 +600,13 @@ impl Shard {
 
     fn on_cancel(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         let invite = self.transactions.identity(message, &arrival.via, Method::Invite);
+        // RFC 3261 §22.1: a CANCEL cannot be challenged, so it has to come from the hop that sent the request.
+        let is_of_its_hop = |key: &ServerKey| {
+            let invite = self.transactions.server(*key);
+            invite.is_some_and(|invite| self.topology.are_one_peer(invite.reply_to, arrival.flow))
+        };
         let found = invite.ok().and_then(|identity| self.transactions.find_server(identity));
-        let Some(invite) = found else {
+        let Some(invite) = found.filter(is_of_its_hop) else {
             return self.refuse(message, arrival, Refused::NO_DIALOG, &[], now);
         };
         let server = self.open_server(message, arrival, now);
