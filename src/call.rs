@@ -76,6 +76,8 @@ const TEXTS: usize = 1 + 2 * TRAITS;
 #[derive(Debug)]
 pub struct Call {
     pub id: CallId,
+    /// The key in the tokens of its INVITE: its own, or, where several targets have answered, that of the first.
+    pub traversal: CallKey,
     pub state: CallState,
     /// The trunks of caller and callee.
     trunks: [TrunkId; 2],
@@ -156,13 +158,15 @@ pub struct Held {
 }
 
 impl Call {
-    /// A call from its INVITE, which came by `flow` and goes to `to`.
-    pub fn new(id: CallId, invite: Message<'_>, flow: Flow, to: Flow, trunks: [TrunkId; 2], now: Instant) -> Call {
+    /// A call from its INVITE, which came by `flow`.
+    /// Where the callee is to be had is not known before [`Call::set_callee`].
+    pub fn new(id: CallId, invite: Message<'_>, flow: Flow, trunks: [TrunkId; 2], now: Instant) -> Call {
         let mut call = Call {
             id,
+            traversal: CallKey::default(),
             state: CallState::Trying,
             trunks,
-            flows: [flow, to],
+            flows: [flow, flow],
             sequences: Default::default(),
             texts: Texts::default(),
             created: now,
@@ -192,6 +196,36 @@ impl Call {
         call
     }
 
+    /// The dialog that a further target of the same INVITE makes with its 2xx (RFC 3261 §13.2.2.4): the caller as it is, the
+    /// callee still to be learned. `number` is the INVITE's CSeq.
+    pub fn another(&self, id: CallId, number: u32, now: Instant) -> Call {
+        let mut call = Call {
+            id,
+            traversal: self.traversal,
+            state: CallState::Trying,
+            trunks: self.trunks,
+            flows: self.flows,
+            sequences: Default::default(),
+            texts: self.texts.clone(),
+            created: now,
+            answered: None,
+            order: 0,
+            invite: self.invite,
+            extra: None,
+        };
+        call.sequence_mut(Party::Caller).observe(number);
+        for what in [
+            Trait::Identity,
+            Trait::Contact,
+            Trait::Routes,
+            Trait::Allow,
+            Trait::Asserted,
+        ] {
+            call.set(Party::Callee, what, b"");
+        }
+        call
+    }
+
     pub fn call_id(&self) -> &[u8] {
         self.texts.get(0)
     }
@@ -214,6 +248,12 @@ impl Call {
 
     pub fn set_flow(&mut self, party: Party, flow: Flow) {
         self.flows[party as usize] = flow;
+    }
+
+    /// The callee is to be had there.
+    pub fn set_callee(&mut self, trunk: TrunkId, flow: Flow) {
+        self.trunks[Party::Callee as usize] = trunk;
+        self.flows[Party::Callee as usize] = flow;
     }
 
     pub fn sequence(&self, party: Party) -> &Sequence {
@@ -345,7 +385,7 @@ fn uri_of(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Several texts in one allocation of their exact size.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Texts {
     bytes: Box<[u8]>,
     /// `ends[i]` is where text `i` ends; it starts where the one before ends. `ends` never falls.

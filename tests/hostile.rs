@@ -656,10 +656,7 @@ fn forged_notifies_fire_no_hook() {
         (stranger, forged(number + 3)),
         (platform, forged(number + 4)),
         (carrier, forged(number + GAP_MAX)),
-        (
-            carrier,
-            forged(number).replace("Event: refer", "Event: refer;id=77"),
-        ),
+        (carrier, forged(number).replace("Event: refer", "Event: refer;id=77")),
     ] {
         scene.world.say(who, &text);
         scene.run(100);

@@ -97,6 +97,10 @@ impl<'a> Table<'a> {
         self.at
     }
 
+    pub(super) fn is_array(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| value.get_ref().is_array())
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }

@@ -384,7 +384,7 @@ impl Shard {
                 call.extra_mut().end_after_ack = true;
                 let invite = call.invite;
                 match invite.and_then(|invite| self.context_of(invite)) {
-                    Some(context) => self.cancel_branch(context, None, now),
+                    Some(context) => self.cancel_relay(context, None, now),
                     None => self.remove_call(key),
                 }
             }
@@ -396,7 +396,7 @@ impl Shard {
         Reply::Done
     }
 
-    fn context_of(&self, server: ServerKey) -> Option<crate::proxy::ContextKey> {
+    fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {
         match self.transactions.server(server)?.owner {
             super::ServerOwner::Relay(context) => Some(context),
             super::ServerOwner::Local => None,
