@@ -3,6 +3,7 @@
 use crate::identifiers::Keyed;
 use crate::rate::{Bucket, Rate};
 use crate::timer::Instant;
+use crate::transport::source_of;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 
@@ -36,7 +37,7 @@ impl Sources {
 
     /// Takes one token of a source; `None`: there is no room to remember it.
     pub fn take(&mut self, ip: IpAddr, rate: Rate, now: Instant) -> Option<bool> {
-        let source = prefix(ip);
+        let source = source_of(ip);
         let set = self.set_of(&source)?;
         let slots = &mut self.sets[set];
         let known = slots.iter().position(|slot| slot.source == source);
@@ -53,7 +54,7 @@ impl Sources {
 
     /// Whether [`Sources::take`] would give a token.
     pub fn has_one(&self, ip: IpAddr, rate: Rate, now: Instant) -> bool {
-        let source = prefix(ip);
+        let source = source_of(ip);
         let Some(slots) = self.set_of(&source).map(|set| &self.sets[set]) else {
             return false;
         };
@@ -67,17 +68,6 @@ impl Sources {
         let hash = u128::from(self.hasher.hash_one(source));
         // The upper half of hash times count: each set for an equal share of the hashes.
         (!self.sets.is_empty()).then(|| (hash * self.sets.len() as u128 >> 64) as usize)
-    }
-}
-
-fn prefix(ip: IpAddr) -> [u8; 16] {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        IpAddr::V6(ip) => {
-            let mut octets = ip.octets();
-            octets[8..].fill(0);
-            octets
-        }
     }
 }
 
