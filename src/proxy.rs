@@ -128,9 +128,9 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     }
     if let Some(breadth) = relay.max_breadth {
         let breadth = decimal(breadth.into());
-        match message.lines_named(MAX_BREADTH).next() {
+        match message.lines_of(Header::MaxBreadth).next() {
             Some(line) => editor.replace(line.value_span, &[breadth.as_bytes()]),
-            None => editor.insert(top, &[MAX_BREADTH.as_bytes(), b": ", breadth.as_bytes(), b"\r\n"]),
+            None => editor.insert(top, &[b"Max-Breadth: ", breadth.as_bytes(), b"\r\n"]),
         }
     }
     if relay.own_routes > 0 {
@@ -161,13 +161,10 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     editor.write(message, out);
 }
 
-/// The header field of RFC 5393 §5.3.
-const MAX_BREADTH: &str = "Max-Breadth";
-
 /// Among how many branches a request may still be divided; one that does not say, or says more than that, among
 /// [`search::MAX_BREADTH`] (RFC 5393 §5.3.3).
 pub fn max_breadth(message: Message<'_>) -> u8 {
-    let said = message.lines_named(MAX_BREADTH).next();
+    let said = message.lines_of(Header::MaxBreadth).next();
     let number = said.and_then(|line| std::str::from_utf8(line.value).ok()?.trim().parse::<u8>().ok());
     number.map_or(search::MAX_BREADTH, |number| number.min(search::MAX_BREADTH))
 }

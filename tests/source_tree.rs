@@ -44,7 +44,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("traversal", &["call", "config", "identifiers"]),
     (
         "proxy",
-        &["call", "message", "timer", "transaction", "transport", "traversal"],
+        &[
+            "call",
+            "config",
+            "message",
+            "timer",
+            "transaction",
+            "transport",
+            "traversal",
+        ],
     ),
     (
         "transfer",

@@ -448,7 +448,7 @@ fn route(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Ro
 /// `to`: one trunk or several, where calls can go, each once.
 fn route_targets(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Vec<RouteTarget> {
     let name = |text: &str| Ok::<_, String>(text.to_owned());
-    let names = if table.is_array("to") {
+    let names = if table.array_len("to").is_some() {
         table.some_values("to", name).unwrap_or_default()
     } else {
         table.name("to").into_iter().collect()
@@ -491,11 +491,11 @@ fn weights(table: &Table<'_>, route: &mut Route) {
     let at = table.at_value("weights");
     if route.mode != RouteMode::Weighted {
         table.mistake(at, "`weights` needs `mode = \"weighted\"`");
-    } else if weights.len() != route.to.len() {
-        table.mistake(
-            at,
-            format!("`weights` has {} for the {} of `to`", weights.len(), route.to.len()),
-        );
+    }
+    if let (Some(weights), Some(targets)) = (table.array_len("weights"), table.array_len("to"))
+        && weights != targets
+    {
+        table.mistake(at, format!("`weights` has {weights} for the {targets} of `to`"));
     }
     for (target, weight) in route.to.iter_mut().zip(weights) {
         target.weight = weight;

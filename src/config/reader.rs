@@ -97,8 +97,9 @@ impl<'a> Table<'a> {
         self.at
     }
 
-    pub(super) fn is_array(&self, key: &str) -> bool {
-        self.entries.get(key).is_some_and(|value| value.get_ref().is_array())
+    /// How many elements the array under `key` has; `None`: it is not there, or no array.
+    pub(super) fn array_len(&self, key: &str) -> Option<usize> {
+        Some(self.entries.get(key)?.get_ref().as_array()?.len())
     }
 
     pub(super) fn has(&self, key: &str) -> bool {

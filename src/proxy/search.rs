@@ -102,7 +102,7 @@ impl Search {
 
     /// Takes the next attempt whose turn it is, with its share of the breadth: the sum over live branches never exceeds what
     /// the request came with.
-    pub fn next(&mut self) -> Option<(Attempt, u8)> {
+    pub fn take_due(&mut self) -> Option<(Attempt, u8)> {
         if self.is_over || self.due.is_empty() || self.breadth_left < self.share {
             return None;
         }
@@ -171,7 +171,7 @@ mod tests {
     /// What is tried next, as `trunk.address` of each.
     fn tried(search: &mut Search) -> Vec<(u8, u8)> {
         let mut tried = Vec::new();
-        while let Some((attempt, _)) = search.next() {
+        while let Some((attempt, _)) = search.take_due() {
             tried.push((attempt.trunk.0, attempt.address));
         }
         tried
@@ -246,7 +246,7 @@ mod tests {
         for breadth in 1..=MAX_BREADTH {
             let mut search = search(RouteMode::Parallel, breadth);
             let mut live = 0;
-            while let Some((_, share)) = search.next() {
+            while let Some((_, share)) = search.take_due() {
                 live += share;
             }
             assert!(live <= breadth && live > 0);

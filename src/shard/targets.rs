@@ -111,7 +111,7 @@ impl Shard {
     fn try_due(&mut self, key: ContextKey, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         while let Some(context) = self.contexts.get_mut(key)
             && let Some(search) = &mut context.search
-            && let Some((attempt, breadth)) = search.next()
+            && let Some((attempt, breadth)) = search.take_due()
         {
             let number = context.begin(Branch::to(attempt, breadth));
             if let Err(failure) = self.start_branch(key, number, message, arrival, now) {
