@@ -540,20 +540,14 @@ fn another_forks_numbers_do_not_count_against_the_one_that_answers() {
     scene.call();
     scene.run(10);
     let invite = scene.world.peer(scene.platform).heard("INVITE")[0].clone();
-    let answer = |status: &str, tag: &str| {
-        let copied = invite
-            .headers
-            .iter()
-            .filter(|(name, _)| matches!(name.as_str(), "Via" | "From" | "Call-ID" | "CSeq" | "Record-Route"));
-        let copied: String = copied.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let to = invite.header("To").unwrap();
-        format!(
-            "SIP/2.0 {status}\r\n{copied}To: {to};tag={tag}\r\nContact: <sip:user@10.0.0.5:5060>\r\nContent-Length: 0\r\n\r\n"
-        )
+    let contact = "Contact: <sip:user@10.0.0.5:5060>\r\nContent-Length";
+    let answered = |status: &str, tag: &str| {
+        let answer = answer(&invite, status).replace("Content-Length", contact);
+        answer.replace(";tag=callee", &format!(";tag={tag}"))
     };
     let carrier = scene.carrier;
     for (status, tag) in [("180 Ringing", "one"), ("180 Ringing", "two")] {
-        scene.world.say(scene.platform, &answer(status, tag));
+        scene.world.say(scene.platform, &answered(status, tag));
         scene.run(10);
     }
     let ringing = scene.world.peer(carrier).heard("180")[1].clone();
@@ -568,7 +562,7 @@ fn another_forks_numbers_do_not_count_against_the_one_that_answers() {
         scene.run(10);
     }
     assert_eq!(scene.world.peer(scene.platform).heard("FOO").len(), 7);
-    scene.world.say(scene.platform, &answer("200 OK", "one"));
+    scene.world.say(scene.platform, &answered("200 OK", "one"));
     scene.run(10);
     let to_first = within(&dialog, BYE, 2).replace(";tag=two", ";tag=one");
     scene.world.say(carrier, &to_first);
@@ -677,4 +671,68 @@ fn forged_notifies_fire_no_hook() {
     assert!(posted[2].contains("\"final_referred_call_status\":486"), "{posted:?}");
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
+}
+
+// ---- where answers go ----
+
+/// A response to a relayed request.
+fn answer(relayed: &Text, status: &str) -> String {
+    let is_copied = |name: &str| matches!(name, "Via" | "From" | "Call-ID" | "CSeq" | "Record-Route");
+    let copied = relayed.headers.iter().filter(|(name, _)| is_copied(name));
+    let copied: String = copied.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let to = relayed.header("To").unwrap();
+    format!("SIP/2.0 {status}\r\n{copied}To: {to};tag=callee\r\nContent-Length: 0\r\n\r\n")
+}
+
+#[test]
+fn answers_go_to_where_the_request_came_from_whatever_its_via_says() {
+    let from: SocketAddr = "198.51.100.20:40001".parse().unwrap();
+    let to = PUBLIC.parse().unwrap();
+    let own = Some("198.51.100.20");
+    for (via, port, received, rport) in [
+        // RFC 3261 §18.2.2: received and the port of sent-by; RFC 3581 §4: the port it came from if that was asked for.
+        ("198.51.100.20:5080", 5080, None, None),
+        ("198.51.100.20", 5060, None, None),
+        ("192.0.2.9:5080", 5080, own, None),
+        ("pbx.example", 5060, own, None),
+        ("198.51.100.20:5080;rport", 40001, own, Some("40001")),
+        ("pbx.example;rport", 40001, own, Some("40001")),
+        // What the sender made up is written over, and maddr would send it to whom the sender likes.
+        ("192.0.2.9;received=192.0.2.8;rport=7", 40001, own, Some("40001")),
+        ("192.0.2.9;maddr=192.0.2.8", 5060, own, None),
+        ("192.0.2.9;maddr=224.0.1.75;ttl=9", 5060, own, None),
+    ] {
+        for transport in ["UDP", "TCP"] {
+            let mut wire = Wire::new(TWO_SIDES);
+            let request = outside("MESSAGE", "here", "v").replace(
+                "Via: SIP/2.0/UDP here;branch=z9hG4bKv",
+                &format!("Via: SIP/2.0/{transport} {via};branch=z9hG4bKv"),
+            );
+            let stream = (transport == "TCP").then(|| wire.connect(from, to));
+            let relayed = match stream {
+                Some(stream) => wire.segment(stream, request.as_bytes()),
+                None => wire.datagram(from, to, request.as_bytes()),
+            };
+            let arrived = relayed[0].flow;
+            let relayed = Text::read(&relayed[0].bytes).unwrap();
+            let parameter = |name: &str| {
+                let parts = relayed.list("Via")[1].clone();
+                let found = parts
+                    .split(';')
+                    .find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+                found.map(str::to_owned)
+            };
+            assert_eq!(parameter("received").as_deref(), received, "{transport} {via}");
+            assert_eq!(parameter("rport").as_deref(), rport, "{transport} {via}");
+            let ok = answer(&relayed, "200 OK");
+            let sent = wire.datagram(arrived.peer, "10.0.0.1:5060".parse().unwrap(), ok.as_bytes());
+            let flow = sent[0].flow;
+            assert_eq!(flow.peer.ip(), from.ip(), "{transport} {via}");
+            assert_eq!(flow.connection.is_some(), stream.is_some());
+            // On a stream the port is for when the connection is gone, and then only that of sent-by has a listener.
+            if stream.is_none() || rport.is_none() {
+                assert_eq!(flow.peer.port(), port, "{transport} {via}");
+            }
+        }
+    }
 }

@@ -282,8 +282,14 @@ impl Tcp {
                 .stream
                 .try_io(|| stamp::read(connection.stream.as_fd(), &mut self.scratch));
             match read {
-                // All that may still come is a reset.
-                Ok((0, _)) if connection.peer_closed => {}
+                // All that may still come is a reset; behind a FIN the kernel shows it in one place only.
+                Ok((0, _)) if connection.peer_closed => {
+                    if let Ok(Some(error)) = connection.stream.take_error() {
+                        work = true;
+                        tracing::debug!(peer = %connection.peer, %error, "a peer has closed both ways");
+                        self.close(slot, Why::Broken, &mut intake.ledger);
+                    }
+                }
                 Ok((0, _)) => {
                     work = true;
                     self.on_peer_closed(slot, &mut intake.ledger);
