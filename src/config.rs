@@ -385,7 +385,7 @@ pub struct Limits {
     pub sources_max: usize,
     /// Requests of one call that wait for their turn or a name; beyond it they get 503 (RFC 3261 §21.5.4).
     pub held_per_call_max: usize,
-    /// Name lookups under way per shard.
+    /// Requests that wait for names to be looked up, per shard, and so the lookups under way; beyond it they get 503.
     pub lookups_max: usize,
     /// Finished transfers that a shard remembers for the control API, oldest forgotten first.
     pub transfers_remembered: usize,

@@ -112,6 +112,22 @@ fn answer(request: &str, status: &str, body: &str) -> Vec<u8> {
     response.into_bytes()
 }
 
+/// Floods in a thread of its own, with a number that rises, until `check` is done, even by a panic.
+fn while_flooding(mut flood: impl FnMut(usize) + Send, check: impl FnOnce()) {
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..).take_while(|_| !stop.load(Ordering::Relaxed)).for_each(&mut flood));
+        let _stop = Stop(&stop);
+        check();
+    });
+}
+
 /// Trunk `known` at 127.0.0.2, and nobody else.
 fn one_trunk(shards: u16) -> Config {
     let mut config = config(shards);
@@ -653,18 +669,12 @@ fn a_flood_of_new_calls_is_shed_and_the_rest_is_served() {
     let running = start(config).unwrap();
     let flooder = udp_client(&running);
     let ends = Ends::of_udp(&flooder);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for number in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                // What the kernel has no room for is lost, as on any network.
-                let _ = flooder.send(&ends.request("INVITE", number, 0));
-            }
-        });
+    // What the kernel has no room for is lost, as on any network.
+    let flood = |number| drop(flooder.send(&ends.request("INVITE", number, 0)));
+    while_flooding(flood, || {
+        let begin = Instant::now();
         let shed = loop {
+            assert!(begin.elapsed() < PATIENCE, "nothing is shed");
             let mut bytes = [0; 4096];
             let count = flooder.recv(&mut bytes).unwrap();
             let response = String::from_utf8(bytes[..count].to_vec()).unwrap();
@@ -676,7 +686,6 @@ fn a_flood_of_new_calls_is_shed_and_the_rest_is_served() {
         // Meanwhile whoever asks whether it lives is answered, however often a full buffer loses the question.
         let prober = udp_client(&running);
         prober.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let begin = Instant::now();
         let ends = Ends::of_udp(&prober);
         let mut bytes = [0; 4096];
         for number in 0.. {
@@ -687,7 +696,6 @@ fn a_flood_of_new_calls_is_shed_and_the_rest_is_served() {
             }
         }
         assert!(bytes.starts_with(b"SIP/2.0 200 "));
-        stop.store(true, Ordering::Relaxed);
     });
     wait_for(&running, "shed_delay_total", 1);
     // Once it is over, a new call goes through.
@@ -703,6 +711,25 @@ fn a_flood_of_new_calls_is_shed_and_the_rest_is_served() {
             break;
         }
     }
+    running.stop();
+}
+
+#[test]
+fn a_flood_over_many_streams_is_shed_as_well() {
+    let callee = udp_callee();
+    let mut config = relay(&udp_address(&callee));
+    config.limits.queue_delay_target = Duration::from_micros(50);
+    config.limits.queue_delay_interval = Duration::from_millis(5);
+    let running = start(config).unwrap();
+    // One alone is slowed down by its own flow control; of these each waits for all others.
+    let streams: Vec<TcpStream> = (0..40).map(|_| tcp_client(&running)).collect();
+    for (number, stream) in streams.iter().enumerate() {
+        let ends = Ends::of_tcp(stream);
+        let own = (0..200).flat_map(|call| ends.request("INVITE", number * 1_000 + call, 0));
+        let mut writer = stream;
+        writer.write_all(&own.collect::<Vec<u8>>()).unwrap();
+    }
+    wait_for(&running, "shed_delay_total", 1);
     running.stop();
 }
 

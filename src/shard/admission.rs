@@ -73,8 +73,8 @@ impl QueueDelays {
             return;
         };
         if now >= queue.until {
-            // After a whole interval without a message the queue was empty.
-            let is_recent = now < queue.until + self.interval;
+            // If this one came a whole interval after the last, the queue was empty between.
+            let is_recent = now <= queue.until + self.interval + waited;
             queue.is_behind = is_recent && queue.seen >= SEEN_MIN && queue.least > self.target;
             (queue.least, queue.seen, queue.until) = (waited, 0, now + self.interval);
         }
@@ -345,6 +345,11 @@ mod tests {
         assert!(delays.is_late(BIND, millis(300)));
         pass(&mut delays, 9_000, 9_001, |_| 300);
         assert!(!delays.is_late(BIND, millis(300)));
+        // But one that lasts through turns longer than an interval does.
+        for turn in 40..60 {
+            (0..SEEN_MIN).for_each(|_| delays.observe(BIND, millis(400), Instant::from_millis(turn * 250)));
+        }
+        assert!(delays.is_late(BIND, millis(400)));
     }
 
     #[test]
