@@ -361,10 +361,11 @@ fn each_mistake_is_told_with_its_place() {
         ),
         ("[timers]\nt1 = \"5s\"\n", &["5:6: `t2` is shorter than `t1`"]),
         (
-            "[limits]\nqueue_delay_interval = \"10ms\"\nretry_after = \"1500ms\"\n",
+            "[limits]\nqueue_delay_interval = \"10ms\"\nretry_after = \"1500ms\"\nidle_timeout = \"32s\"\n",
             &[
                 "5:24: `queue_delay_interval` is shorter than `queue_delay_target`",
                 "6:15: `retry_after` must be whole seconds",
+                "7:16: `idle_timeout` is 32s, must be 33s to 24h",
             ],
         ),
         (
