@@ -61,6 +61,7 @@ pub mod config;
 #[cfg(feature = "io")]
 pub mod demo;
 pub mod destination;
+pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;
@@ -79,5 +80,6 @@ pub mod transaction;
 pub mod transfer;
 pub mod transport;
 pub mod traversal;
+pub mod usage;
 pub mod verb;
 pub mod webhook;

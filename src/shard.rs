@@ -16,6 +16,8 @@ mod commands;
 pub mod counters;
 mod names;
 mod own;
+mod places;
+mod probe;
 mod relay;
 mod request;
 mod response;
@@ -27,6 +29,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Keyed, Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
@@ -36,12 +39,14 @@ use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
 use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
+use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
-use admission::{QueueDelays, SourceRates};
+use admission::{QueueDelays, ShedLately, SourceRates};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use names::Names;
+use probe::{Probe, ProbeId};
 use response::BranchFailure;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
@@ -88,6 +93,8 @@ pub enum Input<'a> {
     },
     /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
     Recorded { ticket: u64 },
+    /// What another shard has found out of an address: its [`Output::Tell`].
+    Told { news: News },
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
     Drain,
 }
@@ -118,6 +125,11 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
+    Tell {
+        to: Option<u16>,
+        news: News,
+    },
 }
 
 /// What a shard is made from.
@@ -135,6 +147,8 @@ pub struct Setup {
     pub wall_clock_at_start: Duration,
     /// Whether there is a store: the 200 to a NOTIFY of ours and the reply to a verb wait until it has recorded them.
     pub records: bool,
+    /// The same on all shards of a process.
+    pub usage: Arc<Usage>,
 }
 
 /// All that one core owns.
@@ -164,6 +178,9 @@ pub struct Shard {
     names: Names<Waiting>,
     queue_delays: QueueDelays,
     source_rates: SourceRates,
+    shed_lately: ShedLately,
+    health: health::Table,
+    probes: Vec<Probe>,
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
@@ -189,6 +206,8 @@ enum ClientOwner {
     Refer(TransferKey),
     /// A BYE of ours to this party.
     Bye(CallKey, Party),
+    /// An OPTIONS of ours to an address of a trunk.
+    Probe(ProbeId),
 }
 
 /// What waits for a name.
@@ -202,6 +221,7 @@ enum Waiting {
     Branch(ContextKey, BranchNumber),
     Refer(TransferKey),
     Bye(CallKey, Party),
+    Probe(ProbeId),
 }
 
 /// What waits for the store.
@@ -238,6 +258,10 @@ enum TimerKey {
     Forget(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
+    /// An OPTIONS is due.
+    Probe(ProbeId),
+    /// The one that began then has had its time.
+    ProbeOver(ProbeId, Instant),
 }
 
 impl From<Deadline> for TimerKey {
@@ -254,7 +278,7 @@ impl Shard {
         let topology = Topology::new(config);
         let (access, limits) = (&config.access, &config.limits);
         let source_rates = SourceRates::new(access, limits, &config.trunks, setup.shards, &mut random);
-        Shard {
+        let mut shard = Shard {
             topology,
             outbox: Outbox::default(),
             effects: VecDeque::new(),
@@ -273,13 +297,18 @@ impl Shard {
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
             source_rates,
+            shed_lately: ShedLately::default(),
             random,
+            health: health::Table::new(config, setup.shard, setup.shards),
+            probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
             counters: Counters::default(),
             setup,
-        }
+        };
+        shard.plan_probes();
+        shard
     }
 
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
@@ -290,7 +319,7 @@ impl Shard {
                 if message.is_request() {
                     self.on_request(flow, message, waited, now);
                 } else {
-                    self.on_response(message, now);
+                    self.on_response(flow, message, now);
                 }
             }
             Input::Stun { flow, datagram } => self.on_stun(flow, datagram, now),
@@ -316,6 +345,7 @@ impl Shard {
             Input::Command { ticket, command } => self.on_command(ticket, command, now),
             Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
+            Input::Told { news } => self.on_told(news, now),
             Input::Drain => self.draining = true,
         }
         self.check_invariants();
@@ -374,6 +404,8 @@ impl Shard {
                 TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
+                TimerKey::Probe(probe) => self.on_probe_due(probe, now),
+                TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
         }
         self.check_invariants();
@@ -431,7 +463,14 @@ impl Shard {
 
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
-            None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
+            None
+            | Some(Ended::Client(
+                ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..) | ClientOwner::Probe(_),
+            )) => {}
+            Some(Ended::ServerTimeout(owner)) => {
+                self.counters.unacknowledged_total += 1;
+                self.on_transaction_ended(Some(Ended::Server(owner)), now);
+            }
             Some(Ended::Server(ServerOwner::Local)) => {}
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 self.leave_context(context, |context| context.server_gone = true)
@@ -441,6 +480,7 @@ impl Shard {
                 self.counters.timeouts_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
                     ClientOwner::Cancel => {}
@@ -448,12 +488,16 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Timeout), now);
+                    }
                 }
             }
             Some(Ended::ClientTransportFailed(owner)) => {
                 self.counters.transport_failures_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
                     ClientOwner::Cancel => {}
@@ -461,6 +505,9 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Transport), now);
+                    }
                 }
             }
         }

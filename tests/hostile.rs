@@ -7,7 +7,7 @@ use referee::command::{CallSelector, Command, Reply};
 use referee::sequence::GAP_MAX;
 use referee::sim::load::Pace;
 use referee::sim::peer::Peer;
-use referee::sim::peer::script::{notify, request, respond, steps};
+use referee::sim::peer::script::{Act, notify, request, respond, steps};
 use referee::sim::peer::text::Text;
 use referee::sim::scene::{CARRIER, PUBLIC, Scene, TWO_SIDES, carrier, platform};
 use referee::sim::wire::{Sent, Wire};
@@ -29,6 +29,14 @@ fn stranger(address: &str) -> Peer {
     stranger.name = "stranger".into();
     stranger.address = address.parse().unwrap();
     stranger
+}
+
+/// A peer beside the platform.
+fn neighbour(address: &str) -> Peer {
+    let mut neighbour = platform();
+    neighbour.name = "neighbour".into();
+    neighbour.address = address.parse().unwrap();
+    neighbour
 }
 
 /// A request outside a dialog, to someone behind referee.
@@ -574,11 +582,12 @@ fn another_forks_numbers_do_not_count_against_the_one_that_answers() {
 #[test]
 fn a_cancel_or_an_ack_from_another_hop_touches_no_transaction() {
     let mut scene = Scene::default();
-    let other = scene.world.add(stranger("10.0.0.5:5061"));
-    let rings = steps([(50, respond(180)), (2_000, respond(486))]);
-    scene.world.peer_mut(scene.platform).on("INVITE", rings);
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on("INVITE", steps([(50, respond(180))]));
     scene.world.network.lose("carrier", "referee", "ACK", 100);
-    scene.call();
+    let call = scene.call();
     scene.run(1_000);
     let invite = scene.world.peer(scene.carrier).said("INVITE")[0].clone();
     let like = |method: &str, to: &str| {
@@ -593,24 +602,119 @@ fn a_cancel_or_an_ack_from_another_hop_touches_no_transaction() {
         )
     };
     let cancel = like("CANCEL", invite.header("To").unwrap());
-    // The platform's network, which is not where the INVITE came from, by either socket.
-    scene.world.say(other, &cancel);
+    // The platform's network, which is not where the INVITE came from.
     scene.world.say(scene.platform, &cancel);
     scene.run(100);
-    assert_eq!(codes(&scene.world, scene.platform).last(), Some(&481));
+    assert_eq!(codes(&scene.world, scene.platform), [481]);
     assert!(scene.world.peer(scene.platform).heard("CANCEL").is_empty());
+    // The true one is none the less the first of its transaction.
+    scene.carrier_does(&call, Act::Cancel);
     scene.run(1_000);
-    let refused = scene.world.peer(scene.carrier).heard("486");
+    let refused = scene.world.peer(scene.carrier).heard("487");
     let ack = like("ACK", refused[0].header("To").unwrap());
     let repeats = refused.len();
     scene.world.say(scene.platform, &ack);
     scene.run(8_000);
-    assert!(
-        scene.world.peer(scene.carrier).heard("486").len() > repeats + 1,
-        "it is repeated until its own ACK"
-    );
+    let heard = scene.world.peer(scene.carrier).heard("487").len();
+    assert!(heard > repeats + 1, "it is repeated until its own ACK");
     scene.world.run_until_quiet(Duration::from_secs(3_600));
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("INVITE"), [487]);
+}
+
+#[test]
+fn forged_responses_are_dropped() {
+    let mut scene = Scene::default();
+    let another = scene.world.add(neighbour("10.0.0.6:5060"));
+    let stranger = scene.world.add(stranger("192.0.2.66:5060"));
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on("INVITE", steps([(50, respond(180)), (20_000, respond(486))]));
+    scene.call();
+    scene.run(1_000);
+    let invite = scene.world.peer(scene.platform).heard("INVITE")[0].clone();
+    let real = answer(&invite, "200 OK");
+    let branch = invite.branch();
+    // Its key with another random part, its key alone, and another method under the same branch.
+    let other_branch = [
+        &branch[..branch.len() - 1],
+        if branch.ends_with('0') { "1" } else { "0" },
+    ]
+    .concat();
+    let own = "SIP/2.0/UDP 10.0.0.1:5060";
+    let platform = scene.platform;
+    for (what, who, text) in [
+        ("another branch", platform, real.replacen(&branch, &other_branch, 1)),
+        ("no branch of ours", platform, real.replacen(&branch, "z9hG4bK1", 1)),
+        (
+            "another sent-by",
+            platform,
+            real.replacen(own, "SIP/2.0/UDP 10.0.0.9:5060", 1),
+        ),
+        (
+            "the other side's sent-by",
+            platform,
+            real.replacen(own, "SIP/2.0/UDP 203.0.113.7:5060", 1),
+        ),
+        ("another method", platform, real.replace("1 INVITE", "1 BYE")),
+        ("no Via below ours", platform, {
+            let lines = real
+                .split_inclusive("\r\n")
+                .filter(|line| !line.contains(CARRIER) || !line.starts_with("Via"));
+            lines.collect()
+        }),
+        ("from a source that is no trunk's", stranger, real.clone()),
+        ("from a neighbour of whom was asked", another, real.clone()),
+        ("from the side that asks", scene.carrier, real.clone()),
+    ] {
+        let strays = scene.world.shard(0).counters().stray_responses_total;
+        scene.world.say(who, &text);
+        scene.run(100);
+        assert_eq!(
+            scene.world.shard(0).counters().stray_responses_total,
+            strays + 1,
+            "{what}"
+        );
+        assert!(scene.world.peer(scene.carrier).heard("200").is_empty(), "{what}");
+    }
+    scene.world.finish();
     assert_eq!(scene.world.peer(scene.carrier).outcomes("INVITE"), [486]);
+}
+
+#[test]
+fn a_response_may_come_from_another_address_of_the_trunk() {
+    let config = TWO_SIDES.replace(
+        "addresses = [\"udp:10.0.0.5:5060\"]",
+        "addresses = [\"udp:10.0.0.5:5060\"]\nsources = [\"10.0.0.0/24\"]",
+    );
+    let mut scene = Scene::with(&config, carrier(), platform());
+    let another = scene.world.add(neighbour("10.0.0.6:5060"));
+    scene.world.peer_mut(scene.platform).on("MESSAGE", steps([]));
+    scene.world.say(scene.carrier, &outside("MESSAGE", CARRIER, "m"));
+    scene.run(10);
+    let message = scene.world.peer(scene.platform).heard("MESSAGE")[0].clone();
+    scene.world.say(another, &answer(&message, "200 OK"));
+    scene.run(10);
+    assert_eq!(scene.world.peer(scene.carrier).heard("200 OK (MESSAGE)").len(), 1);
+}
+
+#[test]
+fn what_was_shed_stays_shed_when_there_is_room_again() {
+    let mut scene = with_limits("calls_max = 1");
+    let call = scene.answered();
+    let invite = outside("INVITE", CARRIER, "late");
+    scene.world.say(scene.carrier, &invite);
+    scene.run(100);
+    scene.carrier_does(&call, request(BYE));
+    scene.run(1_000);
+    // Its repeat was on the way when the 503 came.
+    scene.world.say(scene.carrier, &invite);
+    scene.run(100);
+    assert_eq!(scene.world.peer(scene.carrier).heard("503").len(), 2);
+    let next = scene.answered();
+    scene.carrier_does(&next, request(BYE));
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).heard("INVITE").len(), 2);
 }
 
 #[test]

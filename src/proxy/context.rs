@@ -33,6 +33,10 @@ pub struct Context {
     /// Where more than one target may be tried. `None`: the only branch's final response is the request's.
     pub search: Option<Box<Search>>,
     pub server_gone: bool,
+    /// A target had no room for the call, by a cap of its trunk's.
+    pub found_full: bool,
+    /// Digests of the To tags whose 2xx has made a further call: a repeat does not bring back one that has ended.
+    pub further_calls: SmallVec<[u64; 1]>,
 }
 
 impl Context {
@@ -49,6 +53,8 @@ impl Context {
             branches: SmallVec::new(),
             search: None,
             server_gone: false,
+            found_full: false,
+            further_calls: SmallVec::new(),
         }
     }
 
@@ -98,6 +104,8 @@ pub struct Branch {
     pub has_ended: bool,
     /// Its client transaction is gone, or there never was one.
     pub is_gone: bool,
+    /// That it says nothing was told of its address already.
+    pub silence_told: bool,
     /// What it has of the request's Max-Breadth (RFC 5393 §5.3.3).
     pub breadth: u8,
 }

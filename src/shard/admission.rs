@@ -9,6 +9,7 @@
 //! soon. CoDel proper drops ever more often, which makes a sender of TCP slow down; callers do not slow down.
 
 use super::Shard;
+use super::arrival::Arrival;
 use super::sources::Sources;
 use crate::config::{Access, InDialogSources, Limits, Trunk, TrunkId, UnknownSource};
 use crate::identifiers::{Keyed, Random};
@@ -89,6 +90,36 @@ impl QueueDelays {
                 .queues
                 .get(usize::from(bind.0))
                 .is_some_and(|queue| queue.is_behind)
+    }
+}
+
+/// What was shed a moment ago: without its transaction nothing else would know a repeat of it, and once there is room again that
+/// would ring somewhere for a caller who has given up. The oldest is written over.
+#[derive(Debug, Default)]
+pub(super) struct ShedLately {
+    /// By the lower bits of the identity its upper half; empty as long as nothing was ever shed.
+    places: Box<[u64]>,
+    /// When the last repeat of the last one may come.
+    until: Instant,
+}
+
+/// Half a megabyte, once anything is shed: six seconds of 10,000 a second, after which an INVITE is sent for the fourth time.
+const SHED_PLACES: usize = 1 << 16;
+
+/// RFC 3261 §17.1.1.2: no request is sent again later.
+const REPEATS_FOR: Duration = Duration::from_secs(32);
+
+impl ShedLately {
+    fn note(&mut self, identity: u128, now: Instant) {
+        if self.places.is_empty() {
+            self.places = vec![0; SHED_PLACES].into_boxed_slice();
+        }
+        self.until = now + REPEATS_FOR;
+        self.places[identity as usize % SHED_PLACES] = (identity >> 64) as u64;
+    }
+
+    fn has(&self, identity: u128, now: Instant) -> bool {
+        now < self.until && self.places.get(identity as usize % SHED_PLACES) == Some(&((identity >> 64) as u64))
     }
 }
 
@@ -214,9 +245,19 @@ impl Shard {
         };
         let is_repeat = self.transactions.find_server(identity).is_some();
         if !is_repeat {
-            self.shed(flow, message, reason, now);
+            self.shed_without_state(flow, message, identity, reason, now);
         }
         !is_repeat
+    }
+
+    /// Sheds a request again that was shed a moment ago, though it would have room now. `true`: it was.
+    pub(super) fn sheds_again(&mut self, arrival: &Arrival<'_>, message: Message<'_>, now: Instant) -> bool {
+        let was_shed = self.shed_lately.has(arrival.identity, now);
+        if was_shed {
+            self.counters.repeats_total += 1;
+            self.refuse_shed(arrival.flow, message, self.config().limits.retry_after, now);
+        }
+        was_shed
     }
 
     /// What stands against a new request of this method now, the rate of its source aside.
@@ -245,15 +286,29 @@ impl Shard {
     }
 
     /// Whether one more new request of this source is taken up; sheds it otherwise.
-    pub(super) fn takes_new(&mut self, from: TrunkId, flow: Flow, message: Message<'_>, now: Instant) -> bool {
-        let takes = self.source_rates.takes_new(from, flow.peer.ip(), now);
+    pub(super) fn takes_new(
+        &mut self,
+        from: TrunkId,
+        arrival: &Arrival<'_>,
+        message: Message<'_>,
+        now: Instant,
+    ) -> bool {
+        let takes = self.source_rates.takes_new(from, arrival.flow.peer.ip(), now);
         if !takes {
-            self.shed(flow, message, Shed::SourceRate, now);
+            self.shed_without_state(arrival.flow, message, arrival.identity, Shed::SourceRate, now);
         }
         takes
     }
 
-    pub(super) fn shed(&mut self, flow: Flow, message: Message<'_>, reason: Shed, now: Instant) {
+    pub(super) fn shed_without_state(
+        &mut self,
+        flow: Flow,
+        message: Message<'_>,
+        identity: u128,
+        reason: Shed,
+        now: Instant,
+    ) {
+        self.shed_lately.note(identity, now);
         self.counters.shed_total += 1;
         *match reason {
             Shed::Draining => &mut self.counters.shed_draining_total,
@@ -263,19 +318,18 @@ impl Shard {
             Shed::SourceRate => &mut self.counters.shed_source_rate_total,
             Shed::InDialog => &mut self.counters.shed_in_dialog_total,
         } += 1;
-        let seconds = match reason {
+        let retry_after = match reason {
             // The successor may need a moment to come up.
-            Shed::Draining => 10,
-            _ => self.config().limits.retry_after.as_secs() as u32,
+            Shed::Draining => Duration::from_secs(10),
+            _ => self.config().limits.retry_after,
         };
-        let retry_after = decimal(seconds);
-        self.refuse_stateless(
-            flow,
-            message,
-            Refused::SHED,
-            &[("Retry-After", retry_after.as_bytes())],
-            now,
-        );
+        self.refuse_shed(flow, message, retry_after, now);
+    }
+
+    fn refuse_shed(&mut self, flow: Flow, message: Message<'_>, retry_after: Duration, now: Instant) {
+        let seconds = decimal(retry_after.as_secs() as u32);
+        let retry_after = [("Retry-After", seconds.as_bytes())];
+        self.refuse_stateless(flow, message, Refused::SHED, &retry_after, now);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::transaction::client::ClientState;
 use crate::transfer::Cause;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
+use crate::usage::Places;
 use smallvec::SmallVec;
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ impl Shard {
         match method {
             Method::Cancel => self.on_cancel(message, &arrival, now),
             Method::Ack if self.is_stateless_ack(message, &arrival.via) => {}
+            Method::Ack => self.go_on(message, arrival, now),
+            _ if self.sheds_again(&arrival, message, now) => {}
             _ => self.go_on(message, arrival, now),
         }
     }
@@ -162,7 +165,7 @@ impl Shard {
         if self.refuse_proxy_require(message, &arrival, now) {
             return;
         }
-        if arrival.server.is_none() && !self.takes_new(from, arrival.flow, message, now) {
+        if arrival.server.is_none() && !self.takes_new(from, &arrival, message, now) {
             return;
         }
         if arrival.method == Method::Invite && self.passes_of(message) >= PASSES_MAX {
@@ -179,10 +182,17 @@ impl Shard {
         let Some(route) = Shard::route_of(&config, from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
         };
-        let attempts = self.attempts(route);
+        let attempts = match self.attempts(route, now) {
+            Ok(attempts) => attempts,
+            Err(wait) => return self.refuse_all_waiting(message, &arrival, wait, now),
+        };
         let Some(first) = attempts.first() else {
             let status = Refused::new(480, "Temporarily Unavailable");
             return self.refuse(message, &arrival, status, &[], now);
+        };
+        let place = match self.place_of_caller(arrival.method, from, now) {
+            Ok(place) => place,
+            Err(_) => return self.refuse_full(message, &arrival, now),
         };
         let server = self.open_server(message, &arrival, now);
         let arrival = Arrival {
@@ -191,7 +201,9 @@ impl Shard {
         };
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller);
         if arrival.method == Method::Invite {
-            context.call = Some(self.open_call(message, &arrival, server, [from, first.trunk], now));
+            let call = self.open_call(message, &arrival, server, [from, first.trunk], now);
+            self.calls[call].places = Places::of_caller(place);
+            context.call = Some(call);
             context.is_initial = true;
         }
         let key = self.open_context(context);
@@ -257,7 +269,7 @@ impl Shard {
         // Calls in progress come before new ones; twice the limit is where that ends.
         let limit = self.config().limits.transactions_max.saturating_mul(2);
         if arrival.server.is_none() && arrival.method != Method::Ack && self.transactions.len() >= limit {
-            return self.shed(arrival.flow, message, Shed::InDialog, now);
+            return self.shed_without_state(arrival.flow, message, arrival.identity, Shed::InDialog, now);
         }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
             self.counters.unmatched_total += 1;
@@ -593,22 +605,27 @@ impl Shard {
 
     fn on_cancel(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         let invite = self.transactions.identity(message, &arrival.via, Method::Invite);
-        // RFC 3261 §22.1: a CANCEL cannot be challenged, so it has to come from the hop that sent the request.
-        let is_of_its_hop = |key: &ServerKey| {
-            let invite = self.transactions.server(*key);
-            invite.is_some_and(|invite| self.topology.are_one_peer(invite.reply_to, arrival.flow))
-        };
         let found = invite.ok().and_then(|identity| self.transactions.find_server(identity));
-        let Some(invite) = found.filter(is_of_its_hop) else {
+        let Some(invite) = found else {
             return self.refuse(message, arrival, Refused::NO_DIALOG, &[], now);
         };
+        // RFC 3261 §22.1: a CANCEL cannot be challenged, so it has to come from the hop that sent the request. Another's gets no
+        // transaction: the true one has the same branch.
+        let sent_invite = self.transactions.server(invite).map(|invite| invite.reply_to);
+        if !sent_invite.is_some_and(|flow| self.topology.are_one_peer(flow, arrival.flow)) {
+            return self.refuse_stateless(arrival.flow, message, Refused::NO_DIALOG, &[], now);
+        }
         let server = self.open_server(message, arrival, now);
         self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
         let Some(transaction) = self.transactions.server(invite).filter(|server| server.is_waiting()) else {
             return;
         };
         match transaction.owner {
-            ServerOwner::Relay(context) => self.cancel_relay(context, message.value(Header::Reason), now),
+            ServerOwner::Relay(context) => {
+                let lines: SmallVec<[&[u8]; 2]> = message.lines_of(Header::Reason).map(|line| line.value).collect();
+                let reason = (!lines.is_empty()).then(|| lines.join(&b", "[..]));
+                self.cancel_relay(context, reason.as_deref(), now);
+            }
             ServerOwner::Local => self.answer_stored(invite, Refused::new(487, "Request Terminated"), now),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Network, TrunkId};
 use crate::message::uri::Scheme;
-use crate::message::{Host, Uri};
+use crate::message::{Host, Uri, Via};
 use crate::transport::{BindId, Flow, Transport};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +26,20 @@ struct Own {
     name: Option<String>,
     /// `host:port`, as Via and Record-Route say it.
     sent_by: Vec<u8>,
+}
+
+impl Own {
+    /// Whether a host and port, by default 5060, are this socket's.
+    fn is_at(&self, host: Host<'_>, port: Option<u16>) -> bool {
+        self.address.port() == port.unwrap_or(5060)
+            && match host {
+                Host::Address(ip) => ip == self.address.ip() || self.advertised == Some(ip),
+                Host::Name(name) => self
+                    .name
+                    .as_ref()
+                    .is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name)),
+            }
+    }
 }
 
 /// One trunk's peers.
@@ -118,17 +132,13 @@ impl Topology {
 
     /// Whether a URI's host and port are one of our sockets'.
     pub fn names_us(&self, uri: &Uri<'_>) -> bool {
-        let port = uri.port.unwrap_or(5060);
-        self.binds.iter().any(|own| {
-            own.address.port() == port
-                && match uri.host {
-                    Host::Address(ip) => ip == own.address.ip() || own.advertised == Some(ip),
-                    Host::Name(name) => own
-                        .name
-                        .as_ref()
-                        .is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name)),
-                }
-        })
+        self.binds.iter().any(|own| own.is_at(uri.host, uri.port))
+    }
+
+    /// Whether a Via's sent-by is what we write on this socket (RFC 3261 §18.1.2).
+    pub fn is_sent_by(&self, bind: BindId, via: &Via<'_>) -> bool {
+        let own = self.own(bind);
+        own.sent_by == via.sent_by || own.is_at(via.host, via.port)
     }
 
     /// Whether a Request-URI is ours to answer or to send elsewhere.
