@@ -15,6 +15,10 @@ use crate::transaction::client::{Client, ClientState};
 use crate::transport::Flow;
 use crate::traversal::{PARAMETER, Traversal};
 
+/// Further dialogs of one INVITE that become calls. Each is another phone that was picked up in the same second; whoever sends
+/// more To tags makes them up, and their dialogs, if there are any, are relayed by their tokens.
+const FURTHER_CALLS_MAX: usize = 16;
+
 /// Why a branch ended without a final response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BranchFailure {
@@ -291,14 +295,19 @@ impl Shard {
         let (None, Ok(number)) = (is_known, number) else { return };
         let digest = self.setup.secret.mac(b'd', &[to_tag]);
         match self.contexts.get_mut(context) {
-            Some(context) if !context.further_calls.contains(&digest) => context.further_calls.push(digest),
+            Some(context)
+                if context.further_calls.len() < FURTHER_CALLS_MAX && !context.further_calls.contains(&digest) =>
+            {
+                context.further_calls.push(digest)
+            }
             Some(_) | None => return,
         }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
         self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
-        let key = self.enter_call(another);
+        let digest = self.call_id_digest(another.call_id());
+        let key = self.enter_call(another, digest);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
         self.counters.calls_answered_total += 1;
     }
