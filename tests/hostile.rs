@@ -682,6 +682,26 @@ fn forged_responses_are_dropped() {
 }
 
 #[test]
+fn a_callee_that_answers_with_ever_new_tags_makes_few_calls() {
+    let mut scene = Scene::default();
+    scene.world.peer_mut(scene.platform).on("INVITE", steps([]));
+    scene.world.say(scene.carrier, &outside("INVITE", CARRIER, "i"));
+    scene.run(10);
+    let invite = scene.world.peer(scene.platform).heard("INVITE")[0].clone();
+    let contact = "Contact: <sip:user@10.0.0.5:5060>\r\nContent-Length";
+    for number in 0..100 {
+        let ok = answer(&invite, "200 OK").replace("Content-Length", contact);
+        scene
+            .world
+            .say(scene.platform, &ok.replace(";tag=callee", &format!(";tag={number}")));
+    }
+    scene.run(10);
+    // Each is passed on, for only the caller knows what it wants of them (RFC 3261 §13.2.2.4).
+    assert_eq!(scene.world.peer(scene.carrier).heard("200").len(), 100);
+    assert!((1..=17).contains(&scene.world.shard(0).counters().calls));
+}
+
+#[test]
 fn a_response_may_come_from_another_address_of_the_trunk() {
     let config = TWO_SIDES.replace(
         "addresses = [\"udp:10.0.0.5:5060\"]",

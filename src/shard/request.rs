@@ -167,10 +167,12 @@ impl Shard {
         if arrival.server.is_none() && !self.takes_new(from, &arrival, message, now) {
             return;
         }
-        if arrival.method == Method::Invite && self.passes_of(message) >= PASSES_MAX {
-            return self.refuse(message, &arrival, Refused::new(482, "Loop Detected"), &[], now);
-        }
-        if self.is_loop(message, from) {
+        let digest = match arrival.method {
+            Method::Invite => self.call_id_digest(message.call_id().unwrap_or_default()),
+            _ => 0,
+        };
+        let passes = self.by_call_id.get(&digest).map_or(0, SmallVec::len);
+        if passes >= PASSES_MAX || self.is_loop(message, from) {
             self.counters.loops_total += 1;
             return self.refuse(message, &arrival, Refused::new(482, "Loop Detected"), &[], now);
         }
@@ -200,19 +202,13 @@ impl Shard {
         };
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller);
         if arrival.method == Method::Invite {
-            let call = self.open_call(message, &arrival, server, [from, first.trunk], now);
+            let call = self.open_call(message, &arrival, server, [from, first.trunk], digest, now);
             self.calls[call].places = Places::of_caller(place);
             context.call = Some(call);
             context.is_initial = true;
         }
         let key = self.open_context(context);
         self.relay_new(key, message, &arrival, route, attempts, now);
-    }
-
-    /// Calls alive under the Call-ID of a message.
-    fn passes_of(&self, message: Message<'_>) -> usize {
-        let digest = self.call_id_digest(message.call_id().unwrap_or_default());
-        self.by_call_id.get(&digest).map_or(0, SmallVec::len)
     }
 
     fn answer_options(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
@@ -229,6 +225,7 @@ impl Shard {
         arrival: &Arrival<'_>,
         server: ServerKey,
         trunks: [TrunkId; 2],
+        digest: u64,
         now: Instant,
     ) -> CallKey {
         let id = self.new_call_id();
@@ -237,7 +234,7 @@ impl Shard {
             call.sequence_mut(Party::Caller).observe(cseq.number);
         }
         call.invite = Some(server);
-        let key = self.enter_call(call);
+        let key = self.enter_call(call, digest);
         self.calls[key].traversal = key;
         key
     }
@@ -249,11 +246,10 @@ impl Shard {
         }
     }
 
-    /// Enters a call into the tables by which it is found.
-    pub(super) fn enter_call(&mut self, mut call: Call) -> CallKey {
+    /// Enters a call into the tables by which it is found; `digest` is that of its Call-ID.
+    pub(super) fn enter_call(&mut self, mut call: Call, digest: u64) -> CallKey {
         let number = call.id.number;
         call.order = self.counters.calls_total;
-        let digest = self.call_id_digest(call.call_id());
         let key = self.calls.insert(call);
         self.by_call_id.entry(digest).or_default().push(key);
         self.by_number.insert(number, key);

@@ -313,7 +313,8 @@ impl Shard {
         another.observe_all(self.calls[first].take_early(digest));
         self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
-        let key = self.enter_call(another);
+        let digest = self.call_id_digest(another.call_id());
+        let key = self.enter_call(another, digest);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
         self.counters.calls_answered_total += 1;
     }
