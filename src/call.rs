@@ -93,6 +93,8 @@ pub struct Call {
     early: Option<Box<EarlyDialogs>>,
     pub created: Instant,
     pub answered: Option<Instant>,
+    /// The caller's ACK of the answer has passed.
+    pub is_acked: bool,
     /// Its place in the order of opening.
     pub order: u64,
     /// The transaction of the INVITE that opened the call.
@@ -130,8 +132,10 @@ pub struct Extra {
     pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.
     pub suspect: Option<Party>,
-    /// The call was to end before its answer, and the answer won: our BYEs follow the ACK.
+    /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
+    /// A REFER of ours that follows it.
+    pub refer_after_ack: Option<TransferKey>,
     /// Our BYEs have left.
     pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.
@@ -181,6 +185,7 @@ impl Call {
             early: None,
             created: now,
             answered: None,
+            is_acked: false,
             order: 0,
             invite: None,
             places: Places::default(),
@@ -221,6 +226,7 @@ impl Call {
             early: None,
             created: now,
             answered: None,
+            is_acked: false,
             order: 0,
             invite: self.invite,
             places: Places::default(),
@@ -361,6 +367,16 @@ impl Call {
         if let Some(to) = response.value(Header::To)
             && to != self.get(Party::Callee, Trait::Identity)
         {
+            if self
+                .tag(Party::Callee)
+                .is_some_and(|tag| NameAddr::tag_of(to) != Some(tag))
+            {
+                // Another fork, another dialog: the caller numbers on from the INVITE, this callee from where it likes.
+                self.sequences = Default::default();
+                if let Ok(cseq) = response.cseq() {
+                    self.sequences[Party::Caller as usize].observe(cseq.number);
+                }
+            }
             self.set(Party::Callee, Trait::Identity, to);
         }
         self.learn(Party::Callee, response);

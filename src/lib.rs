@@ -69,11 +69,13 @@ pub mod io;
 pub mod message;
 pub mod next_hop;
 pub mod proxy;
+pub mod rate;
 pub mod sequence;
 pub mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod spelling;
+pub mod stun;
 pub mod timer;
 pub mod transaction;
 pub mod transfer;

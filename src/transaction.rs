@@ -352,8 +352,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
     pub fn return_request(&mut self, key: ServerKey, request: Vec<u8>) {
         match self.servers.get_mut(key) {
-            Some(server) if server.is_waiting() => server.request = request,
-            _ => self.buffers.release(request),
+            Some(server) => server.request = request,
+            None => self.buffers.release(request),
         }
     }
 

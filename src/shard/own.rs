@@ -193,6 +193,13 @@ impl Shard {
             return;
         }
         let (call, party) = (transfer.call, transfer.party);
+        if self.awaits_ack(call, now) {
+            self.calls[call].extra_mut().refer_after_ack = Some(key);
+            return;
+        }
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
         let headers = transfer.verb.headers.clone();
         let lines = refer_lines(&refer_to, &referred_by, &headers);
@@ -220,6 +227,34 @@ impl Shard {
                 self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
             }
             Err(Unsent::Never) => self.with_transfer(key, now, |transfer| transfer.on_unsendable(now)),
+        }
+    }
+
+    /// Whether the answer of a call has no ACK yet and may still get one. Until then nothing of ours goes into its dialog: the
+    /// callee sends no BYE before (RFC 3261 §15), and the caller nothing that could overtake it (§13.2.2.4).
+    pub(super) fn awaits_ack(&mut self, key: CallKey, now: Instant) -> bool {
+        let Some(call) = self.calls.get(key).filter(|call| !call.is_acked) else {
+            return false;
+        };
+        let until = call.answered.unwrap_or(now) + 64 * self.config().timers.t1;
+        if until <= now {
+            return false;
+        }
+        self.timers.arm_once(now, until.since(now), TimerKey::NoAck(key));
+        true
+    }
+
+    /// The ACK has passed, or none came in time: what waited for it.
+    pub(super) fn release_after_ack(&mut self, key: CallKey, now: Instant) {
+        let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) else {
+            return;
+        };
+        let (refer, ends) = (extra.refer_after_ack.take(), std::mem::take(&mut extra.end_after_ack));
+        if ends {
+            let headers = std::mem::take(&mut extra.bye_headers);
+            self.end_both(key, &headers, Cause::Hangup, now);
+        } else if let Some(refer) = refer {
+            self.send_refer(refer, now);
         }
     }
 
