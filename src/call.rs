@@ -48,7 +48,7 @@ pub enum CallState {
     Ringing,
     /// A 2xx came.
     Answered,
-    /// Our BYEs have left: a BYE is answered here, all else gets 481.
+    /// Our BYEs have left, or wait for the ACK only: a BYE is answered here, all else gets 481.
     Ending,
     /// Over; kept so that late NOTIFYs are still answered 200.
     Ended,
@@ -86,6 +86,10 @@ pub struct Call {
     texts: Texts,
     pub created: Instant,
     pub answered: Option<Instant>,
+    /// The ACK for the 2xx has passed, or none can come any more: a BYE may go to the caller (RFC 3261 §15).
+    pub acknowledged: bool,
+    /// Until when the session may be alive without a refresh; `None`: the parties have agreed on no interval (RFC 4028 §8.2).
+    pub session_until: Option<Instant>,
     /// Its place in the order of opening.
     pub order: u64,
     /// The transaction of the INVITE that opened the call.
@@ -119,10 +123,14 @@ pub struct Extra {
     pub paused_until: Option<Instant>,
     /// A party that answered a request of ours with 481: one more, and the call is over.
     pub suspect: Option<Party>,
+    /// A party whose answer says that its side of the call is gone, and until when it may show that it is not.
+    pub doubt: Option<(Party, Instant)>,
     /// The call was to end before its answer, and the answer won: our BYEs follow the ACK.
     pub end_after_ack: bool,
-    /// Our BYEs have left.
+    /// referee has ended the call.
     pub ended_here: bool,
+    /// Our BYEs wait for the ACK of the call's 2xx.
+    pub byes_wait: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.
     pub byes_open: u8,
     pub bye_headers: Vec<(String, String)>,
@@ -167,6 +175,8 @@ impl Call {
             texts: Texts::default(),
             created: now,
             answered: None,
+            acknowledged: false,
+            session_until: None,
             order: 0,
             invite: None,
             extra: None,
@@ -238,6 +248,14 @@ impl Call {
         self.extra.as_deref_mut()
     }
 
+    /// A party has shown that it knows this call: whoever took it for lost was wrong.
+    pub fn shows_life(&mut self, party: Party) {
+        if let Some(extra) = self.extra_if_any() {
+            extra.doubt = extra.doubt.filter(|(doubted, _)| *doubted != party);
+            extra.suspect = extra.suspect.filter(|suspect| *suspect != party);
+        }
+    }
+
     /// The tag of a party; `None` before the callee has one.
     pub fn tag(&self, party: Party) -> Option<&[u8]> {
         NameAddr::tag_of(self.get(party, Trait::Identity))
@@ -305,6 +323,11 @@ impl Call {
             self.tag(*party).is_some_and(|tag| tag == from_tag)
                 && self.tag(party.other()).is_none_or(|tag| tag == to_tag)
         })
+    }
+
+    /// Whether requests of ours stand in its numbering: then only this call knows the numbers of either side.
+    pub fn is_shifted(&self) -> bool {
+        self.sequences.iter().any(Sequence::is_shifted)
     }
 
     /// Bytes this call keeps outside its own struct; for measuring.

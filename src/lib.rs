@@ -68,6 +68,7 @@ pub mod message;
 pub mod next_hop;
 pub mod proxy;
 pub mod sequence;
+pub mod session_timer;
 pub mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -77,5 +78,6 @@ pub mod transaction;
 pub mod transfer;
 pub mod transport;
 pub mod traversal;
+pub mod usage;
 pub mod verb;
 pub mod webhook;

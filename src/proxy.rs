@@ -4,6 +4,7 @@ use crate::call::{CallKey, Party};
 use crate::message::check::{RELAYED_BYTES_MAX, RELAYED_LINES_MAX};
 use crate::message::edit::{Editor, ViaStamp, decimal};
 use crate::message::{Header, Message, Method, Via};
+use crate::session_timer;
 use crate::timer::Instant;
 use crate::transaction::{Branch, ClientKey, ServerKey};
 use crate::transport::Transport;
@@ -32,6 +33,10 @@ pub struct Context {
     pub cancelled: Option<Cancelled>,
     /// When Timer C fires, for an INVITE.
     pub timer_c: Option<Instant>,
+    /// When an INVITE has rung for long enough, whatever provisional responses come.
+    pub rings_until: Instant,
+    /// The session interval that we have asked for and may have to answer for ([`session_timer::Pass::asked`]).
+    pub asked: Option<u32>,
     pub server_gone: bool,
     pub client_gone: bool,
 }
@@ -117,6 +122,7 @@ pub struct Relay<'a> {
     pub cseq: Option<u32>,
     pub rack: Option<u32>,
     pub event_id: Option<u32>,
+    pub session: session_timer::Pass,
 }
 
 /// Writes a relayed request behind what `out` holds.
@@ -172,6 +178,7 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     {
         editor.replace(span, &[decimal(id).as_bytes()]);
     }
+    relay.session.apply(message, editor);
     // RFC 3261 §18.3: a stream needs a Content-Length to end the message.
     if relay.transport.is_reliable() && message.count(Header::ContentLength) == 0 {
         editor.insert(
@@ -186,13 +193,24 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     editor.write(message, out);
 }
 
-/// Writes a relayed response: our Via off, the CSeq as the requester knows it (RFC 3261 §16.7).
-pub fn write_response(message: Message<'_>, cseq: Option<u32>, to: Transport, editor: &mut Editor, out: &mut Vec<u8>) {
+/// Writes a relayed response: our Via off, the CSeq as the requester knows it (RFC 3261 §16.7). `interval`: a session interval to
+/// put in.
+pub fn write_response(
+    message: Message<'_>,
+    cseq: Option<u32>,
+    interval: Option<u32>,
+    to: Transport,
+    editor: &mut Editor,
+    out: &mut Vec<u8>,
+) {
     editor.clear();
     upper_case_version(message, editor);
     editor.remove_first_values(message, Header::Via, 1);
     if let Some(number) = cseq {
         replace_cseq(message, number, editor);
+    }
+    if let Some(seconds) = interval {
+        session_timer::answer_for_uas(seconds, message, editor);
     }
     if to.is_reliable() && message.count(Header::ContentLength) == 0 {
         editor.insert(

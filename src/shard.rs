@@ -13,6 +13,7 @@ mod answer;
 mod arrival;
 mod commands;
 pub mod counters;
+mod lifetime;
 mod names;
 mod own;
 mod relay;
@@ -216,6 +217,10 @@ enum TimerKey {
     Hold(CallKey),
     /// An ended call is forgotten.
     Forget(CallKey),
+    /// Whether a call has lasted long enough. There is one for each call until it ends.
+    Lifetime(CallKey),
+    /// A party has not shown that it knows the call after all.
+    Doubt(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
 }
@@ -340,6 +345,8 @@ impl Shard {
                 }
                 TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
+                TimerKey::Lifetime(call) => self.on_lifetime(call, now),
+                TimerKey::Doubt(call) => self.on_doubt_over(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
             }
         }

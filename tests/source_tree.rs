@@ -39,10 +39,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "verb",
         ],
     ),
+    ("usage", &["message"]),
+    ("session_timer", &["message"]),
     ("traversal", &["call", "config", "identifiers"]),
     (
         "proxy",
-        &["call", "message", "timer", "transaction", "transport", "traversal"],
+        &[
+            "call",
+            "message",
+            "session_timer",
+            "timer",
+            "transaction",
+            "transport",
+            "traversal",
+        ],
     ),
     (
         "transfer",

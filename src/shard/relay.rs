@@ -26,6 +26,7 @@ pub(super) struct Changes<'a> {
     pub cseq: Option<u32>,
     pub rack: Option<u32>,
     pub event_id: Option<u32>,
+    pub session: crate::session_timer::Pass,
 }
 
 impl Shard {
@@ -42,6 +43,7 @@ impl Shard {
         let is_invite = context.method == Method::Invite;
         let timer_c = self.config().timers.timer_c;
         context.timer_c = is_invite.then(|| now + timer_c);
+        context.rings_until = now + self.config().limits.ring_max;
         let key = self.contexts.insert(context);
         let (client, branch) =
             self.transactions
@@ -81,6 +83,7 @@ impl Shard {
             cseq: changes.cseq,
             rack: changes.rack,
             event_id: changes.event_id,
+            session: changes.session,
         };
         proxy::write_request(message, &arrival.via, &relay, &mut self.editor, &mut self.outbox.bytes);
         start

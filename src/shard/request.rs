@@ -190,6 +190,9 @@ impl Shard {
             Ok(target) => target,
             Err(no_flow) => return self.wait_or_refuse(message, &arrival, no_flow, now),
         };
+        let Ok(session) = self.judge_interval(message, &arrival, now) else {
+            return;
+        };
         let server = self.open_server(message, &arrival, now);
         let request_uri = is_to_us.then(|| retarget(&uri, target, &address.host));
         let call = (arrival.method == Method::Invite)
@@ -206,6 +209,7 @@ impl Shard {
             request_uri: request_uri.as_deref(),
             record_routes: &values,
             own_routes: arrival.own.count,
+            session,
             ..Changes::default()
         };
         let context = Context {
@@ -218,6 +222,8 @@ impl Shard {
             cseq: None,
             cancelled: None,
             timer_c: None,
+            rings_until: now,
+            asked: changes.session.asked,
             server_gone: false,
             client_gone: false,
         };
@@ -257,6 +263,7 @@ impl Shard {
         self.by_number.insert(id.number, key);
         self.by_order.insert(self.counters.calls_total, key);
         self.counters.calls_total += 1;
+        self.watch(key, now);
         key
     }
 
@@ -470,14 +477,22 @@ impl Shard {
             cseq: None,
             cancelled: None,
             timer_c: None,
+            rings_until: now,
+            asked: changes.session.asked,
             server_gone: false,
             client_gone: false,
         };
         if let Dialog::Call(key, party) = dialog {
+            let Ok(session) = self.judge_interval(message, arrival, now) else {
+                return;
+            };
+            changes.session = session;
+            context.asked = session.asked;
             let call = &mut self.calls[key];
             let other = party.other();
             context.call = Some(key);
             context.from = party;
+            call.shows_life(party);
             call.set_flow(party, arrival.flow);
             if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);

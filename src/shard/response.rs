@@ -8,6 +8,7 @@ use crate::message::{Message, Method, Uri};
 use crate::proxy::{self, Cancelled, ContextKey, Refused};
 use crate::timer::Instant;
 use crate::traversal::{PARAMETER, Traversal};
+use crate::usage;
 
 /// Why a branch ended without a final response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +59,14 @@ impl Shard {
                 self.cancel_branch(key, reason.as_deref(), now);
             } else if code > 100 && context.timer_c.is_some() {
                 // RFC 3261 §16.7 step 2: not by a 100.
-                context.timer_c = Some(now + timer_c);
+                context.timer_c = Some((now + timer_c).min(context.rings_until));
             }
         }
         if code == 100 {
             return;
         }
         self.learn_from_response(key, message, code);
+        let interval = self.note_interval(key, message, code, now);
         let Some(context) = self.contexts.get(key) else { return };
         let (server, cseq) = (context.server, context.cseq);
         let Some(transaction) = self.transactions.server(server) else {
@@ -79,7 +81,7 @@ impl Shard {
             self.answer_stored(server, Refused::new(500, "Server Internal Error"), now);
         } else {
             let start = self.outbox.bytes.len();
-            proxy::write_response(message, cseq, to, &mut self.editor, &mut self.outbox.bytes);
+            proxy::write_response(message, cseq, interval, to, &mut self.editor, &mut self.outbox.bytes);
             let bytes = self.outbox.since(start);
             self.transactions
                 .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
@@ -112,7 +114,8 @@ impl Shard {
             };
             // A confirmed dialog is not moved by the 2xx of another fork; that one is relayed by its token.
             // A repeated 2xx does not bring back a call that is being ended.
-            if has_tag && code < 300 && matches!(call.state, CallState::Trying | CallState::Ringing) {
+            // RFC 3261 §12.1.2: a callee without a tag is one of RFC 2543, and has answered all the same.
+            if (has_tag || is_2xx) && code < 300 && matches!(call.state, CallState::Trying | CallState::Ringing) {
                 call.learn_callee(message, |uri| {
                     let token = Uri::parse(uri).ok().and_then(|uri| uri.param(PARAMETER).flatten());
                     // A spiral has tokens of its other passes above ours: those lead to the callee, like any proxy's.
@@ -150,7 +153,7 @@ impl Shard {
         };
         match method {
             Method::Refer if code >= 300 || refuses_subscription(message) => extra.refers.refused(referrer),
-            Method::Notify if code == 481 => extra.refers.unknown_to_party(from),
+            Method::Notify if usage::ends(method, code).is_some() => extra.refers.unknown_to_party(from),
             _ => {}
         }
     }
@@ -162,13 +165,6 @@ impl Shard {
         let Some(call) = self.calls.get_mut(call_key) else {
             return;
         };
-        if (200..=299).contains(&code)
-            && let Some(extra) = call.extra_if_any()
-            && extra.suspect == Some(other)
-        {
-            // It knows the dialog after all.
-            extra.suspect = None;
-        }
         match (is_initial, method) {
             (true, _) if code >= 300 => {
                 if call.state != CallState::Answered {
@@ -186,7 +182,7 @@ impl Shard {
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
             }
-            (false, _) => {}
+            (false, _) => self.weigh_answer(call_key, method, other, code, now),
         }
     }
 
@@ -197,12 +193,15 @@ impl Shard {
         };
         context.client_gone = true;
         let (server, method, cancelled) = (context.server, context.method, context.cancelled.is_some());
-        let call = context.call;
+        let (call, is_initial, other) = (context.call, context.is_initial, context.from.other());
         if method == Method::Refer
             && let Some(extra) = call.and_then(|call| self.calls.get_mut(call)?.extra_if_any())
         {
             // It may have arrived all the same.
             extra.refers.ended(Referrer::Party(server));
+        }
+        if let Some(call) = call.filter(|_| failure == BranchFailure::Timeout && !is_initial && !cancelled) {
+            self.weigh_answer(call, method, other, 408, now);
         }
         match (method, failure) {
             (Method::Invite, _) if cancelled => {
@@ -246,6 +245,7 @@ impl Shard {
             self.timers.arm_once(now, deadline.since(now), TimerKey::TimerC(key));
             return;
         }
+        self.counters.rings_over_max_total += u64::from(context.rings_until <= now);
         if transaction.state == crate::transaction::client::ClientState::Proceeding {
             self.cancel_branch(key, None, now);
         } else {
