@@ -408,6 +408,11 @@ impl Shard {
             None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
             Some(Ended::Server(ServerOwner::Local)) => {}
             Some(Ended::Server(ServerOwner::Relay(context))) => {
+                // RFC 3261 §15: once the INVITE's transaction has timed out, a BYE needs no ACK before it.
+                let opened = self.contexts.get(context).filter(|context| context.is_initial);
+                if let Some(call) = opened.and_then(|context| context.call) {
+                    self.on_acknowledged(call, now);
+                }
                 self.leave_context(context, |context| context.server_gone = true)
             }
             Some(Ended::Client(ClientOwner::Relay(context))) => {

@@ -1,6 +1,7 @@
 //! Dialogs in virtual time: when they end though no BYE says so, what session timers do to them, and how they look from either
 //! side (RFC 3261 §12, RFC 4028, RFC 5057).
 
+use referee::command::{CallSelector, Command};
 use referee::sim::peer::script::{Act, notify, request, request_with, respond, respond_with, steps};
 use referee::sim::peer::text::Text;
 use referee::sim::scene::{Scene, TWO_SIDES, carrier, platform};
@@ -249,6 +250,79 @@ fn a_bye_ends_the_call_whatever_is_answered() {
         scene.run(100);
         assert_eq!(calls(&scene), 0, "{code}");
         scene.world.finish();
+    }
+}
+
+// ---- BYEs of ours ----
+
+fn hang_up(scene: &mut Scene, call: &str) {
+    let call = CallSelector::SipCallId(call.as_bytes().to_vec());
+    scene.world.command(Command::Hangup { call });
+}
+
+#[test]
+fn the_caller_gets_no_bye_of_ours_before_its_ack() {
+    let mut scene = Scene::default();
+    // The third 200 of the platform's leaves at 1.002 + 0.5 + 1, and its ACK arrives.
+    scene.world.network.lose("carrier", "referee", "ACK", 2);
+    let call = scene.answered();
+    hang_up(&mut scene, &call);
+    scene.run(500);
+    for peer in [scene.carrier, scene.platform] {
+        assert!(scene.world.peer(peer).heard(BYE).is_empty());
+    }
+    // The call is over for us: what its parties still ask is refused, and a second wish changes nothing.
+    hang_up(&mut scene, &call);
+    scene.platform_does(&call, request("INFO"));
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [481]);
+    let acknowledged = scene.world.peer(scene.platform).heard_at("ACK");
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard_at(BYE), acknowledged);
+    }
+}
+
+#[test]
+fn without_an_ack_our_byes_go_out_when_the_transaction_of_the_invite_is_over() {
+    for is_early in [true, false] {
+        let mut scene = Scene::default();
+        scene.world.network.lose("carrier", "referee", "ACK", 100);
+        scene.world.network.lose("platform", "referee", BYE, 100);
+        let call = scene.call();
+        // Before the answer it is a CANCEL, which the 200 crosses.
+        scene.run(if is_early { 1_002 } else { 1_500 });
+        hang_up(&mut scene, &call);
+        scene.run(31_000);
+        assert!(scene.world.peer(scene.carrier).heard(BYE).is_empty());
+        scene.run(31_000);
+        assert_eq!(
+            scene.world.peer(scene.carrier).heard_at(BYE),
+            [Instant::from_millis(1_003 + 32_000 + 1)]
+        );
+        scene.world.finish();
+        assert_eq!(calls(&scene), 0);
+    }
+}
+
+#[test]
+fn a_request_that_waits_when_the_call_ends_is_answered_487() {
+    for ended_by in ["the platform", "the API"] {
+        let mut scene = Scene::default();
+        scene.world.peer_mut(scene.carrier).on("REFER", steps([]));
+        let call = scene.answered();
+        scene.verbs(
+            &call,
+            json!({"verb": "sip:refer", "referTo": "+4930111", "actionHook": "/a"}),
+        );
+        scene.platform_does(&call, request("INFO"));
+        scene.run(100);
+        match ended_by {
+            "the API" => hang_up(&mut scene, &call),
+            _ => scene.platform_does(&call, request(BYE)),
+        }
+        scene.world.finish();
+        assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [487], "{ended_by}");
+        assert!(scene.world.peer(scene.carrier).heard("INFO").is_empty());
     }
 }
 

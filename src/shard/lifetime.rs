@@ -72,6 +72,21 @@ impl Shard {
         };
     }
 
+    /// The ACK for the call's 2xx has passed, or none can come any more: BYEs that waited for it go out.
+    pub(super) fn on_acknowledged(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let ends = call.extra().is_some_and(|extra| extra.end_after_ack);
+        match call.state {
+            CallState::Trying | CallState::Ringing | CallState::Ended => return,
+            CallState::Answered | CallState::Ending => call.acknowledged = true,
+        }
+        if call.state == CallState::Ending {
+            self.send_byes(key, now);
+        } else if ends {
+            self.end_both(key, &[], Cause::CallEnded, now);
+        }
+    }
+
     // ---- session timers ----
 
     /// Judges the session interval that a request asks for, where referee stays in its dialog. `Err`: it was refused.

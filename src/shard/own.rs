@@ -221,24 +221,38 @@ impl Shard {
         }
     }
 
-    /// BYE to both parties, each as the other, in one batch. A transfer that still runs on the call ends with it, for `cause`.
+    /// BYE to both parties, each as the other, in one batch; as soon as the caller may get one (RFC 3261 §15: no callee sends a
+    /// BYE before the ACK). A transfer that still runs on the call ends with it, for `cause`.
     pub(super) fn end_both(&mut self, key: CallKey, headers: &[(String, String)], cause: Cause, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state != CallState::Answered {
             return;
         }
         call.state = CallState::Ending;
+        let may_say_bye = call.acknowledged;
         let extra = call.extra_mut();
         extra.ended_here = true;
         extra.byes_open = 2;
+        extra.byes_wait = true;
         extra.bye_headers = headers.to_vec();
         let transfers = [extra.transfer, extra.last_transfer];
-        for party in [Party::Caller, Party::Callee] {
-            self.send_bye(key, party, now);
+        if may_say_bye {
+            self.send_byes(key, now);
         }
+        self.end_held(key, now);
         self.mark_completed(key);
         for transfer in transfers.into_iter().flatten() {
             self.with_transfer(transfer, now, |transfer| transfer.on_ended_here(cause, now));
+        }
+    }
+
+    /// The BYEs of a call that is being ended, once.
+    pub(super) fn send_byes(&mut self, key: CallKey, now: Instant) {
+        let extra = self.calls.get_mut(key).and_then(Call::extra_if_any);
+        if extra.is_some_and(|extra| std::mem::take(&mut extra.byes_wait)) {
+            for party in [Party::Caller, Party::Callee] {
+                self.send_bye(key, party, now);
+            }
         }
     }
 
@@ -290,7 +304,7 @@ impl Shard {
     /// The dialog is over. A call that had REFERs stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057 §4),
     /// and so does one that we ended: a party that did not know yet may have hung up as well.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
-        self.release_held(key, now);
+        self.end_held(key, now);
         let tombstone = self.config().transfer.tombstone;
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
@@ -362,6 +376,17 @@ impl Shard {
         let held = std::mem::take(&mut extra.held);
         for held in held {
             self.resume_request(held.flow, &held.message, Some(held.server), now);
+        }
+    }
+
+    /// RFC 3261 §15.1.2: requests that are pending when the call ends are answered 487.
+    fn end_held(&mut self, key: CallKey, now: Instant) {
+        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
+            return;
+        };
+        extra.hold = None;
+        for held in std::mem::take(&mut extra.held) {
+            self.answer_stored(held.server, Refused::new(487, "Request Terminated"), now);
         }
     }
 

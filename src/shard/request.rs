@@ -14,7 +14,6 @@ use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
-use crate::transfer::Cause;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
@@ -542,10 +541,8 @@ impl Shard {
         };
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes);
-            if let Some(key) = context.call
-                && self.calls[key].extra().is_some_and(|extra| extra.end_after_ack)
-            {
-                self.end_both(key, &[], Cause::CallEnded, now);
+            if let Some(key) = context.call.filter(|_| context.from == Party::Caller) {
+                self.on_acknowledged(key, now);
             }
             return;
         }
