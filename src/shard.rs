@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
-use crate::proxy::{Context, ContextKey};
+use crate::proxy::{Context, ContextKey, Refused};
 use crate::timer::{Instant, Timers};
 use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
@@ -407,6 +407,7 @@ impl Shard {
         match ended {
             None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
             Some(Ended::Server(ServerOwner::Local)) => {}
+            Some(Ended::TryingIsDue(server)) => self.answer_stored(server, Refused::new(100, "Trying"), now),
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 // RFC 3261 §15: once the INVITE's transaction has timed out, a BYE needs no ACK before it.
                 let opened = self.contexts.get(context).filter(|context| context.is_initial);

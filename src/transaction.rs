@@ -38,7 +38,7 @@ pub enum Letter {
     B,
     /// INVITE client: absorb repeated finals.
     D,
-    /// Non-INVITE client: resend.
+    /// Non-INVITE client: resend. Non-INVITE server: the client's has reached T2, so that a 100 is due.
     E,
     /// Non-INVITE client: give up.
     F,
@@ -75,6 +75,8 @@ pub enum Ended<S, C> {
     /// The transaction did its duty and is gone.
     Client(C),
     Server(S),
+    /// Nothing has ended: a non-INVITE has had no response for so long that it is to get a 100 (RFC 4320 §4.1).
+    TryingIsDue(ServerKey),
 }
 
 /// A response that found its client transaction and must be acted on.
@@ -232,6 +234,17 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let previous = self.by_identity.insert(identity, key);
         debug_assert!(previous.is_none(), "a request opened its transaction twice");
         key
+    }
+
+    /// Has a 100 become due if a non-INVITE has no response by the time its sender's Timer E reaches T2: not before, where each
+    /// repeat would be answered, and not later (RFC 4320 §4.1).
+    pub fn watch_trying<K: From<Deadline>>(&mut self, key: ServerKey, timers: &mut Timers<K>, now: Instant) {
+        let (mut wait, mut interval) = (self.t1, self.t1 * 2);
+        while interval < self.t2 {
+            wait += interval;
+            interval *= 2;
+        }
+        timers.arm(now, wait, Deadline::Server(key, Letter::E).into());
     }
 
     /// A repeat of the request: the last response again, if there is one.
@@ -571,6 +584,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 self.drop_server(key);
                 Some(Ended::Server(owner))
             }
+            (Letter::E, ServerState::Trying) => Some(Ended::TryingIsDue(key)),
             _ => None,
         }
     }

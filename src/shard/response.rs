@@ -53,6 +53,7 @@ impl Shard {
         let Some(context) = self.contexts.get_mut(key) else {
             return;
         };
+        let is_invite = context.method == Method::Invite;
         if code < 200 {
             if let Some(Cancelled::Wanted(reason)) = &context.cancelled {
                 let reason = reason.clone();
@@ -62,7 +63,8 @@ impl Shard {
                 context.timer_c = Some((now + timer_c).min(context.rings_until));
             }
         }
-        if code == 100 {
+        // RFC 4320 §4.1: a non-INVITE has no provisional response but 100, which goes no further.
+        if code == 100 || code < 200 && !is_invite {
             return;
         }
         self.learn_from_response(key, message, code);
