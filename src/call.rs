@@ -76,6 +76,8 @@ const TEXTS: usize = 1 + 2 * TRAITS;
 #[derive(Debug)]
 pub struct Call {
     pub id: CallId,
+    /// The key in the tokens of its INVITE: its own, or, where several targets have answered, that of the first.
+    pub traversal: CallKey,
     pub state: CallState,
     /// The trunks of caller and callee.
     trunks: [TrunkId; 2],
@@ -86,7 +88,7 @@ pub struct Call {
     texts: Texts,
     pub created: Instant,
     pub answered: Option<Instant>,
-    /// The ACK for the 2xx has passed, or none can come any more: a BYE may go to the caller (RFC 3261 §15).
+    /// The ACK for the 2xx has passed: a BYE may go to the caller (RFC 3261 §15).
     pub acknowledged: bool,
     /// Until when the session may be alive without a refresh; `None`: the parties have agreed on no interval (RFC 4028 §8.2).
     pub session_until: Option<Instant>,
@@ -125,8 +127,8 @@ pub struct Extra {
     pub suspect: Option<Party>,
     /// A party whose answer says that its side of the call is gone, and until when it may show that it is not.
     pub doubt: Option<(Party, Instant)>,
-    /// The call was to end before its answer, and the answer won: our BYEs follow the ACK.
-    pub end_after_ack: bool,
+    /// The call was to end before its answer: if the answer wins, our BYEs follow the ACK.
+    pub end_when_answered: bool,
     /// referee has ended the call.
     pub ended_here: bool,
     /// Our BYEs wait for the ACK of the call's 2xx.
@@ -164,13 +166,15 @@ pub struct Held {
 }
 
 impl Call {
-    /// A call from its INVITE, which came by `flow` and goes to `to`.
-    pub fn new(id: CallId, invite: Message<'_>, flow: Flow, to: Flow, trunks: [TrunkId; 2], now: Instant) -> Call {
+    /// A call from its INVITE, which came by `flow`.
+    /// Where the callee is to be had is not known before [`Call::set_callee`].
+    pub fn new(id: CallId, invite: Message<'_>, flow: Flow, trunks: [TrunkId; 2], now: Instant) -> Call {
         let mut call = Call {
             id,
+            traversal: CallKey::default(),
             state: CallState::Trying,
             trunks,
-            flows: [flow, to],
+            flows: [flow, flow],
             sequences: Default::default(),
             texts: Texts::default(),
             created: now,
@@ -202,6 +206,38 @@ impl Call {
         call
     }
 
+    /// The dialog that a further target of the same INVITE makes with its 2xx (RFC 3261 §13.2.2.4): the caller as it is, the
+    /// callee still to be learned. `number` is the INVITE's CSeq.
+    pub fn another(&self, id: CallId, number: u32, now: Instant) -> Call {
+        let mut call = Call {
+            id,
+            traversal: self.traversal,
+            state: CallState::Trying,
+            trunks: self.trunks,
+            flows: self.flows,
+            sequences: Default::default(),
+            texts: self.texts.clone(),
+            created: now,
+            answered: None,
+            acknowledged: false,
+            session_until: None,
+            order: 0,
+            invite: self.invite,
+            extra: None,
+        };
+        call.sequence_mut(Party::Caller).observe(number);
+        for what in [
+            Trait::Identity,
+            Trait::Contact,
+            Trait::Routes,
+            Trait::Allow,
+            Trait::Asserted,
+        ] {
+            call.set(Party::Callee, what, b"");
+        }
+        call
+    }
+
     pub fn call_id(&self) -> &[u8] {
         self.texts.get(0)
     }
@@ -224,6 +260,12 @@ impl Call {
 
     pub fn set_flow(&mut self, party: Party, flow: Flow) {
         self.flows[party as usize] = flow;
+    }
+
+    /// The callee is to be had there.
+    pub fn set_callee(&mut self, trunk: TrunkId, flow: Flow) {
+        self.trunks[Party::Callee as usize] = trunk;
+        self.flows[Party::Callee as usize] = flow;
     }
 
     pub fn sequence(&self, party: Party) -> &Sequence {
@@ -358,7 +400,7 @@ fn uri_of(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Several texts in one allocation of their exact size.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Texts {
     bytes: Box<[u8]>,
     /// `ends[i]` is where text `i` ends; it starts where the one before ends. `ends` never falls.

@@ -2,7 +2,7 @@
 //!
 //! Everything here takes and gives values; reading arguments, files and variables is left to the program.
 
-use crate::config::{self, Config, Side, value};
+use crate::config::{self, Config, RouteMode, Side, value};
 use crate::message::explain::explain;
 use crate::message::parse::MESSAGE_BYTES_MAX;
 use std::fmt::Write as _;
@@ -197,13 +197,29 @@ fn summary(config: &Config) -> String {
                 .as_ref()
                 .map(|(name, value)| format!("{name}: {value}")),
         );
-        let (from, to) = (&config.trunk(route.from).name, &config.trunk(route.to).name);
+        let from = &config.trunk(route.from).name;
+        let weighted = route.mode == RouteMode::Weighted;
+        let to = list(
+            route
+                .to
+                .iter()
+                .map(|target| match (&config.trunk(target.trunk).name, target.weight) {
+                    (name, weight) if weighted => format!("{name} ({weight})"),
+                    (name, _) => name.clone(),
+                }),
+        );
+        let mode = match (route.to.len(), route.mode) {
+            (1, _) => "",
+            (_, RouteMode::Parallel) => " in parallel",
+            (_, RouteMode::Sequential) => " in turn",
+            (_, RouteMode::Weighted) => " by weight",
+        };
         let conditions = if conditions.is_empty() {
             "all calls".to_owned()
         } else {
             conditions.join(" and ")
         };
-        line(format_args!("route {from} → {to}: {conditions}"));
+        line(format_args!("route {from} → {to}{mode}: {conditions}"));
     }
     if config.routes.is_empty() {
         line(format_args!("no routes: new calls get 404"));

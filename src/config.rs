@@ -276,8 +276,55 @@ pub enum OnReferTimeout {
 pub struct Route {
     pub from: TrunkId,
     pub matches: RouteMatch,
-    pub to: TrunkId,
+    /// The trunks a call may go to, each once, in order; at least one, at most [`ROUTE_TARGETS_MAX`].
+    pub to: Vec<RouteTarget>,
+    pub mode: RouteMode,
+    /// How long a target may say nothing at all before the next is tried, where there is a next.
+    pub response_timeout: Duration,
+    /// How long a target may take to answer a call before it is cancelled; `None`: as long as Timer C lets it.
+    pub answer_timeout: Option<Duration>,
 }
+
+/// One trunk of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteTarget {
+    pub trunk: TrunkId,
+    /// Its share of the calls under [`RouteMode::Weighted`]: 1 to 1,000.
+    pub weight: u16,
+}
+
+impl Route {
+    /// A route to one trunk.
+    pub fn to_one(from: TrunkId, to: TrunkId) -> Route {
+        Route {
+            from,
+            matches: RouteMatch::default(),
+            to: vec![RouteTarget { trunk: to, weight: 1 }],
+            mode: RouteMode::Sequential,
+            response_timeout: RESPONSE_TIMEOUT,
+            answer_timeout: None,
+        }
+    }
+}
+
+/// How a call goes to several trunks (RFC 3261 §16.6). Within a trunk the next address is tried where one is of no use: it
+/// cannot be reached, says nothing, or answers 503 (RFC 3263 §4.3). Requests that open no call are never forked: each of
+/// their targets is tried only where the one before is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteMode {
+    /// To all at once; who answers first has it.
+    Parallel,
+    /// One after the other, until one answers.
+    Sequential,
+    /// To one, drawn by weight; to another only where that one is of no use.
+    Weighted,
+}
+
+/// Trunks of one route.
+pub const ROUTE_TARGETS_MAX: usize = 16;
+
+/// Three sends of a request over UDP (at 0, 0.5 and 1.5 s) and some time to answer the last.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// All parts that are there must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

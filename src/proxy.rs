@@ -1,53 +1,15 @@
 //! Relaying a request and its responses (RFC 3261 §16): what is checked, what is written, what is kept between the two.
 
-use crate::call::{CallKey, Party};
+pub mod best;
+pub mod context;
+pub mod search;
+
 use crate::message::check::{RELAYED_BYTES_MAX, RELAYED_LINES_MAX};
 use crate::message::edit::{Editor, ViaStamp, decimal};
 use crate::message::{Header, Message, Method, Via};
 use crate::session_timer;
-use crate::timer::Instant;
-use crate::transaction::{Branch, ClientKey, ServerKey};
+use crate::transaction::Branch;
 use crate::transport::Transport;
-use slotmap::new_key_type;
-
-new_key_type! {
-    /// A response context; a stale key finds nothing.
-    pub struct ContextKey;
-}
-
-/// A response context (RFC 3261 §16.2): one request being relayed, between its server and its client transaction.
-#[derive(Debug)]
-pub struct Context {
-    pub server: ServerKey,
-    /// `None` while the request waits for a name or its turn.
-    pub client: Option<ClientKey>,
-    pub method: Method,
-    pub call: Option<CallKey>,
-    /// Who sent the request.
-    pub from: Party,
-    /// It opened the call.
-    pub is_initial: bool,
-    /// The CSeq number as received, where the far side sees another.
-    pub cseq: Option<u32>,
-    /// A CANCEL came for it (or Timer C fired) and the branch is cancelled as soon as it may be.
-    pub cancelled: Option<Cancelled>,
-    /// When Timer C fires, for an INVITE.
-    pub timer_c: Option<Instant>,
-    /// When an INVITE has rung for long enough, whatever provisional responses come.
-    pub rings_until: Instant,
-    /// The session interval that we have asked for and may have to answer for ([`session_timer::Pass::asked`]).
-    pub asked: Option<u32>,
-    pub server_gone: bool,
-    pub client_gone: bool,
-}
-
-/// How far the cancelling of a branch is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cancelled {
-    /// RFC 3261 §9.1: not before a provisional response. Holds the Reason to copy.
-    Wanted(Option<Box<[u8]>>),
-    Sent,
-}
 
 /// Why a request is not relayed, as the status to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +85,8 @@ pub struct Relay<'a> {
     pub rack: Option<u32>,
     pub event_id: Option<u32>,
     pub session: session_timer::Pass,
+    /// What Max-Breadth says from here on (RFC 5393 §5.3.3).
+    pub max_breadth: Option<u8>,
 }
 
 /// Writes a relayed request behind what `out` holds.
@@ -164,6 +128,13 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
         }
         None => editor.insert(top, &[b"Max-Forwards: 70\r\n"]),
     }
+    if let Some(breadth) = relay.max_breadth {
+        let breadth = decimal(breadth.into());
+        match message.lines_of(Header::MaxBreadth).next() {
+            Some(line) => editor.replace(line.value_span, &[breadth.as_bytes()]),
+            None => editor.insert(top, &[b"Max-Breadth: ", breadth.as_bytes(), b"\r\n"]),
+        }
+    }
     if relay.own_routes > 0 {
         editor.remove_first_values(message, Header::Route, relay.own_routes);
     }
@@ -193,13 +164,20 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     editor.write(message, out);
 }
 
-/// Writes a relayed response: our Via off, the CSeq as the requester knows it (RFC 3261 §16.7). `interval`: a session interval to
-/// put in.
+/// Among how many branches a request may still be divided; one that does not say, or says more than that, among
+/// [`search::MAX_BREADTH`] (RFC 5393 §5.3.3).
+pub fn max_breadth(message: Message<'_>) -> u8 {
+    let said = message.lines_of(Header::MaxBreadth).next();
+    let number = said.and_then(|line| std::str::from_utf8(line.value).ok()?.trim().parse::<u8>().ok());
+    number.map_or(search::MAX_BREADTH, |number| number.min(search::MAX_BREADTH))
+}
+
+/// Writes a relayed response: our Via off, the CSeq as the requester knows it, `lines` put in (RFC 3261 §16.7).
 pub fn write_response(
     message: Message<'_>,
     cseq: Option<u32>,
-    interval: Option<u32>,
     to: Transport,
+    lines: &[u8],
     editor: &mut Editor,
     out: &mut Vec<u8>,
 ) {
@@ -209,8 +187,8 @@ pub fn write_response(
     if let Some(number) = cseq {
         replace_cseq(message, number, editor);
     }
-    if let Some(seconds) = interval {
-        session_timer::answer_for_uas(seconds, message, editor);
+    if !lines.is_empty() {
+        editor.insert(message.headers_end(), &[lines]);
     }
     if to.is_reliable() && message.count(Header::ContentLength) == 0 {
         editor.insert(

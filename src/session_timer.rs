@@ -5,6 +5,7 @@
 use crate::message::edit::{Editor, decimal};
 use crate::message::time::SESSION_INTERVAL_MIN;
 use crate::message::{Header, Message, Method};
+use smallvec::SmallVec;
 
 /// What this proxy wants, in seconds; by default nothing, so that every request passes as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,25 +109,27 @@ impl Pass {
     }
 }
 
-/// The interval that a 2xx leaves with, in seconds, and whether it has to be put in: `asked` is what [`Pass::asked`] was (§8.2).
-pub fn interval_of(response: Message<'_>, asked: Option<u32>) -> Option<(u32, bool)> {
-    match response.session_expires() {
-        Ok(Some(interval)) => Some((interval.seconds, false)),
-        Ok(None) => asked.map(|seconds| (seconds, true)),
-        Err(_) => None,
-    }
-}
+/// Header lines to put into a response.
+pub type Lines = SmallVec<[u8; 64]>;
 
-/// Puts an interval into the 2xx of a UAS that knows no session timers: the UAC refreshes, and must know them (§8.2).
-pub fn answer_for_uas(seconds: u32, response: Message<'_>, editor: &mut Editor) {
-    let end = response.headers_end();
-    editor.insert(
-        end,
-        &[b"Session-Expires: ", decimal(seconds).as_bytes(), b";refresher=uac\r\n"],
-    );
-    if !response.lists(Header::Require, "timer") {
-        editor.insert(end, &[b"Require: timer\r\n"]);
-    }
+/// What a 2xx says of the session once it has left: its interval in seconds, `None` if it has none; and what must be put into it
+/// for that. `asked` is what [`Pass::asked`] was. A UAS that says nothing knows no session timers: then the UAC refreshes, and
+/// has to know them (§8.2).
+pub fn answered(response: Message<'_>, asked: Option<u32>) -> (Option<u32>, Lines) {
+    let mut lines = Lines::new();
+    let interval = match response.session_expires() {
+        Ok(Some(interval)) => Some(interval.seconds),
+        Ok(None) => asked.inspect(|seconds| {
+            lines.extend_from_slice(b"Session-Expires: ");
+            lines.extend_from_slice(decimal(*seconds).as_bytes());
+            lines.extend_from_slice(b";refresher=uac\r\n");
+            if !response.lists(Header::Require, "timer") {
+                lines.extend_from_slice(b"Require: timer\r\n");
+            }
+        }),
+        Err(_) => None,
+    };
+    (interval, lines)
 }
 
 #[cfg(test)]
@@ -280,25 +283,25 @@ mod tests {
             ))
             .unwrap()
         };
-        let plain = answer("Require: 100rel\r\n");
-        assert_eq!(interval_of(plain.as_message(), Some(600)), Some((600, true)));
-        assert_eq!(interval_of(plain.as_message(), None), None);
-        assert_eq!(
-            interval_of(answer("x: 90;refresher=uas\r\n").as_message(), Some(600)),
-            Some((90, false))
-        );
-        assert_eq!(interval_of(answer("x: ?\r\n").as_message(), Some(600)), None);
-        let text = edited(&plain, |message, editor| answer_for_uas(600, message, editor));
-        assert!(
-            text.ends_with("Require: 100rel\r\nSession-Expires: 600;refresher=uac\r\nRequire: timer\r\n\r\n"),
-            "{text}"
-        );
-        let text = edited(&answer("Require: timer\r\n"), |message, editor| {
-            answer_for_uas(600, message, editor)
-        });
-        assert!(
-            text.ends_with("Require: timer\r\nSession-Expires: 600;refresher=uac\r\n\r\n"),
-            "{text}"
-        );
+        for (lines, asked, interval, put_in) in [
+            (
+                "Require: 100rel\r\n",
+                Some(600),
+                Some(600),
+                "Session-Expires: 600;refresher=uac\r\nRequire: timer\r\n",
+            ),
+            (
+                "Require: timer\r\n",
+                Some(600),
+                Some(600),
+                "Session-Expires: 600;refresher=uac\r\n",
+            ),
+            ("", None, None, ""),
+            ("x: 90;refresher=uas\r\n", Some(600), Some(90), ""),
+            ("x: ?\r\n", Some(600), None, ""),
+        ] {
+            let (found, put) = answered(answer(lines).as_message(), asked);
+            assert_eq!((found, put.as_slice()), (interval, put_in.as_bytes()), "{lines}");
+        }
     }
 }

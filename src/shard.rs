@@ -20,6 +20,7 @@ mod relay;
 mod request;
 mod response;
 mod route;
+mod targets;
 mod topology;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
@@ -28,7 +29,8 @@ use crate::config::Config;
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
-use crate::proxy::{Context, ContextKey, Refused};
+use crate::proxy::Refused;
+use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::timer::{Instant, Timers};
 use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
@@ -39,6 +41,7 @@ pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use names::Names;
+use response::BranchFailure;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
@@ -169,7 +172,8 @@ enum ServerOwner {
 /// Whose a client transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientOwner {
-    Relay(ContextKey),
+    /// A branch of a request being relayed.
+    Relay(ContextKey, BranchNumber),
     /// A CANCEL: its answer changes nothing.
     Cancel,
     Refer(TransferKey),
@@ -185,6 +189,7 @@ enum Waiting {
         message: MessageBuf,
         server: Option<ServerKey>,
     },
+    Branch(ContextKey, BranchNumber),
     Refer(TransferKey),
     Bye(CallKey, Party),
 }
@@ -209,9 +214,13 @@ enum Unrecorded {
 enum TimerKey {
     Transaction(Deadline),
     /// Timer C of RFC 3261 §16.6.
-    TimerC(ContextKey),
+    TimerC(ContextKey, BranchNumber),
     /// A cancelled branch that never ends (RFC 3261 §9.1).
-    CancelWait(ContextKey),
+    CancelWait(ContextKey, BranchNumber),
+    /// A target that has said nothing yet is given up for the next.
+    NoResponse(ContextKey, BranchNumber),
+    /// A target that has not answered yet is given up.
+    NoAnswer(ContextKey, BranchNumber),
     Transfer(TransferKey, TransferTimer),
     /// Requests of a party wait no longer.
     Hold(CallKey),
@@ -221,6 +230,8 @@ enum TimerKey {
     Lifetime(CallKey),
     /// A party has not shown that it knows the call after all.
     Doubt(CallKey),
+    /// BYEs of ours have waited for an ACK as long as one may come.
+    ByesDue(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
 }
@@ -335,8 +346,10 @@ impl Shard {
                         .on_deadline(deadline, &mut self.outbox, &mut self.timers, now);
                     self.on_transaction_ended(ended, now);
                 }
-                TimerKey::TimerC(context) => self.on_timer_c(context, now),
-                TimerKey::CancelWait(context) => self.on_cancel_wait(context, now),
+                TimerKey::TimerC(context, branch) => self.on_timer_c(context, branch, now),
+                TimerKey::CancelWait(context, branch) => self.on_cancel_wait(context, branch, now),
+                TimerKey::NoResponse(context, branch) => self.on_no_response(context, branch, now),
+                TimerKey::NoAnswer(context, branch) => self.on_no_answer(context, branch, now),
                 TimerKey::Transfer(key, timer) => {
                     if let Some(transfer) = self.transfers.get_mut(key) {
                         let steps = transfer.on_timer(timer, at, now);
@@ -347,6 +360,7 @@ impl Shard {
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Lifetime(call) => self.on_lifetime(call, now),
                 TimerKey::Doubt(call) => self.on_doubt_over(call, now),
+                TimerKey::ByesDue(call) => self.send_byes(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
             }
         }
@@ -409,21 +423,14 @@ impl Shard {
             Some(Ended::Server(ServerOwner::Local)) => {}
             Some(Ended::TryingIsDue(server)) => self.answer_stored(server, Refused::new(100, "Trying"), now),
             Some(Ended::Server(ServerOwner::Relay(context))) => {
-                // RFC 3261 §15: once the INVITE's transaction has timed out, a BYE needs no ACK before it.
-                let opened = self.contexts.get(context).filter(|context| context.is_initial);
-                if let Some(call) = opened.and_then(|context| context.call) {
-                    self.on_acknowledged(call, now);
-                }
                 self.leave_context(context, |context| context.server_gone = true)
             }
-            Some(Ended::Client(ClientOwner::Relay(context))) => {
-                self.leave_context(context, |context| context.client_gone = true)
-            }
+            Some(Ended::Client(ClientOwner::Relay(context, branch))) => self.leave_branch(context, branch),
             Some(Ended::ClientTimeout(owner)) => {
                 self.counters.timeouts_total += 1;
                 match owner {
-                    ClientOwner::Relay(context) => {
-                        self.on_branch_failed(context, response::BranchFailure::Timeout, now)
+                    ClientOwner::Relay(context, branch) => {
+                        self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
                     ClientOwner::Cancel => {}
                     ClientOwner::Refer(key) => {
@@ -435,8 +442,8 @@ impl Shard {
             Some(Ended::ClientTransportFailed(owner)) => {
                 self.counters.transport_failures_total += 1;
                 match owner {
-                    ClientOwner::Relay(context) => {
-                        self.on_branch_failed(context, response::BranchFailure::Transport, now)
+                    ClientOwner::Relay(context, branch) => {
+                        self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
                     ClientOwner::Cancel => {}
                     ClientOwner::Refer(key) => {
@@ -448,14 +455,22 @@ impl Shard {
         }
     }
 
-    /// A response context lives until both its transactions have ended (RFC 3261 §16.7).
+    /// A response context lives until all its transactions have ended (RFC 3261 §16.7).
     fn leave_context(&mut self, key: ContextKey, leave: impl FnOnce(&mut Context)) {
         if let Some(context) = self.contexts.get_mut(key) {
             leave(context);
-            if context.server_gone && context.client_gone {
+            if context.is_over() {
                 self.contexts.remove(key);
             }
         }
+    }
+
+    fn leave_branch(&mut self, key: ContextKey, number: BranchNumber) {
+        self.leave_context(key, |context| {
+            if let Some(branch) = context.branch_mut(number) {
+                branch.is_gone = true;
+            }
+        });
     }
 
     fn arm(&mut self, now: Instant, wait: Duration, key: TimerKey) -> Instant {

@@ -88,18 +88,40 @@ pub struct Answered {
 
 /// The branch of a client transaction, as it stands in Via.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Branch([u8; BRANCH_LEN]);
+pub struct Branch {
+    text: [u8; BRANCH_LEN + LOOP_DIGEST_LEN],
+    length: usize,
+}
 
 const MAGIC: &[u8; 7] = b"z9hG4bK";
 const BRANCH_LEN: usize = 7 + 16 + 16;
+const LOOP_DIGEST_LEN: usize = 8;
 
 impl Branch {
     fn new(key: ClientKey, random: u64) -> Branch {
-        let mut text = [0; BRANCH_LEN];
+        let mut text = [0; BRANCH_LEN + LOOP_DIGEST_LEN];
         text[..7].copy_from_slice(MAGIC);
         text[7..23].copy_from_slice(&hex16(key.data().as_ffi()));
-        text[23..].copy_from_slice(&hex16(random));
-        Branch(text)
+        text[23..BRANCH_LEN].copy_from_slice(&hex16(random));
+        Branch {
+            text,
+            length: BRANCH_LEN,
+        }
+    }
+
+    /// Adds the part that is the same each time a request comes by unchanged (RFC 5393 §4.2.1).
+    pub fn put_loop_digest(&mut self, digest: u32) {
+        self.text[BRANCH_LEN..].copy_from_slice(&hex16(digest.into())[16 - LOOP_DIGEST_LEN..]);
+        self.length = self.text.len();
+    }
+
+    /// That part of a branch of ours; `None`: it has none, or is not ours.
+    pub fn loop_digest(text: &[u8]) -> Option<u32> {
+        let digest = text.get(BRANCH_LEN..).filter(|rest| rest.len() == LOOP_DIGEST_LEN)?;
+        Branch::read(text)?;
+        let mut padded = [b'0'; 16];
+        padded[8..].copy_from_slice(digest);
+        from_hex16(&padded).map(|digest| digest as u32)
     }
 
     /// A branch no transaction stands behind: an ACK for a 2xx is forwarded without one.
@@ -108,17 +130,17 @@ impl Branch {
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.text[..self.length]
     }
 
     fn read(text: &[u8]) -> Option<(ClientKey, u64)> {
-        let rest = text.strip_prefix(MAGIC)?;
-        if rest.len() != 32 {
+        if text.len() != BRANCH_LEN && text.len() != BRANCH_LEN + LOOP_DIGEST_LEN {
             return None;
         }
+        let rest = text.strip_prefix(MAGIC)?;
         Some((
             KeyData::from_ffi(from_hex16(&rest[..16])?).into(),
-            from_hex16(&rest[16..])?,
+            from_hex16(&rest[16..32])?,
         ))
     }
 }
@@ -285,6 +307,20 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
         parse(&server.request, index).ok()?;
         Some(Message::new(&server.request, index))
+    }
+
+    /// Lends the request out, so that it can be sent to a further target; [`Self::return_request`] must follow. `None`: it was
+    /// answered and is not kept any more.
+    pub fn lend_request(&mut self, key: ServerKey) -> Option<Vec<u8>> {
+        let request = &mut self.servers.get_mut(key)?.request;
+        (!request.is_empty()).then(|| std::mem::take(request))
+    }
+
+    pub fn return_request(&mut self, key: ServerKey, request: Vec<u8>) {
+        match self.servers.get_mut(key) {
+            Some(server) if server.is_waiting() => server.request = request,
+            _ => self.buffers.release(request),
+        }
     }
 
     /// Sends a response that is written in the outbox. `false`: the transaction may not send it any more.

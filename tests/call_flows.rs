@@ -40,7 +40,7 @@ fn a_relayed_invite_differs_only_where_a_proxy_changes_it() {
     let heard = scene.world.peer(scene.platform).heard("INVITE")[0].clone();
     assert_eq!(heard.request_uri(), "sip:+4930123456@10.0.0.5:5060");
     assert_eq!(heard.body, said.body);
-    let own = |name: &str| matches!(name, "Via" | "Record-Route" | "Max-Forwards");
+    let own = |name: &str| matches!(name, "Via" | "Record-Route" | "Max-Forwards" | "Max-Breadth");
     let rest = |text: &referee::sim::peer::text::Text| {
         let kept = text.headers.iter().filter(|(name, _)| !own(name));
         kept.cloned().collect::<Vec<_>>()

@@ -46,6 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "call",
+            "config",
             "message",
             "session_timer",
             "timer",

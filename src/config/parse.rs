@@ -7,8 +7,8 @@ use super::reader::{Document, Placed, Table, place};
 use super::value;
 use super::{
     Access, Address, Bind, ByeMeansSuccess, Config, Control, Hooks, InDialogSources, InboundRefer, Limits, Network,
-    OnReferTimeout, ReferRules, Route, RouteMatch, SHARDS_MAX, SessionTimers, Side, SipTimers, TransferTimers, Trunk,
-    TrunkId, UnknownSource,
+    OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
+    SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use crate::spelling;
 use std::fmt;
@@ -390,24 +390,8 @@ fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Ve
     for table in root.tables("route") {
         table.require("from");
         let from = table.name("from");
-        let to = table.name("to");
         let from = from.and_then(|from| trunk_of(document, &from, trunks).map(|id| (id, from)));
-        let to_id = to.as_ref().and_then(|to| trunk_of(document, to, trunks));
-        if let (Some(to), Some(id)) = (&to, to_id)
-            && trunks[usize::from(id.0)].trunk.addresses.is_empty()
-        {
-            document.mistake(
-                to.at,
-                format!("calls cannot go to trunk `{}`: it has no `addresses`", to.value),
-            );
-        }
-        if table.text("application").is_some() {
-            let at = table.at_value("application");
-            document.mistake(at, "`application` is not supported yet: a route leads `to` a trunk");
-        } else if !table.has("application") {
-            table.require("to");
-        }
-        let matches = table.table("match", "match").map(route_match).unwrap_or_default();
+        let route = route(document, &table, trunks);
         if let Some((from, name)) = from {
             let takes_all = |route: &Route| route.from == from && route.matches == RouteMatch::default();
             if routes.iter().any(takes_all) {
@@ -417,15 +401,96 @@ fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Ve
                     format!("never reached: an earlier route takes every call from `{name}`"),
                 );
             }
-            routes.push(Route {
-                from,
-                matches,
-                to: to_id.unwrap_or(from),
-            });
+            routes.push(Route { from, ..route });
         }
         table.finish();
     }
     routes
+}
+
+/// All of a route but where its calls come from.
+fn route(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Route {
+    let mut route = Route {
+        to: route_targets(document, table, trunks),
+        matches: table.table("match", "match").map(route_match).unwrap_or_default(),
+        ..Route::to_one(TrunkId(0), TrunkId(0))
+    };
+    table.choice(
+        "mode",
+        &[
+            ("parallel", RouteMode::Parallel),
+            ("sequential", RouteMode::Sequential),
+            ("weighted", RouteMode::Weighted),
+        ],
+        &mut route.mode,
+    );
+    weights(table, &mut route);
+    table.duration(
+        "response_timeout",
+        Duration::from_millis(100)..=seconds(32),
+        &mut route.response_timeout,
+    );
+    let mut answer_timeout = Duration::ZERO;
+    table.duration("answer_timeout", seconds(1)..=seconds(3_600), &mut answer_timeout);
+    route.answer_timeout = (!answer_timeout.is_zero()).then_some(answer_timeout);
+    route
+}
+
+/// `to`: one trunk or several, where calls can go, each once.
+fn route_targets(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Vec<RouteTarget> {
+    let name = |text: &str| Ok::<_, String>(text.to_owned());
+    let names = if table.array_len("to").is_some() {
+        table.some_values("to", name).unwrap_or_default()
+    } else {
+        table.name("to").into_iter().collect()
+    };
+    if table.text("application").is_some() {
+        let at = table.at_value("application");
+        document.mistake(at, "`application` is not supported yet: a route leads `to` a trunk");
+    } else if !table.has("application") {
+        table.require("to");
+    }
+    if names.len() > ROUTE_TARGETS_MAX {
+        document.mistake(table.at_value("to"), format!("more than {ROUTE_TARGETS_MAX} trunks"));
+    }
+    let mut targets: Vec<RouteTarget> = Vec::new();
+    for name in &names {
+        let Some(trunk) = trunk_of(document, name, trunks) else {
+            continue;
+        };
+        let Placed { value, at } = name;
+        if trunks[usize::from(trunk.0)].trunk.addresses.is_empty() {
+            document.mistake(
+                *at,
+                format!("calls cannot go to trunk `{value}`: it has no `addresses`"),
+            );
+        }
+        // RFC 3261 §16.5: a target is in the set once.
+        if targets.iter().any(|target| target.trunk == trunk) {
+            document.mistake(*at, format!("`{value}` is there already"));
+        }
+        targets.push(RouteTarget { trunk, weight: 1 });
+    }
+    targets
+}
+
+/// `weights`: one for each of `to`.
+fn weights(table: &Table<'_>, route: &mut Route) {
+    let Some(weights) = table.numbers::<u16>("weights", 1..=1_000) else {
+        return;
+    };
+    let at = table.at_value("weights");
+    if route.mode != RouteMode::Weighted {
+        table.mistake(at, "`weights` needs `mode = \"weighted\"`");
+    }
+    if let (Some(weights), Some(targets)) = (table.array_len("weights"), table.array_len("to"))
+        && weights != targets
+    {
+        table.mistake(at, format!("`weights` has {weights} for the {targets} of `to`"));
+    }
+    for (target, weight) in route.to.iter_mut().zip(weights) {
+        target.weight = weight;
+    }
 }
 
 fn trunk_of(document: &Document<'_>, name: &Placed<String>, trunks: &[TrunkRead]) -> Option<TrunkId> {
@@ -683,10 +748,8 @@ pub fn config_text(text: &str) {
                     .all(|trunk| !trunk.sources.is_empty() && !trunk.name.is_empty())
             );
             assert!(
-                config
-                    .routes
-                    .iter()
-                    .all(|route| !config.trunk(route.to).addresses.is_empty())
+                config.routes.iter().all(|route| !route.to.is_empty()
+                    && route.to.iter().all(|to| !config.trunk(to.trunk).addresses.is_empty()))
             );
         }
         Err(errors) => {

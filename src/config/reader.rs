@@ -97,6 +97,11 @@ impl<'a> Table<'a> {
         self.at
     }
 
+    /// How many elements the array under `key` has; `None`: it is not there, or no array.
+    pub(super) fn array_len(&self, key: &str) -> Option<usize> {
+        Some(self.entries.get(key)?.get_ref().as_array()?.len())
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }

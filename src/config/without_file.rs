@@ -2,9 +2,7 @@
 
 use super::parse::BINDS_MAX;
 use super::value;
-use super::{
-    Bind, Config, Destination, InboundRefer, Network, ReferRules, Route, RouteMatch, SHARDS_MAX, Side, Trunk, TrunkId,
-};
+use super::{Bind, Config, Destination, InboundRefer, Network, ReferRules, Route, SHARDS_MAX, Side, Trunk, TrunkId};
 use crate::transport::Transport;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -96,11 +94,7 @@ impl Config {
                 trunk("caller", Side::Carrier, Vec::new(), anyone.to_vec()),
                 trunk("callee", Side::Platform, vec![address], callee_sources),
             ],
-            routes: vec![Route {
-                from: TrunkId(0),
-                matches: RouteMatch::default(),
-                to: TrunkId(1),
-            }],
+            routes: vec![Route::to_one(TrunkId(0), TrunkId(1))],
             ..Config::without_routes(listen)?
         })
     }
@@ -209,7 +203,7 @@ mod tests {
         let [route] = &config.routes[..] else {
             panic!("{:?}", config.routes)
         };
-        assert_eq!((route.from, route.to), (TrunkId(0), TrunkId(1)));
+        assert_eq!(*route, Route::to_one(TrunkId(0), TrunkId(1)));
     }
 
     #[test]

@@ -381,10 +381,10 @@ impl Shard {
         match call.state {
             CallState::Trying | CallState::Ringing => {
                 // The 487 comes back from the callee; if its answer crosses our CANCEL, our BYEs follow the ACK.
-                call.extra_mut().end_after_ack = true;
+                call.extra_mut().end_when_answered = true;
                 let invite = call.invite;
                 match invite.and_then(|invite| self.context_of(invite)) {
-                    Some(context) => self.cancel_branch(context, None, now),
+                    Some(context) => self.cancel_relay(context, None, now),
                     None => self.remove_call(key),
                 }
             }
@@ -396,7 +396,7 @@ impl Shard {
         Reply::Done
     }
 
-    fn context_of(&self, server: ServerKey) -> Option<crate::proxy::ContextKey> {
+    fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {
         match self.transactions.server(server)?.owner {
             super::ServerOwner::Relay(context) => Some(context),
             super::ServerOwner::Local => None,

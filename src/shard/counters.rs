@@ -39,6 +39,8 @@ counters! {
     unroutable_total Counter "Requests whose next hop cannot be reached.",
     relayed_requests_total Counter "Requests relayed.",
     relayed_responses_total Counter "Responses relayed.",
+    branches_given_up_total Counter "Targets given up for another because they said nothing or did not answer in time.",
+    loops_total Counter "Requests that came back unchanged.",
     timeouts_total Counter "Client transactions that got no final response.",
     transport_failures_total Counter "Client transactions whose request could not be sent.",
     calls_total Counter "Calls opened.",

@@ -6,13 +6,15 @@
 //! numbers then, so it is kept until a BYE, or until referee ends it with BYEs of its own.
 
 use super::arrival::Arrival;
+use super::request::Dialog;
 use super::{Shard, TimerKey};
 use crate::call::{Call, CallKey, CallState, Party};
 use crate::message::edit::decimal;
 use crate::message::time::SESSION_INTERVAL_MIN;
 use crate::message::{Message, Method};
-use crate::proxy::{ContextKey, Refused};
-use crate::session_timer::{self, Pass, Policy, Verdict};
+use crate::proxy::Refused;
+use crate::proxy::context::{Context, ContextKey};
+use crate::session_timer::{self, Lines, Pass, Policy, Verdict};
 use crate::timer::Instant;
 use crate::transfer::Cause;
 use crate::usage::{self, Ends};
@@ -72,18 +74,12 @@ impl Shard {
         };
     }
 
-    /// The ACK for the call's 2xx has passed, or none can come any more: BYEs that waited for it go out.
+    /// The ACK for the call's 2xx has passed: BYEs that waited for it go out.
     pub(super) fn on_acknowledged(&mut self, key: CallKey, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let ends = call.extra().is_some_and(|extra| extra.end_after_ack);
-        match call.state {
-            CallState::Trying | CallState::Ringing | CallState::Ended => return,
-            CallState::Answered | CallState::Ending => call.acknowledged = true,
-        }
-        if call.state == CallState::Ending {
+        call.acknowledged |= call.answered.is_some();
+        if call.acknowledged {
             self.send_byes(key, now);
-        } else if ends {
-            self.end_both(key, &[], Cause::CallEnded, now);
         }
     }
 
@@ -119,29 +115,39 @@ impl Shard {
         }
     }
 
-    /// Takes from a 2xx until when the session may be alive; gives back the interval to put into it.
-    pub(super) fn note_interval(
-        &mut self,
-        key: ContextKey,
-        message: Message<'_>,
-        code: u16,
-        now: Instant,
-    ) -> Option<u32> {
-        let context = self.contexts.get(key)?;
-        if !(200..=299).contains(&code) || !session_timer::refreshes_session(context.method) {
-            return None;
-        }
-        let interval = session_timer::interval_of(message, context.asked);
-        if let Some(call) = context.call.and_then(|call| self.calls.get_mut(call))
-            // Another fork's session is another one.
-            && (!context.is_initial || call.tag(Party::Callee) == message.to_tag())
-        {
-            call.session_until = interval.map(|(seconds, _)| {
+    /// Takes from a 2xx until when the session may be alive; gives back the header lines to put into it.
+    pub(super) fn note_interval(&mut self, key: ContextKey, message: Message<'_>, code: u16, now: Instant) -> Lines {
+        let context = self.contexts.get(key);
+        let is_refresh = |context: &&Context| session_timer::refreshes_session(context.method);
+        let Some(context) = context.filter(|_| (200..=299).contains(&code)).filter(is_refresh) else {
+            return Lines::new();
+        };
+        let (interval, lines) = session_timer::answered(message, context.session.asked);
+        // Each target that answers an INVITE has a call of its own.
+        let call = match context.call.filter(|_| context.is_initial) {
+            Some(first) => self.call_with_tag(first, message),
+            None => context.call,
+        };
+        if let Some(call) = call.and_then(|call| self.calls.get_mut(call)) {
+            call.session_until = interval.map(|seconds| {
                 // Less is a slip of the party's: no session ends that soon (RFC 4028 §4).
                 now + Duration::from_secs(seconds.max(SESSION_INTERVAL_MIN).into())
             });
         }
-        interval.and_then(|(seconds, is_missing)| is_missing.then_some(seconds))
+        lines
+    }
+
+    /// The call that a 2xx to an INVITE belongs to; `first` is the one that the INVITE has opened.
+    fn call_with_tag(&self, first: CallKey, message: Message<'_>) -> Option<CallKey> {
+        let (call_id, from_tag) = (message.call_id().ok()?, message.from_tag().unwrap_or_default());
+        match (self.calls.get(first), message.to_tag()) {
+            (Some(call), to_tag) if call.tag(Party::Callee) == to_tag => Some(first),
+            (_, Some(to_tag)) => {
+                let is_of_it = |call: &Call| call.traversal == first;
+                self.call_of(call_id, from_tag, to_tag, is_of_it).and_then(Dialog::call)
+            }
+            (_, None) => None,
+        }
     }
 
     // ---- calls that a party has lost ----

@@ -224,12 +224,15 @@ impl Shard {
     /// BYE to both parties, each as the other, in one batch; as soon as the caller may get one (RFC 3261 §15: no callee sends a
     /// BYE before the ACK). A transfer that still runs on the call ends with it, for `cause`.
     pub(super) fn end_both(&mut self, key: CallKey, headers: &[(String, String)], cause: Cause, now: Instant) {
+        let t1 = self.config().timers.t1;
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state != CallState::Answered {
             return;
         }
         call.state = CallState::Ending;
-        let may_say_bye = call.acknowledged;
+        // RFC 3261 §15: without an ACK a callee waits until the transaction of its INVITE has timed out.
+        let wait = (call.answered.unwrap_or(now) + 64 * t1).since(now);
+        let may_say_bye = call.acknowledged || wait.is_zero();
         let extra = call.extra_mut();
         extra.ended_here = true;
         extra.byes_open = 2;
@@ -238,6 +241,8 @@ impl Shard {
         let transfers = [extra.transfer, extra.last_transfer];
         if may_say_bye {
             self.send_byes(key, now);
+        } else {
+            self.timers.arm_once(now, wait, TimerKey::ByesDue(key));
         }
         self.end_held(key, now);
         self.mark_completed(key);

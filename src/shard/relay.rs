@@ -5,10 +5,11 @@ use super::route::NoFlow;
 use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
 use crate::call::{Call, Party};
 use crate::message::edit::ViaStamp;
-use crate::message::{Header, Message, MessageBuf, Method, NameAddr};
-use crate::proxy::{self, Context, Refused, Relay};
+use crate::message::{Header, Message, MessageBuf, Method, NameAddr, parse};
+use crate::proxy::context::{BranchNumber, Context, ContextKey};
+use crate::proxy::{self, Refused, Relay};
 use crate::timer::Instant;
-use crate::transaction::Branch;
+use crate::transaction::{Branch, ServerKey};
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
@@ -27,39 +28,107 @@ pub(super) struct Changes<'a> {
     pub rack: Option<u32>,
     pub event_id: Option<u32>,
     pub session: crate::session_timer::Pass,
+    pub max_breadth: Option<u8>,
+    /// By what a loop is known (RFC 5393 §4.2), for a request outside a dialog.
+    pub loop_digest: Option<u32>,
 }
 
 impl Shard {
-    pub(super) fn relay(
+    /// Enters a context and lets it own its server transaction.
+    pub(super) fn open_context(&mut self, context: Context) -> ContextKey {
+        let server = context.server;
+        let key = self.contexts.insert(context);
+        if let Some(server) = self.transactions.server_mut(server) {
+            server.owner = ServerOwner::Relay(key);
+        }
+        key
+    }
+
+    /// Sends a context's request by one of its branches.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "which request, which branch, where to and what changes"
+    )]
+    pub(super) fn send_branch(
         &mut self,
+        key: ContextKey,
+        number: BranchNumber,
         message: Message<'_>,
         arrival: &Arrival<'_>,
-        mut context: Context,
         target: Flow,
         changes: &Changes<'_>,
         now: Instant,
     ) {
-        let server = context.server;
-        let is_invite = context.method == Method::Invite;
         let timer_c = self.config().timers.timer_c;
-        context.timer_c = is_invite.then(|| now + timer_c);
-        context.rings_until = now + self.config().limits.ring_max;
-        let key = self.contexts.insert(context);
-        let (client, branch) =
-            self.transactions
-                .open_client(arrival.method, target, ClientOwner::Relay(key), &mut self.random);
-        self.contexts[key].client = Some(client);
-        if let Some(server) = self.transactions.server_mut(server) {
-            server.owner = ServerOwner::Relay(key);
+        let mut deadline = now + timer_c;
+        let is_invite = arrival.method == Method::Invite;
+        let owner = ClientOwner::Relay(key, number);
+        let (client, mut via_branch) = self
+            .transactions
+            .open_client(arrival.method, target, owner, &mut self.random);
+        if let Some(digest) = changes.loop_digest {
+            via_branch.put_loop_digest(digest);
         }
-        let start = self.write_relayed(message, arrival, target, &branch, changes);
+        if let Some(context) = self.contexts.get_mut(key) {
+            deadline = deadline.min(context.rings_until);
+            if let Some(branch) = context.branch_mut(number) {
+                branch.client = Some(client);
+                branch.timer_c = is_invite.then_some(deadline);
+            }
+        }
+        let start = self.write_relayed(message, arrival, target, &via_branch, changes);
         let bytes = self.outbox.since(start);
         self.transactions
             .start(client, bytes, &mut self.outbox, &mut self.timers, now);
         if is_invite {
-            self.arm(now, timer_c, TimerKey::TimerC(key));
+            match deadline.since(now) {
+                wait if wait < timer_c => self.timers.arm_once(now, wait, TimerKey::TimerC(key, number)),
+                _ => self.arm(now, timer_c, TimerKey::TimerC(key, number)),
+            };
         }
         self.counters.relayed_requests_total += 1;
+    }
+
+    /// Lends the request of a context, as its server transaction has it, for as long as it is not answered.
+    pub(super) fn with_request_of(
+        &mut self,
+        key: ContextKey,
+        use_it: impl FnOnce(&mut Shard, Message<'_>, &Arrival<'_>),
+    ) {
+        let Some(context) = self.contexts.get(key) else { return };
+        let (server, flow) = (context.server, context.arrived);
+        let Some(bytes) = self.transactions.lend_request(server) else {
+            return;
+        };
+        let mut index = std::mem::take(&mut self.scratch);
+        if parse(&bytes, &mut index).is_ok() {
+            let message = Message::new(&bytes, &index);
+            if let Some(arrival) = self.arrival_of(flow, message, Some(server)) {
+                use_it(self, message, &arrival);
+            }
+        }
+        self.scratch = index;
+        self.transactions.return_request(server, bytes);
+    }
+
+    /// What was found out of a request when it came, once more.
+    pub(super) fn arrival_of<'a>(
+        &self,
+        flow: Flow,
+        message: Message<'a>,
+        server: Option<ServerKey>,
+    ) -> Option<Arrival<'a>> {
+        let method = message.method()?;
+        let via = message.top_via().ok()?;
+        let identity = self.transactions.identity(message, &via, method).ok()?;
+        Some(Arrival {
+            flow,
+            method,
+            via,
+            identity,
+            own: self.own_routes(message),
+            server,
+        })
     }
 
     pub(super) fn write_relayed(
@@ -84,6 +153,7 @@ impl Shard {
             rack: changes.rack,
             event_id: changes.event_id,
             session: changes.session,
+            max_breadth: changes.max_breadth,
         };
         proxy::write_request(message, &arrival.via, &relay, &mut self.editor, &mut self.outbox.bytes);
         start
@@ -168,6 +238,7 @@ impl Shard {
     pub(super) fn resume(&mut self, waiting: Waiting, now: Instant) {
         match waiting {
             Waiting::Request { flow, message, server } => self.resume_request(flow, &message, server, now),
+            Waiting::Branch(key, number) => self.resume_branch(key, number, now),
             Waiting::Refer(key) => self.send_refer(key, now),
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
         }

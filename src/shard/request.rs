@@ -3,28 +3,41 @@
 use super::arrival::Arrival;
 use super::own::is_of_refer;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
-use super::route::{NoFlow, retarget};
+use super::response::BranchFailure;
+use super::route::NoFlow;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, Held, Party};
+use crate::call::{Call, CallKey, CallState, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::checked_via;
 use crate::message::{Header, Message, MessageBuf, Method, Uri};
-use crate::proxy::{self, Cancelled, Context, ContextKey, Refused};
+use crate::proxy::context::{Branch, BranchNumber, Cancelled, Context, ContextKey};
+use crate::proxy::{self, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
+use crate::transaction::client::ClientState;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
 
 /// A party of a dialog as a request tells it.
 #[derive(Clone, Copy, Debug)]
-enum Dialog {
+pub(super) enum Dialog {
     /// A call we know, and who speaks.
     Call(CallKey, Party),
     /// An authentic token whose call is forgotten or whose dialog is another fork's: enough to relay.
     Token(Traversal, Party),
+}
+
+impl Dialog {
+    /// The call, if it is known.
+    pub fn call(self) -> Option<CallKey> {
+        match self {
+            Dialog::Call(key, _) => Some(key),
+            Dialog::Token(..) => None,
+        }
+    }
 }
 
 impl Shard {
@@ -107,25 +120,9 @@ impl Shard {
             // Cancelled meanwhile.
             return;
         }
-        let (Some(method), Ok(via)) = (message.method(), message.top_via()) else {
-            return;
-        };
-        let Ok(identity) = self.transactions.identity(message, &via, method) else {
-            return;
-        };
-        let own = self.own_routes(message);
-        self.go_on(
-            message,
-            Arrival {
-                flow,
-                method,
-                via,
-                identity,
-                own,
-                server,
-            },
-            now,
-        );
+        if let Some(arrival) = self.arrival_of(flow, message, server) {
+            self.go_on(message, arrival, now);
+        }
     }
 
     fn go_on(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
@@ -144,14 +141,15 @@ impl Shard {
         let Ok(uri) = Uri::parse(message.request_uri()) else {
             return;
         };
-        let is_to_us = matches!(uri.scheme, crate::message::uri::Scheme::Sip) && self.topology.names_us(&uri);
         match arrival.method {
             // An ACK without a To tag acknowledges nothing we know; an ACK is never answered.
             Method::Ack => {
                 self.counters.stray_acks_total += 1;
                 return;
             }
-            Method::Options if is_to_us && uri.user.is_none() => return self.answer_options(message, &arrival, now),
+            Method::Options if uri.user.is_none() && self.topology.is_addressed_to_us(&uri) => {
+                return self.answer_options(message, &arrival, now);
+            }
             // RFC 3515 §2.4.2: referee accepts no REFER; it sends them.
             Method::Refer => return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now),
             // Requests that live in dialogs only.
@@ -173,60 +171,39 @@ impl Shard {
             self.counters.shed_total += 1;
             return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
         }
-        let Some(to) = self.route_of(from, message) else {
+        if self.is_loop(message, from) {
+            self.counters.loops_total += 1;
+            return self.refuse(message, &arrival, Refused::new(482, "Loop Detected"), &[], now);
+        }
+        if proxy::max_breadth(message) == 0 {
+            return self.refuse(message, &arrival, Refused::new(440, "Max-Breadth Exceeded"), &[], now);
+        }
+        let config = self.setup.config.clone();
+        let Some(route) = Shard::route_of(&config, from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
         };
-        let Some(address) = self.config().trunk(to).addresses.first().cloned() else {
-            return self.refuse(
-                message,
-                &arrival,
-                Refused::new(480, "Temporarily Unavailable"),
-                &[],
-                now,
-            );
-        };
-        let target = match self.flow_to_address(to, &address, arrival.flow.transport, now) {
-            Ok(target) => target,
-            Err(no_flow) => return self.wait_or_refuse(message, &arrival, no_flow, now),
+        let attempts = self.attempts(route);
+        let Some(first) = attempts.first() else {
+            let status = Refused::new(480, "Temporarily Unavailable");
+            return self.refuse(message, &arrival, status, &[], now);
         };
         let Ok(session) = self.judge_interval(message, &arrival, now) else {
             return;
         };
         let server = self.open_server(message, &arrival, now);
-        let request_uri = is_to_us.then(|| retarget(&uri, target, &address.host));
-        let call = (arrival.method == Method::Invite)
-            .then(|| self.open_call(message, &arrival, server, target, [from, to], now));
-        let mut record_routes = SmallVec::<[Text; 2]>::new();
-        if proxy::opens_dialog(arrival.method) {
-            let key = call.unwrap_or_default();
-            let from_tag = message.from_tag().unwrap_or_default();
-            let traversal = Traversal::new(key, from, to, from_tag, &self.setup.secret);
-            record_routes = self.record_routes(&traversal, message.call_id().unwrap_or_default(), arrival.flow, target);
+        let arrival = Arrival {
+            server: Some(server),
+            ..arrival
+        };
+        let rings_until = now + self.config().limits.ring_max;
+        let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller, rings_until);
+        context.session = session;
+        if arrival.method == Method::Invite {
+            context.call = Some(self.open_call(message, &arrival, server, [from, first.trunk], now));
+            context.is_initial = true;
         }
-        let values: SmallVec<[&[u8]; 2]> = record_routes.iter().map(SmallVec::as_slice).collect();
-        let changes = Changes {
-            request_uri: request_uri.as_deref(),
-            record_routes: &values,
-            own_routes: arrival.own.count,
-            session,
-            ..Changes::default()
-        };
-        let context = Context {
-            server,
-            client: None,
-            method: arrival.method,
-            call,
-            from: Party::Caller,
-            is_initial: call.is_some(),
-            cseq: None,
-            cancelled: None,
-            timer_c: None,
-            rings_until: now,
-            asked: changes.session.asked,
-            server_gone: false,
-            client_gone: false,
-        };
-        self.relay(message, &arrival, context, target, &changes, now);
+        let key = self.open_context(context);
+        self.relay_new(key, message, &arrival, route, attempts, now);
     }
 
     fn answer_options(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
@@ -242,27 +219,39 @@ impl Shard {
         message: Message<'_>,
         arrival: &Arrival<'_>,
         server: ServerKey,
-        target: Flow,
         trunks: [TrunkId; 2],
         now: Instant,
     ) -> CallKey {
-        let id = CallId {
-            shard: self.setup.shard,
-            number: self.random.next_u64(),
-        };
-        let mut call = Call::new(id, message, arrival.flow, target, trunks, now);
+        let id = self.new_call_id();
+        let mut call = Call::new(id, message, arrival.flow, trunks, now);
         if let Ok(cseq) = message.cseq() {
             call.sequence_mut(Party::Caller).observe(cseq.number);
         }
         call.invite = Some(server);
+        let key = self.enter_call(call);
+        self.calls[key].traversal = key;
+        key
+    }
+
+    pub(super) fn new_call_id(&mut self) -> CallId {
+        CallId {
+            shard: self.setup.shard,
+            number: self.random.next_u64(),
+        }
+    }
+
+    /// Enters a call into the tables by which it is found.
+    pub(super) fn enter_call(&mut self, mut call: Call) -> CallKey {
+        let number = call.id.number;
+        let created = call.created;
         call.order = self.counters.calls_total;
         let digest = self.call_id_digest(call.call_id());
         let key = self.calls.insert(call);
         self.by_call_id.entry(digest).or_default().push(key);
-        self.by_number.insert(id.number, key);
+        self.by_number.insert(number, key);
         self.by_order.insert(self.counters.calls_total, key);
         self.counters.calls_total += 1;
-        self.watch(key, now);
+        self.watch(key, created);
         key
     }
 
@@ -334,6 +323,11 @@ impl Shard {
             if let Some(party) = call.and_then(|call| call.sender(from_tag, to_tag)) {
                 return Some(Dialog::Call(traversal.call, party));
             }
+            // Another target that answered the same INVITE has a call of its own.
+            let is_of_it = |call: &Call| call.traversal == traversal.call;
+            if let Some(found) = self.call_of(call_id, from_tag, to_tag, is_of_it) {
+                return Some(found);
+            }
             // Of 65,536 callees one has a tag that the token cannot tell from the caller's; then the source does.
             let is_caller = |tag| traversal.is_from_caller(tag, &self.setup.secret);
             let from_caller = is_caller(from_tag)
@@ -342,9 +336,21 @@ impl Shard {
             return Some(Dialog::Token(traversal, party));
         }
         // Without a Route of ours: a peer that does not follow route sets. By Call-ID and both tags, or not at all.
+        self.call_of(call_id, from_tag, to_tag, |_| true)
+    }
+
+    /// The call of a dialog, by Call-ID and both tags, and who speaks.
+    pub(super) fn call_of(
+        &self,
+        call_id: &[u8],
+        from_tag: &[u8],
+        to_tag: &[u8],
+        is_meant: impl Fn(&Call) -> bool,
+    ) -> Option<Dialog> {
         let keys = self.by_call_id.get(&self.call_id_digest(call_id))?;
         keys.iter().find_map(|key| {
-            let call = self.calls.get(*key).filter(|call| call.call_id() == call_id)?;
+            let call = self.calls.get(*key);
+            let call = call.filter(|call| call.call_id() == call_id && is_meant(call))?;
             call.sender(from_tag, to_tag).map(|party| Dialog::Call(*key, party))
         })
     }
@@ -466,27 +472,27 @@ impl Shard {
         let mut request_uri: Option<Text> = None;
         let mut routes = Text::new();
         let mut last = None;
-        let mut context = Context {
-            server: ServerKey::default(),
-            client: None,
-            method: arrival.method,
-            call: None,
-            from: Party::Caller,
-            is_initial: false,
-            cseq: None,
-            cancelled: None,
-            timer_c: None,
-            rings_until: now,
-            asked: changes.session.asked,
-            server_gone: false,
-            client_gone: false,
-        };
+        let rings_until = now + self.config().limits.ring_max;
+        let mut context = Context::new(
+            ServerKey::default(),
+            arrival.method,
+            arrival.flow,
+            Party::Caller,
+            rings_until,
+        );
+        if let Dialog::Token(traversal, party) = dialog
+            && let Some(call) = self.calls.get_mut(traversal.call)
+            && matches!(call.state, CallState::Trying | CallState::Ringing)
+        {
+            // An early dialog that is not the one shown last; it may yet be the one that is answered.
+            call.sequence_mut(party).observe(cseq.number);
+        }
         if let Dialog::Call(key, party) = dialog {
             let Ok(session) = self.judge_interval(message, arrival, now) else {
                 return;
             };
             changes.session = session;
-            context.asked = session.asked;
+            context.session = session;
             let call = &mut self.calls[key];
             let other = party.other();
             context.call = Some(key);
@@ -570,7 +576,9 @@ impl Shard {
                 .refers
                 .left(referrer, notifier, number, after, alive_until);
         }
-        self.relay(message, arrival, context, target, &changes, now);
+        context.begin(Branch::default());
+        let key = self.open_context(context);
+        self.send_branch(key, 0, message, arrival, target, &changes, now);
     }
 
     // ---- CANCEL and ACK ----
@@ -587,33 +595,60 @@ impl Shard {
             return;
         };
         match transaction.owner {
-            ServerOwner::Relay(context) => self.cancel_branch(context, message.value(Header::Reason), now),
+            ServerOwner::Relay(context) => self.cancel_relay(context, message.value(Header::Reason), now),
             ServerOwner::Local => self.answer_stored(invite, Refused::new(487, "Request Terminated"), now),
         }
     }
 
-    /// CANCELs a branch now, or as soon as it has a provisional response (RFC 3261 §9.1).
-    pub(super) fn cancel_branch(&mut self, key: ContextKey, reason: Option<&[u8]>, now: Instant) {
+    /// The caller gives up, or is given up: all branches end (RFC 3261 §16.10).
+    pub(super) fn cancel_relay(&mut self, key: ContextKey, reason: Option<&[u8]>, now: Instant) {
         let Some(context) = self.contexts.get_mut(key) else {
             return;
         };
-        let Some(client) = context.client else { return };
-        if context.cancelled == Some(Cancelled::Sent) {
-            return;
+        if let Some(search) = &mut context.search {
+            search.stop();
+            search.is_cancelled = true;
         }
+        self.cancel_pending(key, reason, now);
+        self.search_on(key, now);
+    }
+
+    /// CANCELs all branches that have no final response.
+    pub(super) fn cancel_pending(&mut self, key: ContextKey, reason: Option<&[u8]>, now: Instant) {
+        let Some(context) = self.contexts.get(key) else { return };
+        let pending: SmallVec<[BranchNumber; 4]> = context.pending().collect();
+        for number in pending {
+            self.cancel_branch(key, number, reason, now);
+        }
+    }
+
+    /// CANCELs a branch now, or as soon as it has a provisional response (RFC 3261 §9.1). One that waits for a name has
+    /// nothing to cancel and ends.
+    pub(super) fn cancel_branch(&mut self, key: ContextKey, number: BranchNumber, reason: Option<&[u8]>, now: Instant) {
+        let branch = self
+            .contexts
+            .get_mut(key)
+            .and_then(|context| context.branch_mut(number));
+        let Some(branch) = branch.filter(|branch| branch.cancelled != Some(Cancelled::Sent)) else {
+            return;
+        };
+        let Some(client) = branch.client else {
+            branch.cancelled = Some(Cancelled::Sent);
+            return self.on_branch_failed(key, number, BranchFailure::Timeout, now);
+        };
         let is_proceeding = self
             .transactions
             .client(client)
-            .is_some_and(|client| client.state == crate::transaction::client::ClientState::Proceeding);
+            .is_some_and(|client| client.state == ClientState::Proceeding);
         if !is_proceeding {
-            context.cancelled = Some(Cancelled::Wanted(reason.map(Box::from)));
+            branch.cancelled = Some(Cancelled::Wanted(reason.map(Box::from)));
             return;
         }
-        context.cancelled = Some(Cancelled::Sent);
+        branch.cancelled = Some(Cancelled::Sent);
         let owner = ClientOwner::Cancel;
         self.transactions
             .cancel(client, owner, reason, &mut self.outbox, &mut self.timers, now);
         let wait = 64 * self.config().timers.t1;
-        self.arm(now, wait, TimerKey::CancelWait(key));
+        self.arm(now, wait, TimerKey::CancelWait(key, number));
     }
 }

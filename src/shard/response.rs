@@ -2,11 +2,16 @@
 
 use super::own::refuses_subscription;
 use super::{ClientOwner, Shard, TimerKey};
-use crate::call::CallState;
 use crate::call::refers::Referrer;
-use crate::message::{Message, Method, Uri};
-use crate::proxy::{self, Cancelled, ContextKey, Refused};
+use crate::call::{CallKey, CallState, Party};
+use crate::config::TrunkId;
+use crate::message::{Message, Method, Uri, parse};
+use crate::proxy::context::{BranchNumber, Cancelled, ContextKey};
+use crate::proxy::search::Cause;
+use crate::proxy::{self, Refused};
 use crate::timer::Instant;
+use crate::transaction::client::ClientState;
+use crate::transport::Flow;
 use crate::traversal::{PARAMETER, Traversal};
 use crate::usage;
 
@@ -15,6 +20,16 @@ use crate::usage;
 pub(super) enum BranchFailure {
     Timeout,
     Transport,
+}
+
+impl BranchFailure {
+    /// The response it counts as (RFC 3261 §16.8, §16.9).
+    pub fn code(self) -> u16 {
+        match self {
+            BranchFailure::Timeout => 408,
+            BranchFailure::Transport => 503,
+        }
+    }
 }
 
 impl Shard {
@@ -40,7 +55,10 @@ impl Shard {
             return;
         };
         match client.owner {
-            ClientOwner::Relay(context) => self.relay_response(context, message, answered.code, now),
+            ClientOwner::Relay(context, branch) => {
+                let flow = client.flow;
+                self.relay_response(context, branch, flow, message, answered.code, now);
+            }
             ClientOwner::Cancel => {}
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
@@ -48,55 +66,114 @@ impl Shard {
         }
     }
 
-    fn relay_response(&mut self, key: ContextKey, message: Message<'_>, code: u16, now: Instant) {
+    fn relay_response(
+        &mut self,
+        key: ContextKey,
+        number: BranchNumber,
+        flow: Flow,
+        message: Message<'_>,
+        code: u16,
+        now: Instant,
+    ) {
         let timer_c = self.config().timers.timer_c;
         let Some(context) = self.contexts.get_mut(key) else {
             return;
         };
-        let is_invite = context.method == Method::Invite;
+        let (is_invite, rings_until) = (context.method == Method::Invite, context.rings_until);
+        let Some(branch) = context.branch_mut(number) else {
+            return;
+        };
         if code < 200 {
-            if let Some(Cancelled::Wanted(reason)) = &context.cancelled {
+            if let Some(Cancelled::Wanted(reason)) = &branch.cancelled {
                 let reason = reason.clone();
-                self.cancel_branch(key, reason.as_deref(), now);
-            } else if code > 100 && context.timer_c.is_some() {
+                self.cancel_branch(key, number, reason.as_deref(), now);
+            } else if code > 100 && branch.timer_c.is_some() {
                 // RFC 3261 §16.7 step 2: not by a 100.
-                context.timer_c = Some((now + timer_c).min(context.rings_until));
+                branch.timer_c = Some((now + timer_c).min(rings_until));
             }
         }
         // RFC 4320 §4.1: a non-INVITE has no provisional response but 100, which goes no further.
         if code == 100 || code < 200 && !is_invite {
             return;
         }
-        self.learn_from_response(key, message, code);
-        let interval = self.note_interval(key, message, code, now);
         let Some(context) = self.contexts.get(key) else { return };
-        let (server, cseq) = (context.server, context.cseq);
+        if code >= 300 && context.search.is_some() {
+            let cause = if code == 503 { Cause::NoUse } else { Cause::Refused };
+            return self.end_branch(key, number, code, Some(message), cause, now);
+        }
+        let server = context.server;
+        self.learn_from_response(key, number, flow, message, code, now);
         let Some(transaction) = self.transactions.server(server) else {
             return;
         };
         if !transaction.may_send(code) {
             return;
         }
-        let to = transaction.reply_to.transport;
         if code == 503 {
             // RFC 3261 §16.7 step 6: a 503 says that we cannot be used, which is not so.
             self.answer_stored(server, Refused::new(500, "Server Internal Error"), now);
         } else {
-            let start = self.outbox.bytes.len();
-            proxy::write_response(message, cseq, interval, to, &mut self.editor, &mut self.outbox.bytes);
-            let bytes = self.outbox.since(start);
-            self.transactions
-                .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
+            let lines = self.note_interval(key, message, code, now);
+            self.send_response(key, message, code, &lines, now);
         }
         self.counters.relayed_responses_total += 1;
         if code >= 200 {
             self.note_subscription(key, message, code);
             self.on_final(key, code, now);
+            self.end_search(key, number, now);
         }
     }
 
+    fn send_response(&mut self, key: ContextKey, message: Message<'_>, code: u16, lines: &[u8], now: Instant) {
+        let Some(context) = self.contexts.get(key) else { return };
+        let (server, cseq) = (context.server, context.cseq);
+        let Some(transaction) = self.transactions.server(server) else {
+            return;
+        };
+        let to = transaction.reply_to.transport;
+        let start = self.outbox.bytes.len();
+        proxy::write_response(message, cseq, to, lines, &mut self.editor, &mut self.outbox.bytes);
+        let bytes = self.outbox.since(start);
+        self.transactions
+            .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
+    }
+
+    /// Sends a response that was kept until all branches had ended, with these header lines put in.
+    pub(super) fn send_kept_response(&mut self, key: ContextKey, bytes: &[u8], lines: &[u8], now: Instant) {
+        let mut index = std::mem::take(&mut self.scratch);
+        if parse(bytes, &mut index).is_ok() {
+            let message = Message::new(bytes, &index);
+            self.send_response(key, message, message.status().unwrap_or_default(), lines, now);
+            self.counters.relayed_responses_total += 1;
+        }
+        self.scratch = index;
+    }
+
+    /// A branch has answered with a 2xx, or its final response is that of the request: the others are of no use any more
+    /// (RFC 3261 §16.7 step 10).
+    fn end_search(&mut self, key: ContextKey, number: BranchNumber, now: Instant) {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        if let Some(branch) = context.branch_mut(number) {
+            branch.has_ended = true;
+        }
+        let Some(search) = &mut context.search else { return };
+        search.stop();
+        search.is_answered = true;
+        self.cancel_pending(key, Some(ANSWERED_ELSEWHERE), now);
+    }
+
     /// Takes from a response what it shows of the dialog.
-    fn learn_from_response(&mut self, key: ContextKey, message: Message<'_>, code: u16) {
+    fn learn_from_response(
+        &mut self,
+        key: ContextKey,
+        number: BranchNumber,
+        flow: Flow,
+        message: Message<'_>,
+        code: u16,
+        now: Instant,
+    ) {
         let Some(context) = self.contexts.get(key) else { return };
         let (call_key, method, from, is_initial, server) = (
             context.call,
@@ -108,27 +185,32 @@ impl Shard {
         let Some(call_key) = call_key else { return };
         let is_2xx = (200..=299).contains(&code);
         if is_initial {
-            let has_tag = message.to().is_ok_and(|to| to.tag.is_some());
-            let call_id = message.call_id().unwrap_or_default();
-            let secret = self.setup.secret;
-            let Some(call) = self.calls.get_mut(call_key) else {
-                return;
-            };
-            // A confirmed dialog is not moved by the 2xx of another fork; that one is relayed by its token.
-            // A repeated 2xx does not bring back a call that is being ended.
-            // RFC 3261 §12.1.2: a callee without a tag is one of RFC 2543, and has answered all the same.
-            if (has_tag || is_2xx) && code < 300 && matches!(call.state, CallState::Trying | CallState::Ringing) {
-                call.learn_callee(message, |uri| {
-                    let token = Uri::parse(uri).ok().and_then(|uri| uri.param(PARAMETER).flatten());
-                    // A spiral has tokens of its other passes above ours: those lead to the callee, like any proxy's.
-                    let traversal = token.and_then(|token| Traversal::read(token, call_id, &secret));
-                    traversal.is_some_and(|traversal| traversal.call == call_key)
-                });
-                if is_2xx {
-                    call.state = CallState::Answered;
-                } else {
-                    call.state = CallState::Ringing;
-                }
+            let trunk = context
+                .branch(number)
+                .and_then(|branch| branch.target)
+                .map(|target| target.trunk);
+            let Some(call) = self.calls.get(call_key) else { return };
+            let (state, has_tag) = (call.state, message.to_tag().is_some());
+            // A repeated 2xx does not bring back a call that is being ended. RFC 3261 §12.1.2: a callee without a tag is one of
+            // RFC 2543, and has answered all the same.
+            if (has_tag || is_2xx) && code < 300 && matches!(state, CallState::Trying | CallState::Ringing) {
+                self.learn_callee(
+                    call_key,
+                    trunk,
+                    flow,
+                    message,
+                    if is_2xx {
+                        CallState::Answered
+                    } else {
+                        CallState::Ringing
+                    },
+                );
+            } else if is_2xx
+                && call
+                    .tag(Party::Callee)
+                    .is_some_and(|tag| message.to_tag().is_some_and(|other| other != tag))
+            {
+                self.open_another(call_key, trunk, flow, message, now);
             }
             return;
         }
@@ -146,6 +228,51 @@ impl Shard {
         self.scratch = index;
     }
 
+    /// Takes the callee of a call from a response with a To tag.
+    fn learn_callee(
+        &mut self,
+        key: CallKey,
+        trunk: Option<TrunkId>,
+        flow: Flow,
+        message: Message<'_>,
+        state: CallState,
+    ) {
+        let call_id = message.call_id().unwrap_or_default();
+        let secret = self.setup.secret;
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let traversal = call.traversal;
+        call.learn_callee(message, |uri| {
+            let token = Uri::parse(uri).ok().and_then(|uri| uri.param(PARAMETER).flatten());
+            // A spiral has tokens of its other passes above ours: those lead to the callee, like any proxy's.
+            let read = token.and_then(|token| Traversal::read(token, call_id, &secret));
+            read.is_some_and(|read| read.call == traversal)
+        });
+        if let Some(trunk) = trunk {
+            call.set_callee(trunk, flow);
+        }
+        call.state = state;
+    }
+
+    /// A further target has answered an INVITE that has an answer already: each To tag is a dialog (RFC 3261 §13.2.2.4), and
+    /// each dialog a call. Usually the caller hangs up on it at once.
+    fn open_another(&mut self, first: CallKey, trunk: Option<TrunkId>, flow: Flow, message: Message<'_>, now: Instant) {
+        let Some(call) = self.calls.get(first) else { return };
+        let (traversal, call_id) = (call.traversal, message.call_id().unwrap_or_default());
+        let (to_tag, from_tag) = (
+            message.to_tag().unwrap_or_default(),
+            message.from_tag().unwrap_or_default(),
+        );
+        let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
+        let number = message.cseq().map(|cseq| cseq.number);
+        let (None, Ok(number)) = (is_known, number) else { return };
+        let id = self.new_call_id();
+        let mut another = self.calls[first].another(id, number, now);
+        another.answered = Some(now);
+        let key = self.enter_call(another);
+        self.learn_callee(key, trunk, flow, message, CallState::Answered);
+        self.counters.calls_answered_total += 1;
+    }
+
     /// Takes from the final response to a REFER or a NOTIFY of the parties what becomes of their subscription.
     fn note_subscription(&mut self, key: ContextKey, message: Message<'_>, code: u16) {
         let Some(context) = self.contexts.get(key) else { return };
@@ -160,7 +287,7 @@ impl Shard {
         }
     }
 
-    fn on_final(&mut self, key: ContextKey, code: u16, now: Instant) {
+    pub(super) fn on_final(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
         let Some(call_key) = context.call else { return };
         let (is_initial, method, other) = (context.is_initial, context.method, context.from.other());
@@ -174,9 +301,13 @@ impl Shard {
                 }
             }
             (true, _) => {
+                let ends = call.extra().is_some_and(|extra| extra.end_when_answered);
                 if call.answered.is_none() {
                     call.answered = Some(now);
                     self.counters.calls_answered_total += 1;
+                }
+                if ends {
+                    self.end_both(call_key, &[], crate::transfer::Cause::CallEnded, now);
                 }
             }
             // A challenged BYE comes again with credentials.
@@ -188,39 +319,43 @@ impl Shard {
         }
     }
 
-    /// The answer to a request whose branch failed.
-    pub(super) fn on_branch_failed(&mut self, key: ContextKey, failure: BranchFailure, now: Instant) {
+    /// A branch has no final response and will have none.
+    pub(super) fn on_branch_failed(
+        &mut self,
+        key: ContextKey,
+        number: BranchNumber,
+        failure: BranchFailure,
+        now: Instant,
+    ) {
         let Some(context) = self.contexts.get_mut(key) else {
             return;
         };
-        context.client_gone = true;
-        let (server, method, cancelled) = (context.server, context.method, context.cancelled.is_some());
-        let (call, is_initial, other) = (context.call, context.is_initial, context.from.other());
+        let (server, method, call) = (context.server, context.method, context.call);
+        let (is_initial, other) = (context.is_initial, context.from.other());
+        let Some(branch) = context.branch_mut(number) else {
+            return;
+        };
+        branch.is_gone = true;
+        let is_cancelled = branch.cancelled.is_some();
+        if context.search.is_some() {
+            return self.end_branch(key, number, failure.code(), None, Cause::NoUse, now);
+        }
+        if let Some(branch) = context.branch_mut(number) {
+            branch.has_ended = true;
+        }
         if method == Method::Refer
             && let Some(extra) = call.and_then(|call| self.calls.get_mut(call)?.extra_if_any())
         {
             // It may have arrived all the same.
             extra.refers.ended(Referrer::Party(server));
         }
-        if let Some(call) = call.filter(|_| failure == BranchFailure::Timeout && !is_initial && !cancelled) {
+        if let Some(call) = call.filter(|_| failure == BranchFailure::Timeout && !is_initial && !is_cancelled) {
             self.weigh_answer(call, method, other, 408, now);
         }
-        match (method, failure) {
-            (Method::Invite, _) if cancelled => {
-                self.answer_stored(server, Refused::new(487, "Request Terminated"), now)
-            }
-            (Method::Invite, BranchFailure::Timeout) => {
-                self.answer_stored(server, Refused::new(408, "Request Timeout"), now)
-            }
-            // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
-            (_, BranchFailure::Timeout) => {
-                self.transactions.drop_server(server);
-                self.leave_context(key, |context| context.server_gone = true);
-            }
-            // RFC 3261 §16.9: as if the branch had answered 503, which is passed on as 500.
-            (_, BranchFailure::Transport) => {
-                self.answer_stored(server, Refused::new(500, "Next Hop Unreachable"), now);
-            }
+        if method == Method::Invite && is_cancelled {
+            self.answer_stored(server, Refused::new(487, "Request Terminated"), now);
+        } else {
+            self.answer_failed(key, failure.code(), now);
         }
         if self.contexts.get(key).is_some() {
             self.on_final(key, 500, now);
@@ -230,10 +365,30 @@ impl Shard {
         self.leave_context(key, |_| {});
     }
 
-    /// RFC 3261 §16.8.
-    pub(super) fn on_timer_c(&mut self, key: ContextKey, now: Instant) {
+    /// The final response to a request that no target has answered: `code` is what that counts as.
+    pub(super) fn answer_failed(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
-        let (Some(client), Some(deadline)) = (context.client, context.timer_c) else {
+        let (server, method) = (context.server, context.method);
+        match (code, method) {
+            (408, Method::Invite) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
+            // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
+            (408, _) => {
+                self.transactions.drop_server(server);
+                self.leave_context(key, |context| context.server_gone = true);
+            }
+            // RFC 3261 §16.7 step 6, §16.9: a 503, received or not, is passed on as 500.
+            _ => self.answer_stored(server, Refused::new(500, "Next Hop Unreachable"), now),
+        }
+    }
+
+    /// RFC 3261 §16.8.
+    pub(super) fn on_timer_c(&mut self, key: ContextKey, number: BranchNumber, now: Instant) {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let rings_until = context.rings_until;
+        let branch = context.branch(number);
+        let Some((client, deadline)) = branch.and_then(|branch| branch.client.zip(branch.timer_c)) else {
             return;
         };
         let Some(transaction) = self.transactions.client(client) else {
@@ -244,21 +399,28 @@ impl Shard {
         }
         if now < deadline {
             // A provisional response has moved it.
-            self.timers.arm_once(now, deadline.since(now), TimerKey::TimerC(key));
+            self.timers
+                .arm_once(now, deadline.since(now), TimerKey::TimerC(key, number));
             return;
         }
-        self.counters.rings_over_max_total += u64::from(context.rings_until <= now);
-        if transaction.state == crate::transaction::client::ClientState::Proceeding {
-            self.cancel_branch(key, None, now);
+        if rings_until <= now {
+            self.counters.rings_over_max_total += 1;
+            if let Some(search) = &mut context.search {
+                search.stop();
+            }
+        }
+        if transaction.state == ClientState::Proceeding {
+            self.cancel_branch(key, number, None, now);
         } else {
             self.transactions.drop_client(client);
-            self.on_branch_failed(key, BranchFailure::Timeout, now);
+            self.on_branch_failed(key, number, BranchFailure::Timeout, now);
         }
     }
 
     /// RFC 3261 §9.1: 64·T1 after a CANCEL the branch counts as ended.
-    pub(super) fn on_cancel_wait(&mut self, key: ContextKey, now: Instant) {
-        let Some(client) = self.contexts.get(key).and_then(|context| context.client) else {
+    pub(super) fn on_cancel_wait(&mut self, key: ContextKey, number: BranchNumber, now: Instant) {
+        let branch = self.contexts.get(key).and_then(|context| context.branch(number));
+        let Some(client) = branch.and_then(|branch| branch.client) else {
             return;
         };
         if self
@@ -267,7 +429,10 @@ impl Shard {
             .is_some_and(|client| client.is_waiting())
         {
             self.transactions.drop_client(client);
-            self.on_branch_failed(key, BranchFailure::Timeout, now);
+            self.on_branch_failed(key, number, BranchFailure::Timeout, now);
         }
     }
 }
+
+/// RFC 3326 §2: why the other targets of a call are cancelled.
+const ANSWERED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";

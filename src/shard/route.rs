@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::names::Lookedup;
-use crate::config::{Address, TrunkId, pattern_matches};
+use crate::config::{Address, Config, Route, TrunkId, pattern_matches};
 use crate::message::uri::Scheme;
 use crate::message::{Header, Host, Message, Uri};
 use crate::next_hop::{HopHost, NextHop, NoHop};
@@ -57,11 +57,10 @@ impl Shard {
     }
 
     /// The first route for a new request of this trunk.
-    pub(super) fn route_of(&self, from: TrunkId, message: Message<'_>) -> Option<TrunkId> {
+    pub(super) fn route_of<'c>(config: &'c Config, from: TrunkId, message: Message<'_>) -> Option<&'c Route> {
         let uri = Uri::parse(message.request_uri()).ok()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let config = self.config();
-        let route = config.routes.iter().filter(|route| route.from == from).find(|route| {
+        config.routes.iter().filter(|route| route.from == from).find(|route| {
             let matches = &route.matches;
             matches
                 .user
@@ -85,8 +84,7 @@ impl Shard {
                             .lines_of(known)
                             .any(|line| pattern_matches(pattern, &text(line.value))),
                     })
-        })?;
-        Some(route.to)
+        })
     }
 
     /// The flow to one of a trunk's addresses. Without a transport of its own it is `arrived`'s.

@@ -1,6 +1,7 @@
 //! The configuration as the data path asks it: texts parsed and names compared once, when the shard is made.
 
 use crate::config::{Config, Network, TrunkId};
+use crate::message::uri::Scheme;
 use crate::message::{Host, Uri};
 use crate::transport::{BindId, Flow, Transport};
 use smallvec::SmallVec;
@@ -122,6 +123,11 @@ impl Topology {
                         .is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name)),
                 }
         })
+    }
+
+    /// Whether a Request-URI is ours to answer or to send elsewhere.
+    pub fn is_addressed_to_us(&self, uri: &Uri<'_>) -> bool {
+        matches!(uri.scheme, Scheme::Sip) && self.names_us(uri)
     }
 
     /// The socket to leave by towards `ip` on a trunk's side: `preferred` if it fits, else one of the trunk's listener.

@@ -247,7 +247,8 @@ pub struct Hop<'a> {
     pub own_routes: usize,
 }
 
-/// RFC 3261 §16.6: nothing differs but Via, Record-Route, Max-Forwards, Route, and Content-Length where a stream needs one;
+/// RFC 3261 §16.6, RFC 5393: nothing differs but Via, Record-Route, Max-Forwards, Route, Max-Breadth where the request is outside
+/// a dialog, and Content-Length where a stream needs one;
 /// all other lines are there byte for byte, in their order, and so are Request-URI and body.
 pub fn assert_relayed(what: &str, came: &[u8], left: &[u8], hop: Hop<'_>) {
     let (came, left) = (Lines::read(came), Lines::read(left));
@@ -275,6 +276,9 @@ pub fn assert_relayed(what: &str, came: &[u8], left: &[u8], hop: Hop<'_>) {
     }
     if came.all("max-forwards").is_empty() {
         assert_eq!(lines.next().as_deref(), Some("Max-Forwards: 70"), "{what}");
+    }
+    if branch.len() == OUTSIDE_A_DIALOG {
+        assert_eq!(lines.next().as_deref(), Some("Max-Breadth: 60"), "{what}");
     }
     let (mut vias, mut routes) = (0, 0);
     let mut expected = Vec::new();
@@ -374,7 +378,11 @@ pub fn assert_answers(what: &str, came: &[u8], left: &[u8], status: &str, source
     );
 }
 
+/// RFC 5393 §4.2: such a request's branch has a further part, by which it is known if it comes back.
+const OUTSIDE_A_DIALOG: usize = 40;
+
 /// Branches and tags of ours: lower-case hexadecimal digits, so that no two differ by case alone.
 pub fn is_token_of_ours(token: &str) -> bool {
-    [16, 32].contains(&token.len()) && token.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
+    [16, 32, OUTSIDE_A_DIALOG].contains(&token.len())
+        && token.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
 }

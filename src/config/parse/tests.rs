@@ -118,12 +118,11 @@ fn the_example_file_has_the_values_it_says() {
             },
         ],
         routes: vec![Route {
-            from: TrunkId(0),
             matches: RouteMatch {
                 user: Some("+4930*".into()),
                 ..RouteMatch::default()
             },
-            to: TrunkId(1),
+            ..Route::to_one(TrunkId(0), TrunkId(1))
         }],
         ..defaults
     };

@@ -36,7 +36,7 @@ impl Peer {
             dialog.state = DialogState::Ended;
         }
         let first = format!("{method} {} SIP/2.0", dialog.request_uri(follows));
-        let from = dialog.local();
+        let (from, real_call_id) = (dialog.local(), dialog.call_id.clone());
         let bytes = self.write(&first, Some((&branch, path)), &lines, body);
         let key = (branch, method.to_owned());
         if method == "INVITE"
@@ -44,7 +44,7 @@ impl Peer {
         {
             dialog.invite = Some(key.clone());
         }
-        self.start(key, Client::calling(call_id, number, from, path, bytes), now);
+        self.start(key, Client::calling(&real_call_id, number, from, path, bytes), now);
     }
 
     /// Sends a request for the first time, and sees to what comes of it (RFC 3261 §17.1).
@@ -169,6 +169,9 @@ impl Peer {
         if self.unjudged.contains(&key.0) {
             return;
         }
+        if self.is_of_another_target(&key, &text) {
+            return self.on_another_answer(&key, &text, now);
+        }
         let Some(client) = self.clients.get_mut(&key) else {
             return self.violation(format!("`{}` answers nothing it sent", text.label()));
         };
@@ -220,6 +223,37 @@ impl Peer {
             "INVITE" => self.on_invite_answered(&key, &call_id, &text, now),
             "REFER" | "UPDATE" | "NOTIFY" if (200..300).contains(&code) => self.refresh_target(&call_id, &text),
             _ => {}
+        }
+    }
+
+    /// Whether a response is a 2xx of another target than the one whose 2xx came first.
+    fn is_of_another_target(&self, key: &Key, text: &Text) -> bool {
+        let is_answered = |client: &Client| matches!(client.final_code, Some(200..=299));
+        let dialog = self.dialogs.get(text.call_id());
+        (200..300).contains(&text.code())
+            && key.1 == "INVITE"
+            && self.clients.get(key).is_some_and(is_answered)
+            && dialog.is_some_and(|dialog| text.header("To") != Some(dialog.remote().as_str()))
+    }
+
+    /// RFC 3261 §13.2.2.4: each 2xx is acknowledged, and whoever is one too many is hung up on.
+    fn on_another_answer(&mut self, key: &Key, text: &Text, now: Instant) {
+        let name = format!("{} {}", text.call_id(), text.tag("To").unwrap_or_default());
+        let (Some(client), Some(first)) = (self.clients.get(key), self.dialogs.get(text.call_id())) else {
+            return;
+        };
+        let ack_of_first = client.ack.clone();
+        let another = first.another(text, client.number);
+        let is_new = !self.dialogs.contains_key(&name);
+        if is_new {
+            self.dialogs.insert(name.clone(), another);
+        }
+        self.send_ack(key, &name, now);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.ack = ack_of_first;
+        }
+        if is_new && self.manners.hangs_up_on_forks {
+            self.send_request(&name, "BYE", &[], "", now);
         }
     }
 

@@ -13,7 +13,7 @@ pub enum DialogState {
     Ended,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dialog {
     pub call_id: String,
     pub state: DialogState,
@@ -46,7 +46,7 @@ pub struct Dialog {
     pub refers: Vec<Refer>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Refer {
     /// Its CSeq number.
     pub number: u32,
@@ -133,22 +133,38 @@ impl Dialog {
         self.contact = contact;
     }
 
-    /// Takes what a response to its INVITE says of the callee. `false`: it is of another dialog.
+    /// Takes what a response to its INVITE says of the callee. `false`: it is of another dialog. Before the answer the dialog
+    /// is whichever target spoke last (RFC 3261 §12.1.2, §13.2.2.4).
     pub fn learn_callee(&mut self, text: &Text) -> bool {
         let value = text.header("To").unwrap_or_default();
-        if self.remote_has_tag && self.remote_value != value {
+        if self.remote_has_tag && self.remote_value != value && self.state != DialogState::Early {
             return false;
         }
-        if !self.remote_has_tag {
-            self.remote_value = value.to_owned();
-            self.remote_has_tag = true;
-        }
+        self.remote_value = value.to_owned();
+        self.remote_has_tag = true;
         if self.state == DialogState::Early {
             // RFC 3261 §12.1.2: reversed.
             self.routes = text.list("Record-Route");
             self.routes.reverse();
         }
         true
+    }
+
+    /// The dialog that another 2xx to the same INVITE makes; `number` is the INVITE's.
+    pub fn another(&self, text: &Text, number: u32) -> Dialog {
+        let mut another = Dialog {
+            state: DialogState::Early,
+            local_number: number,
+            remote_number: None,
+            remote_numbers: BTreeMap::new(),
+            invite: None,
+            refers: Vec::new(),
+            ..self.clone()
+        };
+        another.learn_callee(text);
+        another.target = uri_of(text.header("Contact").unwrap_or_default()).to_owned();
+        another.state = DialogState::Confirmed;
+        another
     }
 
     pub fn request_uri(&self, follows_routes: bool) -> &str {

@@ -122,6 +122,8 @@ pub struct Manners {
     pub first_cseq: u32,
     /// When its NOTIFYs of a REFER have an id.
     pub event_ids: EventIds,
+    /// Whether it hangs up on all targets that answer its call but the first.
+    pub hangs_up_on_forks: bool,
     /// Whether the network keeps order, so that a CSeq that falls is a fault of referee's.
     pub in_order: bool,
 }
@@ -139,6 +141,7 @@ impl Manners {
             contact_host: None,
             first_cseq: 1,
             event_ids: EventIds::FromTheSecond,
+            hangs_up_on_forks: true,
             in_order: true,
         }
     }

@@ -1,0 +1,129 @@
+//! The response context of a relayed request (RFC 3261 §16.2): its branches, and what becomes of each.
+
+use super::search::{Attempt, Search};
+use crate::call::{CallKey, Party};
+use crate::message::Method;
+use crate::session_timer::Pass;
+use crate::timer::Instant;
+use crate::transaction::{ClientKey, ServerKey};
+use crate::transport::Flow;
+use slotmap::new_key_type;
+use smallvec::SmallVec;
+
+new_key_type! {
+    /// A response context; a stale key finds nothing.
+    pub struct ContextKey;
+}
+
+/// One request being relayed, between its server transaction and the client transactions of its branches.
+#[derive(Debug)]
+pub struct Context {
+    pub server: ServerKey,
+    pub method: Method,
+    /// Where the request came from.
+    pub arrived: Flow,
+    pub call: Option<CallKey>,
+    /// Who sent the request.
+    pub from: Party,
+    /// It opened the call.
+    pub is_initial: bool,
+    /// The CSeq number as received, where the far side sees another.
+    pub cseq: Option<u32>,
+    /// In the order they were begun. One that has ended stays: responses may still come for it.
+    pub branches: SmallVec<[Branch; 1]>,
+    /// Where more than one target may be tried. `None`: the only branch's final response is the request's.
+    pub search: Option<Box<Search>>,
+    /// When an INVITE has rung for long enough, whatever provisional responses come.
+    pub rings_until: Instant,
+    /// What is asked for of its session's interval.
+    pub session: Pass,
+    pub server_gone: bool,
+}
+
+impl Context {
+    /// The context of a request of `from`, without a branch yet, whose targets may ring until then.
+    pub fn new(server: ServerKey, method: Method, arrived: Flow, from: Party, rings_until: Instant) -> Context {
+        Context {
+            server,
+            method,
+            arrived,
+            call: None,
+            from,
+            is_initial: false,
+            cseq: None,
+            branches: SmallVec::new(),
+            search: None,
+            rings_until,
+            session: Pass::default(),
+            server_gone: false,
+        }
+    }
+
+    /// Adds a branch and gives back its number.
+    pub fn begin(&mut self, branch: Branch) -> BranchNumber {
+        self.branches.push(branch);
+        (self.branches.len() - 1) as BranchNumber
+    }
+
+    pub fn branch(&self, number: BranchNumber) -> Option<&Branch> {
+        self.branches.get(usize::from(number))
+    }
+
+    pub fn branch_mut(&mut self, number: BranchNumber) -> Option<&mut Branch> {
+        self.branches.get_mut(usize::from(number))
+    }
+
+    /// The branches without a final response.
+    pub fn pending(&self) -> impl Iterator<Item = BranchNumber> + use<'_> {
+        let numbered = self.branches.iter().enumerate();
+        numbered
+            .filter(|(_, branch)| !branch.has_ended)
+            .map(|(number, _)| number as BranchNumber)
+    }
+
+    /// Whether all its transactions have ended, so that nothing can come for it any more (RFC 3261 §16.7).
+    pub fn is_over(&self) -> bool {
+        self.server_gone && self.branches.iter().all(|branch| branch.is_gone)
+    }
+}
+
+/// Which branch of a context, from 0; at most [`super::search::ATTEMPTS_MAX`].
+pub type BranchNumber = u8;
+
+/// One client transaction of a context.
+#[derive(Debug, Default)]
+pub struct Branch {
+    /// `None` while it waits for a name.
+    pub client: Option<ClientKey>,
+    /// Where it leads, unless the request itself says so.
+    pub target: Option<Attempt>,
+    /// It is to end: the caller gave up, another branch has the call, or it took too long.
+    pub cancelled: Option<Cancelled>,
+    /// When Timer C fires, for an INVITE.
+    pub timer_c: Option<Instant>,
+    /// It has a final response, or will never have one.
+    pub has_ended: bool,
+    /// Its client transaction is gone, or there never was one.
+    pub is_gone: bool,
+    /// What it has of the request's Max-Breadth (RFC 5393 §5.3.3).
+    pub breadth: u8,
+}
+
+impl Branch {
+    /// One that leads to a target of a route.
+    pub fn to(target: Attempt, breadth: u8) -> Branch {
+        Branch {
+            target: Some(target),
+            breadth,
+            ..Branch::default()
+        }
+    }
+}
+
+/// How far the cancelling of a branch is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// RFC 3261 §9.1: not before a provisional response. Holds the Reason to copy.
+    Wanted(Option<Box<[u8]>>),
+    Sent,
+}

@@ -1,0 +1,750 @@
+//! Routes with several targets, in virtual time: parallel, in turn, by weight; failover; loops (RFC 3261 §16, RFC 3263, RFC 5393).
+
+mod common;
+
+use common::assert_ladder;
+use referee::command::Reply;
+use referee::config::{RouteMode, RouteTarget, TrunkId};
+use referee::sim::peer::Peer;
+use referee::sim::peer::script::{Act, Manners, notify, request, respond, respond_with, steps};
+use referee::sim::scene::{PRIVATE, carrier, config};
+use referee::sim::{PeerId, World};
+use serde_json::json;
+use std::time::Duration;
+
+const BYE: &str = "BYE";
+
+/// A carrier, and three platforms behind one route; the first has two addresses.
+struct Setting {
+    world: World,
+    carrier: PeerId,
+    /// `a` at its first address and at its second, `b`, `c`.
+    a: PeerId,
+    a2: PeerId,
+    b: PeerId,
+    c: PeerId,
+}
+
+fn text(route: &str) -> String {
+    format!(
+        r#"
+[[listen]]
+name = "public"
+bind = ["udp:203.0.113.7:5060", "tcp:203.0.113.7:5060"]
+[[listen]]
+name = "private"
+bind = ["udp:10.0.0.1:5060", "tcp:10.0.0.1:5060"]
+[hooks]
+base_url = "https://app.example.com"
+[[trunk]]
+name = "carrier"
+side = "carrier"
+listen = "public"
+addresses = ["udp:198.51.100.10:5060"]
+[trunk.refer]
+destinations = ["*"]
+[[trunk]]
+name = "a"
+side = "platform"
+listen = "private"
+addresses = ["udp:10.0.0.10:5060", "udp:10.0.0.11:5060"]
+[[trunk]]
+name = "b"
+side = "platform"
+listen = "private"
+addresses = ["udp:10.0.0.20:5060"]
+[trunk.refer]
+destinations = ["*"]
+[[trunk]]
+name = "c"
+side = "platform"
+listen = "private"
+addresses = ["tcp:10.0.0.30:5060"]
+[[route]]
+from = "carrier"
+{route}
+[[route]]
+from = "a"
+to = "carrier"
+[[route]]
+from = "b"
+to = "carrier"
+[[route]]
+from = "c"
+to = "carrier"
+"#
+    )
+}
+
+impl Setting {
+    fn new(route: &str) -> Setting {
+        Setting::seeded(route, 1)
+    }
+
+    fn seeded(route: &str, seed: u64) -> Setting {
+        Setting::of(&text(route), seed)
+    }
+
+    fn of(text: &str, seed: u64) -> Setting {
+        let mut world = World::new(seed, 1, config(text), None);
+        let platform = |name: &str, address: &str| {
+            let mut manners = Manners::new(PRIVATE, &format!("<sip:{name}@platform.example>"));
+            manners.first_cseq = 10;
+            Peer::new(name, address, manners)
+        };
+        let carrier = world.add(carrier());
+        let a = world.add(platform("a", "10.0.0.10:5060"));
+        let a2 = world.add(platform("a2", "10.0.0.11:5060"));
+        let b = world.add(platform("b", "10.0.0.20:5060"));
+        let c = world.add(platform("c", "10.0.0.30:5060"));
+        world.peer_mut(c).manners.transport = referee::transport::Transport::Tcp;
+        Setting {
+            world,
+            carrier,
+            a,
+            a2,
+            b,
+            c,
+        }
+    }
+
+    fn call(&mut self) -> String {
+        self.world.call(self.carrier, "sip:+4930123456@203.0.113.7", &[])
+    }
+
+    fn call_with(&mut self, headers: &[(&str, &str)]) -> String {
+        self.world.call(self.carrier, "sip:+4930123456@203.0.113.7", headers)
+    }
+
+    fn on(&mut self, peer: PeerId, acts: &[(u64, Act)]) {
+        self.world.peer_mut(peer).on("INVITE", steps(acts.iter().cloned()));
+    }
+
+    fn run(&mut self, millis: u64) {
+        self.world.run_for(Duration::from_millis(millis));
+    }
+
+    fn heard(&self, peer: PeerId, method: &str) -> usize {
+        let heard = self.world.peer(peer).heard(method);
+        // Repeats have the branch of the first.
+        let mut branches: Vec<_> = heard
+            .iter()
+            .filter(|text| text.is_request())
+            .map(|text| text.branch())
+            .collect();
+        branches.sort();
+        branches.dedup();
+        branches.len()
+    }
+
+    fn outcome(&self) -> Vec<u16> {
+        self.world.peer(self.carrier).outcomes("INVITE")
+    }
+
+    fn hang_up(&mut self, call: &str) {
+        self.world.act(self.carrier, call, request(BYE));
+    }
+}
+
+// ---- parallel ----
+
+#[test]
+fn parallel_targets_ring_at_once_and_who_answers_has_the_call() {
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180))]);
+    setting.on(setting.b, &[(80, respond(180)), (2_000, respond(200))]);
+    setting.on(setting.c, &[(110, respond(183))]);
+    let call = setting.call();
+    setting.run(4_000);
+    // RFC 3261 §16.7 step 5: all provisional responses go up, each with its own To tag.
+    let heard = setting.world.peer(setting.carrier).heard("");
+    let mut tags: Vec<_> = heard
+        .iter()
+        .filter(|text| !text.is_request() && (101..200).contains(&text.code()))
+        .map(|text| text.tag("To").unwrap())
+        .collect();
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), 3, "{tags:?}");
+    for loser in [setting.a, setting.c] {
+        let cancels = setting.world.peer(loser).heard("CANCEL");
+        // RFC 3326 §2.
+        let reason = "SIP;cause=200;text=\"Call completed elsewhere\"";
+        assert_eq!(cancels.first().and_then(|cancel| cancel.header("Reason")), Some(reason));
+    }
+    assert_eq!(setting.heard(setting.b, "CANCEL"), 0);
+    assert_eq!(setting.outcome(), [200]);
+    setting.hang_up(&call);
+    setting.world.finish();
+    assert_ladder("fork_parallel", &setting.world);
+}
+
+#[test]
+fn each_branch_has_a_branch_parameter_of_its_own() {
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
+    let call = setting.call();
+    setting.run(4_000);
+    let mut branches: Vec<_> = [setting.a, setting.b, setting.c]
+        .iter()
+        .map(|peer| setting.world.peer(*peer).heard("INVITE")[0].branch())
+        .collect();
+    branches.sort();
+    branches.dedup();
+    assert_eq!(branches.len(), 3);
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
+fn the_caller_hears_the_best_refusal_once_all_have_refused() {
+    for (answers, expected) in [
+        ([486, 404, 407], 407),
+        ([503, 486, 503], 486),
+        ([302, 486, 500], 302),
+        ([503, 503, 503], 500),
+        ([404, 484, 486], 484),
+        ([500, 503, 501], 500),
+    ] {
+        let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
+        setting.on(setting.a2, &[(10, respond(503))]);
+        for (peer, code) in [setting.a, setting.b, setting.c].into_iter().zip(answers) {
+            setting.on(peer, &[(20, respond(180)), (2 * u64::from(code), respond(code))]);
+        }
+        setting.call();
+        setting.run(2 * u64::from(answers.into_iter().max().unwrap()));
+        assert_eq!(
+            setting.outcome(),
+            Vec::<u16>::new(),
+            "{answers:?}: not before all have answered"
+        );
+        setting.world.finish();
+        assert_eq!(setting.outcome(), [expected], "{answers:?}");
+    }
+}
+
+#[test]
+fn a_6xx_ends_all_branches_and_is_passed_on_when_they_have_ended() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180))]);
+    setting.on(setting.b, &[(500, respond(603))]);
+    setting.call();
+    setting.world.finish();
+    assert_eq!(setting.heard(setting.a, "CANCEL"), 1);
+    assert_eq!(setting.outcome(), [603]);
+    assert_ladder("fork_decline", &setting.world);
+}
+
+#[test]
+fn a_2xx_that_crosses_a_6xx_wins() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    // The 603 has referee cancel `a`, whose 200 is on its way.
+    setting.on(setting.a, &[(50, respond(180)), (501, respond(200))]);
+    setting.on(setting.b, &[(500, respond(603))]);
+    let call = setting.call();
+    setting.run(3_000);
+    assert_eq!(setting.outcome(), [200]);
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
+fn the_challenges_of_all_branches_are_in_the_response() {
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
+    let (a, b) = ("Digest realm=\"a\", nonce=\"1,2\"", "Digest realm=\"b\", nonce=\"3\"");
+    setting.on(setting.a, &[(50, respond_with(407, &[("Proxy-Authenticate", a)]))]);
+    setting.on(setting.b, &[(90, respond_with(401, &[("WWW-Authenticate", b)]))]);
+    setting.on(setting.c, &[(300, respond(404))]);
+    setting.call();
+    setting.world.finish();
+    let heard = setting.world.peer(setting.carrier).heard("407");
+    let response = heard.first().expect("a 407");
+    assert_eq!(response.header("Proxy-Authenticate"), Some(a));
+    assert_eq!(response.header("WWW-Authenticate"), Some(b));
+}
+
+#[test]
+fn both_2xx_of_two_targets_reach_the_caller_and_each_is_a_call() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
+    setting.on(setting.b, &[(50, respond(180)), (501, respond(200))]);
+    setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
+    let call = setting.call();
+    setting.run(2_000);
+    assert_eq!(setting.heard(setting.a, "ACK"), 1);
+    assert_eq!(setting.heard(setting.b, "ACK"), 1);
+    let verb = json!({"verb": "sip:refer", "referTo": "+4930111", "actionHook": "/a"});
+    // One Call-ID, two calls.
+    let ticket = setting.world.verbs(&call, &verb).unwrap();
+    let Some(Reply::Refused(refusal)) = setting.world.reply(ticket) else {
+        panic!("{:?}", setting.world.reply(ticket));
+    };
+    assert_eq!((refusal.status, refusal.code), (409, "ambiguous"));
+    assert_eq!(refusal.detail.matches("call-").count(), 2, "{}", refusal.detail);
+    let second = format!("{call} b-tag1");
+    setting.world.act(setting.carrier, &second, request(BYE));
+    setting.run(500);
+    // What is left is transferred as any call.
+    setting.world.peer_mut(setting.carrier).on(
+        "REFER",
+        steps([
+            (10, respond(202)),
+            (200, notify("200 OK", "terminated;reason=noresource")),
+        ]),
+    );
+    let ticket = setting.world.verbs(&call, &verb).unwrap();
+    assert!(matches!(setting.world.reply(ticket), Some(Reply::Accepted { .. })));
+    setting.world.finish();
+    assert_eq!((setting.heard(setting.a, BYE), setting.heard(setting.b, BYE)), (1, 1));
+    assert_eq!(setting.world.shard(0).counters().transfers_success_total, 1);
+}
+
+#[test]
+fn a_caller_that_hangs_up_on_the_second_answer_keeps_the_first() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
+    setting.on(setting.b, &[(50, respond(180)), (501, respond(200))]);
+    let call = setting.call();
+    setting.run(2_000);
+    assert_eq!((setting.heard(setting.a, BYE), setting.heard(setting.b, BYE)), (0, 1));
+    assert_eq!(setting.world.shard(0).counters().calls, 1);
+    setting.world.act(setting.a, &call, request("INFO"));
+    setting.run(200);
+    setting.hang_up(&call);
+    setting.world.finish();
+    assert_ladder("fork_two_answers", &setting.world);
+}
+
+#[test]
+fn early_dialogs_of_a_fork_are_kept_apart() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    let reliable = [("Require", "100rel"), ("RSeq", "7")];
+    setting.on(setting.a, &[(50, respond_with(183, &reliable))]);
+    setting.on(setting.b, &[(150, respond_with(183, &reliable)), (900, respond(200))]);
+    let call = setting.call();
+    setting.run(3_000);
+    assert_eq!(
+        (setting.heard(setting.a, "PRACK"), setting.heard(setting.b, "PRACK")),
+        (1, 1)
+    );
+    // Numbers of the early dialogs count: a request of referee's own comes after the PRACK.
+    let verb = json!({"verb": "sip:refer", "referTo": "+4930111", "leg": "callee", "actionHook": "/a"});
+    setting.world.verbs(&call, &verb).unwrap();
+    setting.run(500);
+    let numbers: Vec<_> = setting
+        .world
+        .peer(setting.b)
+        .heard("")
+        .iter()
+        .filter(|text| text.is_request() && text.method() != "ACK")
+        .map(|text| text.cseq().0)
+        .collect();
+    assert!(numbers.len() == 3 && numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
+fn a_cancel_of_the_caller_ends_every_branch() {
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180))]);
+    setting.on(setting.b, &[(50, respond(180))]);
+    // It says nothing until the caller has given up: RFC 3261 §9.1.
+    setting.on(setting.c, &[(1_500, respond(180))]);
+    let call = setting.call();
+    setting.run(1_000);
+    setting.world.act(setting.carrier, &call, Act::Cancel);
+    setting.run(200);
+    assert_eq!(setting.heard(setting.c, "CANCEL"), 0);
+    setting.world.finish();
+    for peer in [setting.a, setting.b, setting.c] {
+        assert_eq!(setting.heard(peer, "CANCEL"), 1);
+    }
+    assert_eq!(setting.outcome(), [487]);
+}
+
+#[test]
+fn a_target_that_cannot_be_reached_leaves_the_others_ringing() {
+    // Nobody is at that address: the sends come back.
+    let elsewhere = text("to = [\"b\", \"c\"]\nmode = \"parallel\"").replace("udp:10.0.0.20", "udp:10.0.0.29");
+    let mut setting = Setting::of(&elsewhere, 1);
+    setting.on(setting.c, &[(50, respond(180)), (3_000, respond(200))]);
+    let call = setting.call();
+    setting.run(5_000);
+    assert_eq!(setting.outcome(), [200]);
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+// ---- in turn ----
+
+#[test]
+fn sequential_targets_are_tried_until_one_answers() {
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"sequential\"");
+    setting.on(setting.a, &[(50, respond(180)), (500, respond(486))]);
+    setting.on(setting.b, &[(50, respond(404))]);
+    let call = setting.call();
+    setting.run(4_000);
+    assert_eq!(
+        setting.heard(setting.a2, "INVITE"),
+        0,
+        "a refusal is the trunk's, not the address's"
+    );
+    assert_eq!(setting.outcome(), [200]);
+    assert_eq!(setting.heard(setting.c, "ACK"), 1);
+    setting.hang_up(&call);
+    setting.world.finish();
+    assert_ladder("fork_sequential", &setting.world);
+}
+
+#[test]
+fn a_target_that_says_nothing_is_left_for_the_next() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nresponse_timeout = \"2s\"");
+    setting.on(setting.a, &[]);
+    setting.on(setting.a2, &[]);
+    let call = setting.call();
+    setting.run(3_900);
+    assert_eq!(
+        (setting.heard(setting.a2, "INVITE"), setting.heard(setting.b, "INVITE")),
+        (1, 0)
+    );
+    setting.run(3_000);
+    assert_eq!(setting.outcome(), [200]);
+    setting.hang_up(&call);
+    setting.world.finish();
+    assert_ladder("fork_silent", &setting.world);
+    assert_eq!(setting.world.shard(0).counters().branches_given_up_total, 2);
+}
+
+#[test]
+fn a_target_that_wakes_up_late_is_cancelled_or_has_the_call() {
+    for (late, winner) in [(respond(180), false), (respond(200), true)] {
+        let mut setting = Setting::new("to = [\"a\", \"b\"]\nresponse_timeout = \"1s\"");
+        setting.on(setting.a, &[(1_500, late)]);
+        setting.on(setting.a2, &[(50, respond(180)), (5_000, respond(200))]);
+        let call = setting.call();
+        setting.run(8_000);
+        assert_eq!(setting.outcome(), [200]);
+        assert_eq!(setting.heard(setting.a, "CANCEL"), usize::from(!winner));
+        assert_eq!(setting.heard(setting.a2, "CANCEL"), usize::from(winner));
+        assert!(setting.heard(setting.a, "ACK") > 0, "for the 200 or for the 487");
+        setting.hang_up(&call);
+        setting.world.finish();
+    }
+}
+
+#[test]
+fn a_503_leads_to_the_next_address_and_a_provisional_response_to_none() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"weighted\"\nweights = [1000, 1]");
+    setting.on(setting.a, &[(20, respond(503))]);
+    let call = setting.call();
+    setting.run(3_000);
+    assert_eq!((setting.outcome(), setting.heard(setting.a2, "ACK")), (vec![200], 1));
+    setting.hang_up(&call);
+    setting.world.finish();
+    // RFC 3263 §4.3: once a target has said anything, another address is not tried for its silence.
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nresponse_timeout = \"1s\"");
+    setting.on(setting.a, &[(20, respond(180)), (20_000, respond(200))]);
+    let call = setting.call();
+    setting.run(25_000);
+    assert_eq!(
+        (setting.heard(setting.a2, "INVITE"), setting.heard(setting.b, "INVITE")),
+        (0, 0)
+    );
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
+fn a_target_that_does_not_answer_in_time_is_cancelled_for_the_next() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nanswer_timeout = \"5s\"");
+    setting.on(setting.a, &[(50, respond(180))]);
+    let call = setting.call();
+    setting.run(8_000);
+    assert_eq!(
+        (setting.heard(setting.a, "CANCEL"), setting.heard(setting.a2, "INVITE")),
+        (1, 0)
+    );
+    assert_eq!(setting.outcome(), [200]);
+    setting.hang_up(&call);
+    setting.world.finish();
+    // The last one, too: the caller hears 408.
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nanswer_timeout = \"5s\"");
+    setting.on(setting.a, &[(50, respond(180))]);
+    setting.on(setting.b, &[(50, respond(180))]);
+    setting.call();
+    setting.world.finish();
+    assert_eq!(setting.outcome(), [408]);
+}
+
+#[test]
+fn a_challenge_ends_the_search() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]");
+    setting.on(
+        setting.a,
+        &[(50, respond_with(407, &[("Proxy-Authenticate", "Digest realm=\"a\"")]))],
+    );
+    setting.call();
+    setting.world.finish();
+    assert_eq!((setting.outcome(), setting.heard(setting.b, "INVITE")), (vec![407], 0));
+}
+
+#[test]
+fn after_a_6xx_nobody_else_is_asked() {
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]");
+    setting.on(setting.a, &[(50, respond(486))]);
+    setting.on(setting.b, &[(50, respond(603))]);
+    setting.call();
+    setting.world.finish();
+    assert_eq!((setting.outcome(), setting.heard(setting.c, "INVITE")), (vec![603], 0));
+}
+
+#[test]
+fn when_nobody_says_anything_the_caller_hears_408() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]");
+    for peer in [setting.a, setting.a2, setting.b] {
+        setting.on(peer, &[]);
+    }
+    setting.call();
+    setting.world.finish();
+    assert_eq!(setting.outcome(), [408]);
+}
+
+#[test]
+fn a_cancel_between_two_targets_asks_nobody_else() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nresponse_timeout = \"2s\"");
+    setting.on(setting.a, &[]);
+    let call = setting.call();
+    setting.run(1_000);
+    setting.world.act(setting.carrier, &call, Act::Cancel);
+    setting.world.finish();
+    assert_eq!(
+        (setting.heard(setting.a2, "INVITE"), setting.heard(setting.b, "INVITE")),
+        (0, 0)
+    );
+    assert_eq!(setting.outcome(), [487]);
+}
+
+// ---- by weight ----
+
+#[test]
+fn weights_share_the_calls() {
+    let mut counts = [0usize; 2];
+    for seed in 0..300 {
+        let mut setting = Setting::seeded("to = [\"b\", \"a\"]\nmode = \"weighted\"\nweights = [3, 1]", seed);
+        setting.on(setting.a, &[(20, respond(486))]);
+        setting.on(setting.b, &[(20, respond(486))]);
+        setting.call();
+        setting.world.finish();
+        // A refusal is the answer: nobody else is asked.
+        assert_eq!(
+            setting.heard(setting.a, "INVITE") + setting.heard(setting.b, "INVITE"),
+            1
+        );
+        counts[0] += setting.heard(setting.b, "INVITE");
+        counts[1] += setting.heard(setting.a, "INVITE");
+    }
+    // 225 to 75 with a deviation of 7.5.
+    assert!((195..=255).contains(&counts[0]), "{counts:?}");
+}
+
+// ---- requests that open no call ----
+
+#[test]
+fn a_request_that_opens_no_call_is_never_forked_and_fails_over() {
+    let message = "MESSAGE sip:+4930123456@203.0.113.7 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKmessage;rport\r\n\
+                   Max-Forwards: 70\r\nFrom: <sip:x@carrier.example>;tag=m\r\nTo: <sip:+4930123456@203.0.113.7>\r\nCall-ID: m1\r\n\
+                   CSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n";
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
+    setting.world.say(setting.carrier, message);
+    setting.world.run_for(Duration::from_secs(60));
+    let heard = [setting.a, setting.a2, setting.b, setting.c].map(|peer| setting.heard(peer, "MESSAGE"));
+    assert_eq!(heard, [1, 0, 0, 0]);
+    let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
+    setting
+        .world
+        .peer_mut(setting.a)
+        .on("MESSAGE", steps([(10, respond(503))]));
+    setting
+        .world
+        .peer_mut(setting.a2)
+        .on("MESSAGE", steps([(10, respond(404))]));
+    setting.world.say(setting.carrier, message);
+    setting.world.run_for(Duration::from_secs(60));
+    let heard = [setting.a, setting.a2, setting.b, setting.c].map(|peer| setting.heard(peer, "MESSAGE"));
+    assert_eq!(heard, [1, 1, 0, 0]);
+    assert_eq!(setting.world.peer(setting.carrier).heard("404").len(), 1);
+}
+
+// ---- breadth and loops ----
+
+#[test]
+fn max_breadth_is_added_lowered_and_divided() {
+    for (came, expected) in [(None, "60"), (Some("10"), "10"), (Some("500"), "60")] {
+        let mut setting = Setting::new("to = \"b\"");
+        let headers: Vec<_> = came.map(|value| ("Max-Breadth", value)).into_iter().collect();
+        let call = setting.call_with(&headers);
+        setting.run(2_000);
+        let invite = setting.world.peer(setting.b).heard("INVITE")[0].clone();
+        assert_eq!(invite.header("Max-Breadth"), Some(expected), "{came:?}");
+        setting.hang_up(&call);
+        setting.world.finish();
+    }
+    // Two trunks with three addresses: a third each, and never more in all.
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    let call = setting.call_with(&[("Max-Breadth", "7")]);
+    setting.run(2_000);
+    for peer in [setting.a, setting.b] {
+        let invite = setting.world.peer(peer).heard("INVITE")[0].clone();
+        assert_eq!(invite.header("Max-Breadth"), Some("2"));
+    }
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
+fn without_breadth_for_all_targets_they_are_tried_in_turn() {
+    let mut setting = Setting::new("to = [\"b\", \"c\"]\nmode = \"parallel\"");
+    setting.on(setting.b, &[(50, respond(180)), (1_000, respond(486))]);
+    let call = setting.call_with(&[("Max-Breadth", "1")]);
+    setting.run(900);
+    assert_eq!(
+        (setting.heard(setting.b, "INVITE"), setting.heard(setting.c, "INVITE")),
+        (1, 0)
+    );
+    setting.run(3_000);
+    assert_eq!(setting.outcome(), [200]);
+    setting.hang_up(&call);
+    setting.world.finish();
+    let mut setting = Setting::new("to = [\"b\", \"c\"]\nmode = \"parallel\"");
+    setting.call_with(&[("Max-Breadth", "0")]);
+    setting.world.finish();
+    assert_eq!(setting.outcome(), [440]);
+}
+
+#[test]
+fn a_request_that_comes_back_unchanged_is_a_loop_and_a_changed_one_a_spiral() {
+    let mut setting = Setting::new("to = \"b\"");
+    let call = setting.call();
+    setting.run(2_000);
+    let invite = setting.world.peer(setting.b).heard("INVITE")[0].clone();
+    let own_via = invite.list("Via")[0].clone();
+    let again = |uri: &str, call_id: &str| {
+        format!(
+            "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bK{call_id}\r\nVia: {own_via}\r\n\
+             Max-Forwards: 60\r\nFrom: <sip:x@carrier.example>;tag=m\r\nTo: <sip:+4930123456@203.0.113.7>\r\nCall-ID: {call_id}\r\n\
+             CSeq: 1 INVITE\r\nContact: <sip:x@198.51.100.10>\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    setting
+        .world
+        .say(setting.carrier, &again("sip:+4930123456@203.0.113.7", "same"));
+    setting.run(1_000);
+    assert!(!setting.world.peer(setting.carrier).heard("482").is_empty());
+    assert_eq!(setting.heard(setting.b, "INVITE"), 1);
+    setting.on(setting.b, &[(10, respond(404))]);
+    setting
+        .world
+        .say(setting.carrier, &again("sip:+4930999@203.0.113.7", "other"));
+    setting.run(1_000);
+    assert_eq!(setting.heard(setting.b, "INVITE"), 2);
+    assert_eq!(setting.world.shard(0).counters().loops_total, 1);
+    setting.hang_up(&call);
+    setting.run(60_000);
+}
+
+#[test]
+fn a_cancel_and_an_ack_have_the_branch_of_their_invite() {
+    let mut setting = Setting::new("to = [\"b\", \"c\"]\nmode = \"parallel\"");
+    setting.on(setting.b, &[(50, respond(180))]);
+    setting.on(setting.c, &[(50, respond(180)), (500, respond(200))]);
+    let call = setting.call();
+    setting.run(2_000);
+    let peer = setting.world.peer(setting.b);
+    let branch = peer.heard("INVITE")[0].branch();
+    assert_eq!(peer.heard("CANCEL")[0].branch(), branch);
+    assert_eq!(peer.heard("ACK")[0].branch(), branch);
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+// ---- names, connections, configuration ----
+
+#[test]
+fn a_target_whose_name_is_unknown_fails_over_and_one_that_is_found_late_is_tried() {
+    let named = |name: &str| {
+        text("to = [\"a\", \"b\"]")
+            .replace(
+                "\"udp:10.0.0.10:5060\", \"udp:10.0.0.11:5060\"",
+                &format!("\"udp:{name}:5060\""),
+            )
+            .replace(
+                "listen = \"private\"\naddresses = [\"udp:node",
+                "sources = [\"10.0.0.10/32\"]\nlisten = \"private\"\naddresses = [\"udp:node",
+            )
+    };
+    for (name, found) in [("node.example", true), ("node.invalid", false)] {
+        let mut world = World::new(1, 1, config(&named(name)), None);
+        let carrier_id = world.add(carrier());
+        let a = world.add(Peer::new("a", "10.0.0.10:5060", Manners::new(PRIVATE, "<sip:a@x>")));
+        let b = world.add(Peer::new("b", "10.0.0.20:5060", Manners::new(PRIVATE, "<sip:b@x>")));
+        world.name("node.example", &["10.0.0.10".parse().unwrap()]);
+        let call = world.call(carrier_id, "sip:+4930123456@203.0.113.7", &[]);
+        world.run_for(Duration::from_secs(4));
+        assert_eq!(world.peer(a).heard("INVITE").len(), usize::from(found));
+        assert_eq!(world.peer(b).heard("INVITE").len(), usize::from(!found));
+        assert_eq!(world.peer(carrier_id).outcomes("INVITE"), [200]);
+        world.act(carrier_id, &call, request(BYE));
+        world.finish();
+    }
+}
+
+#[test]
+fn a_route_says_where_calls_go_and_how() {
+    let config = config(&text(
+        "to = [\"a\", \"b\"]\nmode = \"weighted\"\nweights = [3, 1]\nresponse_timeout = \"1s\"\nanswer_timeout = \"30s\"",
+    ));
+    let route = &config.routes[0];
+    let target = |trunk, weight| RouteTarget {
+        trunk: TrunkId(trunk),
+        weight,
+    };
+    assert_eq!(route.to, [target(1, 3), target(2, 1)]);
+    assert_eq!(route.mode, RouteMode::Weighted);
+    assert_eq!(route.response_timeout, Duration::from_secs(1));
+    assert_eq!(route.answer_timeout, Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn what_is_wrong_with_the_targets_of_a_route_is_said_with_its_place() {
+    for (route, expected) in [
+        ("to = []", "`to` is empty"),
+        ("to = [\"a\", \"a\"]", "`a` is there already"),
+        ("to = [\"a\", \"x\"]", "there is no `[[trunk]]` named `x`"),
+        ("to = [\"a\", 7]", "each of `to` is an integer, must be a string"),
+        (
+            "to = [\"a\", \"b\"]\nmode = \"random\"",
+            "`mode` is \"random\", must be \"parallel\" or \"sequential\" or \"weighted\"",
+        ),
+        (
+            "to = [\"a\", \"b\"]\nweights = [1, 2]",
+            "`weights` needs `mode = \"weighted\"`",
+        ),
+        (
+            "to = [\"a\", \"b\"]\nmode = \"weighted\"\nweights = [1]",
+            "`weights` has 1 for the 2 of `to`",
+        ),
+        (
+            "to = [\"a\", \"b\"]\nmode = \"weighted\"\nweights = [0, 1]",
+            "each of `weights` is 0, must be 1 to 1000",
+        ),
+        (
+            "to = \"a\"\nanswer_timeout = \"1ms\"",
+            "`answer_timeout` is 1ms, must be 1s to 1h",
+        ),
+    ] {
+        let errors = referee::config::parse(&text(route), &|_| None).expect_err(route);
+        let first = &errors[0];
+        assert!(first.message.starts_with(expected), "{route}: {first}");
+        assert!(first.line > 1 && first.column > 0);
+    }
+}
