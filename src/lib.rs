@@ -67,6 +67,7 @@ pub mod io;
 pub mod message;
 pub mod next_hop;
 pub mod proxy;
+pub mod route_set;
 pub mod sequence;
 pub mod session_timer;
 pub mod shard;

@@ -39,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "verb",
         ],
     ),
+    ("route_set", &["message"]),
     ("usage", &["message"]),
     ("session_timer", &["message"]),
     ("traversal", &["call", "config", "identifiers"]),

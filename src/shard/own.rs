@@ -8,9 +8,11 @@ use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey}
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
+use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
+use crate::route_set::{self, for_strict_router};
 use crate::sequence::Origin;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
@@ -49,7 +51,14 @@ impl Own<'_> {
         let speaker = party.other();
         let method = self.method.token();
         let transport = self.flow.transport.via_token().as_bytes();
-        let mut writer = RequestWriter::new(out, method, call.target(party));
+        let target = request_uri(call.target(party));
+        // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
+        let strict = for_strict_router(route_set::values(call.get(party, Trait::Routes)), &target);
+        let (request_uri, routes) = match &strict {
+            Some(way) => (&way.request_uri[..], &way.routes[..]),
+            None => (&target[..], call.get(party, Trait::Routes)),
+        };
+        let mut writer = RequestWriter::new(out, method, request_uri);
         writer.header(
             "Via",
             &[
@@ -63,8 +72,8 @@ impl Own<'_> {
             ],
         );
         writer.header("Max-Forwards", &[b"70"]);
-        if !call.get(party, Trait::Routes).is_empty() {
-            writer.copied("Route", call.get(party, Trait::Routes));
+        if !routes.is_empty() {
+            writer.copied("Route", routes);
         }
         writer
             .copied("From", call.get(speaker, Trait::Identity))
@@ -807,11 +816,11 @@ pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.
 fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
-    let old: Box<[u8]> = call.target(party).into();
+    let old: Box<[u8]> = Box::from(&request_uri(call.target(party))[..]);
     if let Some(contact) = message.value(Header::Contact).filter(|contact| !contact.is_empty()) {
         call.set(party, Trait::Contact, contact);
     }
-    let new: Box<[u8]> = call.target(party).into();
+    let new: Box<[u8]> = Box::from(&request_uri(call.target(party))[..]);
     if old != new {
         let retarget = &mut call.extra_mut().retargets[party as usize];
         // What the other party knows stays the oldest.

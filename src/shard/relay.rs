@@ -1,27 +1,26 @@
 //! Sending a request on: what changes in it, by which flow, and what waits when there is none yet.
 
 use super::arrival::Arrival;
-use super::route::NoFlow;
+use super::route::{NoFlow, OwnRoutes};
 use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
 use crate::call::{Call, Party};
 use crate::message::edit::ViaStamp;
 use crate::message::{Header, Message, MessageBuf, Method, NameAddr, parse};
 use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::proxy::{self, Refused, Relay};
+use crate::route_set::{self, StrictWay, Text};
 use crate::timer::Instant;
 use crate::transaction::{Branch, ServerKey};
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
 
-/// A URI or a few, on the stack: a Contact or a Record-Route of ours fits.
-pub(super) type Text = SmallVec<[u8; 128]>;
-
 /// What changes in a request as it is relayed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changes<'a> {
     pub request_uri: Option<&'a [u8]>,
     pub record_routes: &'a [&'a [u8]],
+    /// How many Route values to take off.
     pub own_routes: usize,
     pub routes: &'a [u8],
     pub cseq: Option<u32>,
@@ -241,6 +240,32 @@ impl Shard {
             Waiting::Branch(key, number) => self.resume_branch(key, number, now),
             Waiting::Refer(key) => self.send_refer(key, now),
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
+        }
+    }
+}
+
+/// What changes besides where the next hop is a strict router (RFC 3261 §16.6 step 6): all Routes are taken off and written anew.
+pub(super) fn strict_way(message: Message<'_>, own: OwnRoutes, changes: &Changes<'_>) -> Option<StrictWay> {
+    if !own.more && changes.routes.is_empty() {
+        return None;
+    }
+    let left = message.name_addrs(Header::Route).skip(own.count).map_while(Result::ok);
+    let left = left.map(|value| &message.bytes()[value.span]);
+    let target = changes.request_uri.unwrap_or(message.request_uri());
+    route_set::for_strict_router(route_set::values(changes.routes).chain(left), target)
+}
+
+impl<'a> Changes<'a> {
+    /// These and those that a strict router asks for.
+    pub fn and(self, way: Option<&'a StrictWay>) -> Changes<'a> {
+        match way {
+            Some(way) => Changes {
+                request_uri: Some(&way.request_uri),
+                routes: &way.routes,
+                own_routes: usize::MAX,
+                ..self
+            },
+            None => self,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::arrival::Arrival;
 use super::own::is_of_refer;
-use super::relay::{Changes, Text, mapped_event_id, next_uri};
+use super::relay::{Changes, mapped_event_id, next_uri, strict_way};
 use super::response::BranchFailure;
 use super::route::NoFlow;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
@@ -11,9 +11,11 @@ use crate::call::{Call, CallKey, CallState, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
 use crate::identifiers::CallId;
 use crate::message::check::checked_via;
+use crate::message::uri::request_uri as bare;
 use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::context::{Branch, BranchNumber, Cancelled, Context, ContextKey};
 use crate::proxy::{self, Refused};
+use crate::route_set::Text;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
@@ -43,6 +45,13 @@ impl Dialog {
 impl Shard {
     pub(super) fn on_request(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
         self.counters.requests_total += 1;
+        match self.restored(flow, message) {
+            Some(restored) => self.on_restored(flow, restored.as_message(), now),
+            None => self.on_restored(flow, message, now),
+        }
+    }
+
+    fn on_restored(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
         let Some(method) = message.method() else { return };
         let own = self.own_routes(message);
         let access = &self.config().access;
@@ -50,7 +59,7 @@ impl Shard {
         let has_trunks = !self.config().trunks.is_empty();
         let is_known = !has_trunks
             || self.topology.trunk_of(flow).is_some()
-            || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
+            || (own.traversal.is_some() && (in_dialog == InDialogSources::Any || self.topology.is_itself(flow)));
         if !is_known {
             self.counters.refused_source_total += 1;
             if method != Method::Ack && unknown == UnknownSource::Reject {
@@ -282,7 +291,8 @@ impl Shard {
         }
         let any_source =
             self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
-        if !any_source && !self.topology.may_speak_as(arrival.flow, speaker) {
+        let is_own = arrival.own.traversal.is_some() && self.topology.is_itself(arrival.flow);
+        if !any_source && !is_own && !self.topology.may_speak_as(arrival.flow, speaker) {
             self.counters.refused_source_total += 1;
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         }
@@ -336,7 +346,14 @@ impl Shard {
             return Some(Dialog::Token(traversal, party));
         }
         // Without a Route of ours: a peer that does not follow route sets. By Call-ID and both tags, or not at all.
-        self.call_of(call_id, from_tag, to_tag, |_| true)
+        // Of two passes of one call that which knows the hop it came from.
+        let knows = |call: &Call| {
+            [Party::Caller, Party::Callee]
+                .map(|party| call.flow(party).peer)
+                .contains(&arrival.flow.peer)
+        };
+        self.call_of(call_id, from_tag, to_tag, knows)
+            .or_else(|| self.call_of(call_id, from_tag, to_tag, |_| true))
     }
 
     /// The call of a dialog, by Call-ID and both tags, and who speaks.
@@ -518,7 +535,7 @@ impl Shard {
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
-                request_uri = Some(call.target(other).into());
+                request_uri = Some(Text::from_slice(&bare(call.target(other))));
                 routes = call.get(other, crate::call::Trait::Routes).into();
             } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
                 && message.request_uri() == &*moved.known
@@ -545,6 +562,8 @@ impl Shard {
                 return self.wait_or_refuse(message, arrival, no_flow, now);
             }
         };
+        let strict = strict_way(message, arrival.own, &changes);
+        let changes = changes.and(strict.as_ref());
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes);
             if let Some(key) = context.call.filter(|_| context.from == Party::Caller) {

@@ -26,6 +26,22 @@ struct Own {
     name: Option<String>,
     /// `host:port`, as Via and Record-Route say it.
     sent_by: Vec<u8>,
+    /// Where it sends to itself.
+    itself: SocketAddr,
+}
+
+impl Own {
+    /// Whether a URI's host and port are its own.
+    fn is_at(&self, uri: &Uri<'_>) -> bool {
+        self.address.port() == uri.port.unwrap_or(5060)
+            && match uri.host {
+                Host::Address(ip) => ip == self.address.ip() || self.advertised == Some(ip),
+                Host::Name(name) => self
+                    .name
+                    .as_ref()
+                    .is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name)),
+            }
+    }
 }
 
 /// One trunk's peers.
@@ -57,6 +73,7 @@ impl Topology {
                 advertised,
                 name: bind.advertise.clone().filter(|_| advertised.is_none()),
                 sent_by: format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes(),
+                itself: SocketAddr::new(advertised.unwrap_or(bind.address.ip()), bind.address.port()),
             }
         };
         let peers = |trunk: &crate::config::Trunk| {
@@ -112,17 +129,33 @@ impl Topology {
 
     /// Whether a URI's host and port are one of our sockets'.
     pub fn names_us(&self, uri: &Uri<'_>) -> bool {
-        let port = uri.port.unwrap_or(5060);
-        self.binds.iter().any(|own| {
-            own.address.port() == port
-                && match uri.host {
-                    Host::Address(ip) => ip == own.address.ip() || own.advertised == Some(ip),
-                    Host::Name(name) => own
-                        .name
-                        .as_ref()
-                        .is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name)),
-                }
+        self.binds.iter().any(|own| own.is_at(uri))
+    }
+
+    /// Whether a URI's host is ours, and its port that of this socket.
+    pub fn names_us_at_port_of(&self, bind: BindId, uri: &Uri<'_>) -> bool {
+        self.names_us(uri) && self.own(bind).address.port() == uri.port.unwrap_or(5060)
+    }
+
+    /// The flow from one of our sockets to itself, if a URI leads there.
+    pub fn to_itself(&self, uri: &Uri<'_>) -> Option<Flow> {
+        let transport = match uri.param("transport") {
+            Some(value) => Transport::from_token(value?)?,
+            None => Transport::Udp,
+        };
+        let fits = |own: &Own| own.transport == transport && own.is_at(uri);
+        let place = self.binds.iter().position(fits)?;
+        Some(Flow {
+            bind: BindId(place as u8),
+            transport,
+            peer: self.binds[place].itself,
+            connection: None,
         })
+    }
+
+    /// Whether a flow leads from one of our sockets to itself.
+    pub fn is_itself(&self, flow: Flow) -> bool {
+        flow.connection.is_none() && self.own(flow.bind).itself == flow.peer
     }
 
     /// Whether a Request-URI is ours to answer or to send elsewhere.
