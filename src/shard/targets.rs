@@ -2,7 +2,7 @@
 //! (RFC 3261 §16.6, RFC 3263 §4.3).
 
 use super::arrival::Arrival;
-use super::relay::{Changes, strict_way};
+use super::relay::Changes;
 use super::response::BranchFailure;
 use super::route::{NoFlow, retarget};
 use super::{Shard, TimerKey, Waiting};
@@ -203,8 +203,6 @@ impl Shard {
             session,
             ..Changes::default()
         };
-        let strict = strict_way(message, arrival.own, &changes);
-        let changes = changes.and(strict.as_ref());
         debug_assert_eq!(arrival.server, Some(server));
         self.send_branch(key, number, message, arrival, flow, &changes, now);
         if let Some(search) = self.contexts.get(key).and_then(|context| context.search.as_deref()) {
