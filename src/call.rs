@@ -12,6 +12,7 @@ use crate::sequence::Sequence;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transport::Flow;
+use crate::usage::Places;
 use crate::verb::Verb;
 use refers::Refers;
 use slotmap::new_key_type;
@@ -96,6 +97,8 @@ pub struct Call {
     pub order: u64,
     /// The transaction of the INVITE that opened the call.
     pub invite: Option<ServerKey>,
+    /// What it takes of its trunks, until it ends.
+    pub places: Places,
     /// What few calls have.
     extra: Option<Box<Extra>>,
 }
@@ -183,6 +186,7 @@ impl Call {
             session_until: None,
             order: 0,
             invite: None,
+            places: Places::default(),
             extra: None,
         };
         call.texts.set(0, invite.call_id().unwrap_or_default());
@@ -223,6 +227,7 @@ impl Call {
             session_until: None,
             order: 0,
             invite: self.invite,
+            places: Places::default(),
             extra: None,
         };
         call.sequence_mut(Party::Caller).observe(number);

@@ -39,6 +39,8 @@ pub enum Command {
     Transfers {
         limit: usize,
     },
+    /// All trunks and how their addresses stand; every shard knows the same, as far as news travel.
+    Trunks,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub enum Reply {
     },
     Transfer(Box<TransferView>),
     Transfers(Vec<TransferView>),
+    /// In the order of the configuration.
+    Trunks(Vec<TrunkView>),
     Done,
 }
 
@@ -129,4 +133,42 @@ pub struct TransferView {
     pub created_at: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<u64>,
+}
+
+/// A trunk as the control API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrunkView {
+    pub name: String,
+    /// `carrier` or `platform`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<&'static str>,
+    /// Calls from and to it now, over all shards.
+    pub calls: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_max: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_second_max: Option<u32>,
+    pub addresses: Vec<AddressView>,
+}
+
+/// An address of a trunk as the control API shows it. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Serialize)]
+pub struct AddressView {
+    /// As the configuration has it.
+    pub address: String,
+    /// `unknown`, `alive`, `dead`; always `unknown` without `[trunk.health]`.
+    pub state: &'static str,
+    /// When it came into this state.
+    pub since: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probed_at: Option<u64>,
+    /// The status that the last OPTIONS got, or `timeout` or `unreachable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe_result: Option<String>,
+    /// From the last OPTIONS to its final response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<f64>,
+    /// It asked for no requests until then (503 with Retry-After).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_until: Option<u64>,
 }

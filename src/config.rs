@@ -116,6 +116,27 @@ pub struct Trunk {
     /// What happens to a REFER that this trunk's party sends itself. Default: reject for carriers, relay otherwise.
     pub inbound_refer: InboundRefer,
     pub refer: ReferRules,
+    /// `None`: no OPTIONS are sent there, and all its addresses are used as if they were alive.
+    pub health: Option<Health>,
+    /// Calls from and to this trunk at a time, over all shards; one from it to itself counts twice. Beyond it the next target
+    /// of the route is tried, and without one the call gets 503. `None`: `limits` alone.
+    pub calls_max: Option<u32>,
+    /// New calls from and to this trunk in a second, over all shards: so many at once, then one each `1 s / n`. Beyond it as
+    /// with `calls_max`.
+    pub calls_per_second_max: Option<u32>,
+}
+
+/// `[trunk.health]`: OPTIONS to every address of a trunk, which is dead or alive by what comes of them and of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// From one OPTIONS to the next; a tenth is added at random at most, so that they do not march in step.
+    pub period: Duration,
+    /// How long its final response is waited for; not longer than `period`.
+    pub timeout: Duration,
+    /// So many failures in a row, and an address is dead.
+    pub failures: u16,
+    /// So many successes in a row, and a dead one is alive.
+    pub successes: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -383,6 +404,8 @@ pub struct Limits {
     pub ring_max: Duration,
     /// How long a call may last from its answer; then both parties get a BYE.
     pub call_max: Duration,
+    /// The longest Retry-After of a 503 that is kept to (RFC 3261 §21.5.4); a longer one is cut.
+    pub retry_after_max: Duration,
     /// Spins for this long before sleeping, where messages come that close together: a sleep and a wake-up cost more than one.
     pub spin: Duration,
 }
@@ -524,6 +547,18 @@ impl Default for ReferRules {
     }
 }
 
+impl Default for Health {
+    /// A dead peer is found within two minutes and one that is back within one, for an OPTIONS each half minute.
+    fn default() -> Health {
+        Health {
+            period: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            failures: 3,
+            successes: 2,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -541,6 +576,7 @@ impl Default for Limits {
             ring_max: Duration::from_secs(30 * 60),
             // Longer than any call that somebody means.
             call_max: Duration::from_secs(24 * 3_600),
+            retry_after_max: Duration::from_secs(5 * 60),
             spin: Duration::from_micros(25),
         }
     }

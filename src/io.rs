@@ -26,6 +26,7 @@ use crate::config::{Bind, Config, Trunk};
 use crate::identifiers::{Random, Secret};
 use crate::shard::{Setup, Shard};
 use crate::transport::Transport;
+use crate::usage::Usage;
 use clock::Clock;
 use control::{Control, Replies};
 use counters::Exporter;
@@ -190,6 +191,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
     let (counters, publishers) = Exporter::new(shards);
 
     let config = Arc::new(config);
+    let usage = Arc::new(Usage::new(&config));
     let replies = Replies::new();
     let (resolver, resolver_thread) = Resolver::start(config.limits.lookups_max, Arc::clone(&workers))?;
     let deliverer = start_delivery(&config, &workers)?;
@@ -202,7 +204,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
         threads: Vec::new(),
         resolver: Some(resolver_thread),
     };
-    running.control = start_control(&config, &running, &replies)?;
+    running.control = start_control(&config, &usage, &running, &replies)?;
 
     let rings = Handoff::mesh(&doorbells, config.limits.handoff_max);
     let parts = sockets
@@ -222,6 +224,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             seed: clock::random_bytes()?,
             wall_clock_at_start: clock.wall_clock_at_start(),
             records: false,
+            usage: Arc::clone(&usage),
         };
         let seed = Random::new(clock::random_bytes()?).next_u64();
         let (udp, listeners) = sockets;
@@ -414,16 +417,22 @@ fn start_delivery(config: &Config, workers: &Arc<Workers>) -> Result<Deliverer, 
     Ok(Deliverer::start(&config.hooks, clock::random_bytes()?, report)?)
 }
 
-fn start_control(config: &Config, running: &Running, replies: &Replies) -> Result<Option<Control>, RunError> {
+fn start_control(
+    config: &Arc<Config>,
+    usage: &Arc<Usage>,
+    running: &Running,
+    replies: &Replies,
+) -> Result<Option<Control>, RunError> {
     let Some(address) = config.control.listen else {
         return Ok(None);
     };
     let counters = Arc::clone(&running.counters);
     let shards: Arc<dyn control::Shards> = Arc::<Workers>::clone(&running.workers);
     let hooks = running.deliverer.as_ref().map(Deliverer::counters_reader);
+    let (with_names, usage) = (Arc::clone(config), Arc::clone(usage));
     let metrics = move || {
         let hooks = hooks.as_ref().map(|read| counters::hooks_text(&read()));
-        counters.text() + &hooks.unwrap_or_default()
+        counters.text() + &counters::trunks_text(&with_names, &usage) + &hooks.unwrap_or_default()
     };
     let started = Control::start(&config.control, shards, replies.clone(), Arc::new(metrics));
     match started {

@@ -61,6 +61,8 @@ pub mod config;
 #[cfg(feature = "io")]
 pub mod demo;
 pub mod destination;
+pub mod dialog_usage;
+pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;

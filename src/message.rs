@@ -291,6 +291,14 @@ impl<'a> Message<'a> {
         )
     }
 
+    /// Whether the top Via is the only value.
+    pub fn is_via_alone(&self, top: &Via<'_>) -> bool {
+        let mut lines = self.lines_of(Header::Via);
+        let line_end = lines.next().map_or(0, |line| line.value_span.end);
+        let behind = self.bytes.get(top.span.range().end..line_end).unwrap_or_default();
+        lines.next().is_none() && !behind.contains(&b',')
+    }
+
     /// Every Via value in order, comma lists taken apart. After an error the next value is that of the next line.
     pub fn vias(&self) -> impl Iterator<Item = Result<Via<'a>, FieldError>> + use<'a> {
         field::Values::new(

@@ -70,21 +70,63 @@ impl NextHop {
 mod tests {
     use super::*;
 
+    /// RFC 3263 §4, §4.1, §4.2: maddr before host, the port of the URI before the default one, the transport of the URI or
+    /// whatever the caller takes for it. Nothing but addresses is ever asked for.
     #[test]
-    fn a_hop_is_an_address_or_a_name_that_can_be_looked_up() {
-        let long = format!("sip:a@{}example.com", "a.".repeat(200));
-        for (uri, expected) in [
-            ("sip:a@192.0.2.1", Ok(HopHost::Address("192.0.2.1".parse().unwrap()))),
+    fn host_port_and_transport_are_those_of_the_uri_or_its_defaults() {
+        use Transport::{Tcp, Udp};
+        let address = |text: &str| HopHost::Address(text.parse().unwrap());
+        let name = |text: &str| HopHost::Name(text.into());
+        for (uri, host, port, transport) in [
+            ("sip:a@192.0.2.1", address("192.0.2.1"), 5060, None),
+            ("sip:a@192.0.2.1:5080", address("192.0.2.1"), 5080, None),
+            ("sip:192.0.2.1;transport=UDP", address("192.0.2.1"), 5060, Some(Udp)),
             (
-                "sip:a@example.com;maddr=192.0.2.2",
-                Ok(HopHost::Address("192.0.2.2".parse().unwrap())),
+                "sip:a@[2001:db8::1]:5070;transport=tcp",
+                address("2001:db8::1"),
+                5070,
+                Some(Tcp),
             ),
-            ("sip:a@Example.COM", Ok(HopHost::Name("example.com".into()))),
-            ("sip:a@example.com;transport=sctp", Err(NoHop::Transport)),
-            ("tel:+4930", Err(NoHop::Scheme)),
-            (&long, Err(NoHop::Malformed)),
+            ("sip:a@Example.COM", name("example.com"), 5060, None),
+            (
+                "sip:a@example.com:5080;transport=tcp",
+                name("example.com"),
+                5080,
+                Some(Tcp),
+            ),
+            ("sip:a@example.com;transport", name("example.com"), 5060, None),
+            ("sip:a@example.com;maddr=192.0.2.2", address("192.0.2.2"), 5060, None),
+            (
+                "sip:a@192.0.2.1:5080;maddr=[2001:db8::2];lr",
+                address("2001:db8::2"),
+                5080,
+                None,
+            ),
+            ("sip:a@192.0.2.1;maddr=other.example", name("other.example"), 5060, None),
+            ("sip:a@192.0.2.1;maddr", address("192.0.2.1"), 5060, None),
         ] {
-            assert_eq!(NextHop::of_uri(uri.as_bytes()).map(|hop| hop.host), expected, "{uri}");
+            let expected = NextHop { host, port, transport };
+            assert_eq!(NextHop::of_uri(uri.as_bytes()), Ok(expected), "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_hop_that_can_be_reached_says_why() {
+        let labels = format!("{}{}.example", "a.".repeat(120), "b".repeat(7));
+        assert_eq!(labels.len(), NAME_BYTES_MAX);
+        let host = |name: &str| NextHop::of_uri(format!("sip:a@{name}").as_bytes()).map(|hop| hop.host);
+        assert_eq!(host(&labels), Ok(HopHost::Name(labels.clone())));
+        assert_eq!(host(&format!("a{labels}")), Err(NoHop::Malformed));
+        for (uri, why) in [
+            ("sips:a@example.com", NoHop::Scheme),
+            ("tel:+4930", NoHop::Scheme),
+            ("http://example.com", NoHop::Scheme),
+            ("sip:a@example.com;transport=sctp", NoHop::Transport),
+            ("sip:a@example.com;maddr=", NoHop::Malformed),
+            ("sip:a@example.com:70000", NoHop::Malformed),
+            ("example.com", NoHop::Malformed),
+        ] {
+            assert_eq!(NextHop::of_uri(uri.as_bytes()), Err(why), "{uri}");
         }
     }
 }

@@ -16,6 +16,8 @@ pub mod counters;
 mod lifetime;
 mod names;
 mod own;
+mod places;
+mod probe;
 mod relay;
 mod request;
 mod response;
@@ -27,6 +29,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
@@ -37,11 +40,13 @@ use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
 use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
+use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use names::Names;
+use probe::{Probe, ProbeId};
 use response::BranchFailure;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
@@ -81,6 +86,8 @@ pub enum Input<'a> {
     },
     /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
     Recorded { ticket: u64 },
+    /// What another shard has found out of an address: its [`Output::Tell`].
+    Told { news: News },
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
     Drain,
 }
@@ -111,6 +118,11 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
+    Tell {
+        to: Option<u16>,
+        news: News,
+    },
 }
 
 /// What a shard is made from.
@@ -128,6 +140,8 @@ pub struct Setup {
     pub wall_clock_at_start: Duration,
     /// Whether there is a store: the 200 to a NOTIFY of ours and the reply to a verb wait until it has recorded them.
     pub records: bool,
+    /// The same on all shards of a process.
+    pub usage: Arc<Usage>,
 }
 
 /// All that one core owns.
@@ -157,6 +171,8 @@ pub struct Shard {
     names: Names<Waiting>,
     /// The time of the last input.
     now: Instant,
+    health: health::Table,
+    probes: Vec<Probe>,
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
@@ -182,6 +198,8 @@ enum ClientOwner {
     Refer(TransferKey),
     /// A BYE of ours to this party.
     Bye(CallKey, Party),
+    /// An OPTIONS of ours to an address of a trunk.
+    Probe(ProbeId),
 }
 
 /// What waits for a name.
@@ -195,6 +213,7 @@ enum Waiting {
     Branch(ContextKey, BranchNumber),
     Refer(TransferKey),
     Bye(CallKey, Party),
+    Probe(ProbeId),
 }
 
 /// What waits for the store.
@@ -237,6 +256,10 @@ enum TimerKey {
     ByesDue(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
+    /// An OPTIONS is due.
+    Probe(ProbeId),
+    /// The one that began then has had its time.
+    ProbeOver(ProbeId, Instant),
 }
 
 impl From<Deadline> for TimerKey {
@@ -251,7 +274,7 @@ impl Shard {
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let topology = Topology::new(config);
-        Shard {
+        let mut shard = Shard {
             random,
             topology,
             outbox: Outbox::default(),
@@ -270,12 +293,16 @@ impl Shard {
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max),
             now: Instant::START,
+            health: health::Table::new(config, setup.shard, setup.shards),
+            probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
             counters: Counters::default(),
             setup,
-        }
+        };
+        shard.plan_probes();
+        shard
     }
 
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
@@ -306,6 +333,7 @@ impl Shard {
             Input::Command { ticket, command } => self.on_command(ticket, command, now),
             Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
+            Input::Told { news } => self.on_told(news, now),
             Input::Drain => self.draining = true,
         }
         self.check_invariants();
@@ -388,6 +416,8 @@ impl Shard {
                 TimerKey::Doubt(call) => self.on_doubt_over(call, now),
                 TimerKey::ByesDue(call) => self.send_byes(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
+                TimerKey::Probe(probe) => self.on_probe_due(probe, now),
+                TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
         }
         self.check_invariants();
@@ -445,7 +475,14 @@ impl Shard {
 
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
-            None | Some(Ended::Client(ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..))) => {}
+            None
+            | Some(Ended::Client(
+                ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..) | ClientOwner::Probe(_),
+            )) => {}
+            Some(Ended::ServerTimeout(owner)) => {
+                self.counters.unacknowledged_total += 1;
+                self.on_transaction_ended(Some(Ended::Server(owner)), now);
+            }
             Some(Ended::Server(ServerOwner::Local)) => {}
             Some(Ended::TryingIsDue(server)) => self.answer_stored(server, Refused::new(100, "Trying"), now),
             Some(Ended::Server(ServerOwner::Relay(context))) => {
@@ -456,6 +493,7 @@ impl Shard {
                 self.counters.timeouts_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
                     ClientOwner::Cancel => {}
@@ -463,12 +501,16 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Timeout), now);
+                    }
                 }
             }
             Some(Ended::ClientTransportFailed(owner)) => {
                 self.counters.transport_failures_total += 1;
                 match owner {
                     ClientOwner::Relay(context, branch) => {
+                        self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
                     ClientOwner::Cancel => {}
@@ -476,6 +518,9 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Probe(probe) => {
+                        self.end_probe(probe, ProbeResult::Failed(Failure::Transport), now);
+                    }
                 }
             }
         }

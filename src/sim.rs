@@ -20,6 +20,7 @@ use crate::message::{Index, Message, parse};
 use crate::shard::{Input, Output, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::usage::Usage;
 use application::Application;
 use check::Check;
 use ladder::Ladder;
@@ -48,6 +49,7 @@ pub struct World {
     config: Arc<Config>,
     secret: Secret,
     shards: Vec<Shard>,
+    usage: Arc<Usage>,
     peers: Vec<Peer>,
     pub network: Network,
     pub application: Application,
@@ -135,6 +137,10 @@ enum Event {
         shard: usize,
         ticket: u64,
     },
+    Told {
+        shard: usize,
+        news: crate::health::News,
+    },
 }
 
 impl World {
@@ -151,6 +157,7 @@ impl World {
         };
         let secret = Secret(bytes());
         let config = Arc::new(config);
+        let usage = Arc::new(Usage::new(&config));
         let setup = |shard, seed| Setup {
             config: config.clone(),
             shard,
@@ -159,6 +166,7 @@ impl World {
             seed,
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: store.is_some(),
+            usage: usage.clone(),
         };
         let made = (0..shards).map(|shard| Shard::new(setup(shard, bytes()))).collect();
         let network = Network::new(Random::new(bytes()));
@@ -167,6 +175,7 @@ impl World {
             now: Instant::START,
             secret,
             shards: made,
+            usage,
             peers: Vec::new(),
             network,
             application: Application::default(),
@@ -248,7 +257,7 @@ impl World {
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },
             Command::Transfer { id } => id.shard,
-            Command::Calls { .. } | Command::Transfers { .. } => 0,
+            Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks => 0,
         };
         self.feed(usize::from(shard), Input::Command { ticket, command });
         ticket
@@ -390,6 +399,7 @@ impl World {
                 outcome,
             } => self.feed(shard, Input::ActionOutcome { transfer, outcome }),
             Event::Recorded { shard, ticket } => self.feed(shard, Input::Recorded { ticket }),
+            Event::Told { shard, news } => self.feed(shard, Input::Told { news }),
         }
     }
 
@@ -522,6 +532,13 @@ impl World {
                     let before = self.replies.insert(ticket, reply);
                     if before.is_some() {
                         self.check.violation(format!("command {ticket} got two replies"));
+                    }
+                }
+                Output::Tell { to, news } => {
+                    for shard in 0..self.shards.len() {
+                        if shard != number && to.is_none_or(|to| usize::from(to) == shard) {
+                            self.plan(self.now, Event::Told { shard, news });
+                        }
                     }
                 }
                 Output::Close(connection) => {
@@ -718,6 +735,11 @@ impl World {
         &self.ladder
     }
 
+    /// What calls take of trunks.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
     pub fn shard(&self, number: usize) -> &Shard {
         &self.shards[number]
     }
@@ -742,6 +764,14 @@ impl World {
         }
         for (number, shard) in self.shards.iter().enumerate() {
             self.check.over(number, shard);
+        }
+        for (number, trunk) in self.config.trunks.iter().enumerate() {
+            let calls = self.usage.calls(crate::config::TrunkId(number as u8));
+            if calls > 0 {
+                let name = &trunk.name;
+                self.check
+                    .violation(format!("{calls} calls still have a place on trunk {name}"));
+            }
         }
         self.check.hooks(self.application.posted());
         self.assert_clean();

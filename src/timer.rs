@@ -1,6 +1,6 @@
 //! Time as the core sees it, and one queue per timer duration.
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
@@ -47,13 +47,14 @@ impl Sub<Duration> for Instant {
 ///
 /// SIP uses about a dozen durations. Each has a queue of its own that is in order by construction, so arming is a push and
 /// the next deadline is the least of the heads. Durations beyond [`QUEUES_MAX`] distinct ones, and those that are computed, share a
-/// heap.
+/// map. What has the same deadline comes out in any order, and what has the same duration in the order of arming.
 /// Entries are never removed early: whoever owns the key knows whether a deadline that fires is still meant.
 #[derive(Debug)]
 pub struct Timers<K> {
     queues: Vec<Queue<K>>,
-    odd: BinaryHeap<std::cmp::Reverse<Odd<K>>>,
-    sequence: u64,
+    /// By deadline and then by order of arming.
+    odd: BTreeMap<(Instant, u64), K>,
+    odd_armed: u64,
     len: usize,
 }
 
@@ -63,13 +64,6 @@ struct Queue<K> {
     entries: VecDeque<(Instant, K)>,
 }
 
-#[derive(Debug)]
-struct Odd<K> {
-    at: Instant,
-    sequence: u64,
-    key: K,
-}
-
 /// Enough for RFC 3261's timers, their doublings and a profile or two; the least head is found by looking at all.
 pub const QUEUES_MAX: usize = 32;
 
@@ -77,8 +71,8 @@ impl<K> Default for Timers<K> {
     fn default() -> Self {
         Timers {
             queues: Vec::new(),
-            odd: BinaryHeap::new(),
-            sequence: 0,
+            odd: BTreeMap::new(),
+            odd_armed: 0,
             len: 0,
         }
     }
@@ -115,12 +109,8 @@ impl<K> Timers<K> {
     }
 
     fn push_odd(&mut self, at: Instant, key: K) {
-        self.sequence += 1;
-        self.odd.push(std::cmp::Reverse(Odd {
-            at,
-            sequence: self.sequence,
-            key,
-        }));
+        self.odd_armed += 1;
+        self.odd.insert((at, self.odd_armed), key);
     }
 
     /// The earliest deadline, or `None` if nothing is armed.
@@ -130,11 +120,8 @@ impl<K> Timers<K> {
             .iter()
             .filter_map(|q| q.entries.front().map(|(at, _)| *at))
             .min();
-        let odd = self.odd.peek().map(|entry| entry.0.at);
-        match (queued, odd) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let odd = self.odd.first_key_value().map(|((at, _), _)| *at);
+        queued.into_iter().chain(odd).min()
     }
 
     /// Takes the earliest entry that is due at `now`, with its deadline.
@@ -148,17 +135,20 @@ impl<K> Timers<K> {
                 best = Some((*at, i));
             }
         }
-        let odd_first = self
-            .odd
-            .peek()
-            .is_some_and(|entry| entry.0.at <= now && best.is_none_or(|(least, _)| entry.0.at < least));
-        if odd_first {
-            self.len -= 1;
-            return self.odd.pop().map(|entry| (entry.0.at, entry.0.key));
-        }
-        let (_, i) = best?;
-        self.len -= 1;
-        self.queues[i].entries.pop_front()
+        let odd = self.odd.first_entry().filter(|entry| {
+            let (at, _) = *entry.key();
+            at <= now && best.is_none_or(|(least, _)| at < least)
+        });
+        let fired = match (odd, best) {
+            (Some(odd), _) => {
+                let ((at, _), key) = odd.remove_entry();
+                Some((at, key))
+            }
+            (None, Some((_, i))) => self.queues[i].entries.pop_front(),
+            (None, None) => None,
+        };
+        self.len -= usize::from(fired.is_some());
+        fired
     }
 
     /// Entries armed and not yet fired, those no longer meant included.
@@ -171,66 +161,86 @@ impl<K> Timers<K> {
     }
 }
 
-impl<K> PartialEq for Odd<K> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl<K> Eq for Odd<K> {}
-
-impl<K> PartialOrd for Odd<K> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<K> Ord for Odd<K> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn deadlines_come_out_in_order_whatever_their_durations() {
-        let mut timers = Timers::default();
-        let mut expected = Vec::new();
-        for i in 0..200u64 {
-            let now = Instant::from_millis(i);
-            // 50 distinct durations: more than there are queues.
-            let duration = Duration::from_millis((i * 37) % 50 + 1);
-            let at = match i % 7 {
-                0 => timers.arm_once(now, duration, i),
-                _ => timers.arm(now, duration, i),
-            };
-            expected.push((at, i));
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A naive model: all that is armed in one list.
+        #[test]
+        fn what_is_due_fires_at_its_instant_and_nothing_before(
+            steps in proptest::collection::vec((0u64..30, 0u64..50, any::<bool>()), 1..400),
+        ) {
+            let mut timers = Timers::default();
+            let mut armed: Vec<(Instant, Duration, usize)> = Vec::new();
+            let mut now = Instant::START;
+            for (number, (wait, length, once)) in steps.into_iter().enumerate() {
+                now = now + Duration::from_millis(wait);
+                let due = armed.iter().filter(|(at, ..)| *at <= now).count();
+                for _ in 0..due {
+                    let (at, number) = timers.pop_due(now).unwrap();
+                    prop_assert_eq!(Some(at), armed.iter().map(|(at, ..)| *at).min());
+                    let place = armed.iter().position(|(.., known)| *known == number).unwrap();
+                    prop_assert_eq!(armed.remove(place).0, at);
+                }
+                prop_assert_eq!(timers.pop_due(now), None);
+                // More distinct lengths than there are queues.
+                let length = Duration::from_millis(length);
+                let at = match once {
+                    true => timers.arm_once(now, length, number),
+                    false => timers.arm(now, length, number),
+                };
+                prop_assert_eq!(at, now + length);
+                armed.push((at, length, number));
+                prop_assert_eq!(timers.next_deadline(), armed.iter().map(|(at, ..)| *at).min());
+                prop_assert_eq!(timers.len(), armed.len());
+                prop_assert!(!timers.is_empty() && timers.queues.len() <= QUEUES_MAX);
+            }
         }
-        expected.sort_by_key(|(at, _)| *at);
-        assert_eq!(timers.next_deadline(), Some(expected[0].0));
-        let mut fired = Vec::new();
-        while let Some(entry) = timers.pop_due(Instant::from_millis(10_000)) {
-            fired.push(entry);
-        }
-        assert!(fired.windows(2).all(|pair| pair[0].0 <= pair[1].0));
-        fired.sort_by_key(|(_, key)| *key);
-        expected.sort_by_key(|(_, key)| *key);
-        assert_eq!(fired, expected);
-        assert!(timers.is_empty());
-        assert_eq!(timers.next_deadline(), None);
     }
 
     #[test]
-    fn nothing_fires_before_its_time() {
+    fn what_is_armed_for_the_same_time_comes_out_in_order() {
         let mut timers = Timers::default();
-        timers.arm(Instant::START, Duration::from_millis(500), 'a');
-        assert_eq!(timers.pop_due(Instant::from_millis(499)), None);
-        assert_eq!(
-            timers.pop_due(Instant::from_millis(500)),
-            Some((Instant::from_millis(500), 'a'))
-        );
+        let length = Duration::from_millis(7);
+        for number in 0..100 {
+            timers.arm_once(Instant::START, length, number);
+        }
+        for number in 0..100 {
+            assert_eq!(
+                timers.pop_due(Instant::from_millis(7)),
+                Some((Instant::from_millis(7), number))
+            );
+        }
+        assert_eq!((timers.len(), timers.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn what_comes_back_takes_a_queue_as_long_as_there_are_some() {
+        let mut timers = Timers::default();
+        for length in 0..QUEUES_MAX as u64 + 5 {
+            for _ in 0..3 {
+                timers.arm(Instant::START, Duration::from_millis(length), ());
+            }
+            timers.arm_once(Instant::START, Duration::from_millis(1_000 + length), ());
+        }
+        // One search over few heads is what a deadline costs: none for each that is armed.
+        assert_eq!(timers.queues.len(), QUEUES_MAX);
+        assert_eq!(timers.len(), 4 * (QUEUES_MAX + 5));
+    }
+
+    #[test]
+    fn instants_are_microseconds_and_never_pass_their_ends() {
+        let later = Instant::from_millis(2) + Duration::from_micros(5);
+        assert_eq!(later, Instant::from_micros(2_005));
+        assert_eq!(later.as_micros(), 2_005);
+        assert_eq!(later - Duration::from_micros(5), Instant::from_millis(2));
+        assert_eq!(later.since(Instant::from_millis(2)), Duration::from_micros(5));
+        assert_eq!(Instant::from_millis(2).since(later), Duration::ZERO);
+        assert_eq!(Instant::START - Duration::from_secs(1), Instant::START);
+        let end = Instant::from_micros(u64::MAX);
+        assert_eq!(end + Duration::from_secs(1), end);
     }
 }

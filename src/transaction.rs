@@ -72,6 +72,8 @@ pub enum Ended<S, C> {
     ClientTimeout(C),
     /// The request could not be sent. The transaction is gone.
     ClientTransportFailed(C),
+    /// Timer H: no ACK came for the non-2xx final response (RFC 3261 §17.2.1). The transaction is gone.
+    ServerTimeout(S),
     /// The transaction did its duty and is gone.
     Client(C),
     Server(S),
@@ -98,51 +100,59 @@ const BRANCH_LEN: usize = 7 + 16 + 16;
 const LOOP_DIGEST_LEN: usize = 8;
 
 impl Branch {
-    fn new(key: ClientKey, random: u64) -> Branch {
+    fn new(key: ClientKey, random: u64, loop_digest: Option<u32>) -> Branch {
         let mut text = [0; BRANCH_LEN + LOOP_DIGEST_LEN];
         text[..7].copy_from_slice(MAGIC);
         text[7..23].copy_from_slice(&hex16(key.data().as_ffi()));
         text[23..BRANCH_LEN].copy_from_slice(&hex16(random));
-        Branch {
-            text,
-            length: BRANCH_LEN,
+        let mut length = BRANCH_LEN;
+        if let Some(digest) = loop_digest {
+            text[BRANCH_LEN..].copy_from_slice(&hex16(digest.into())[16 - LOOP_DIGEST_LEN..]);
+            length = text.len();
         }
+        Branch { text, length }
     }
 
-    /// Adds the part that is the same each time a request comes by unchanged (RFC 5393 §4.2.1).
-    pub fn put_loop_digest(&mut self, digest: u32) {
-        self.text[BRANCH_LEN..].copy_from_slice(&hex16(digest.into())[16 - LOOP_DIGEST_LEN..]);
-        self.length = self.text.len();
-    }
-
-    /// That part of a branch of ours; `None`: it has none, or is not ours.
+    /// The loop digest in a branch of ours; `None`: it has none, or is not ours.
     pub fn loop_digest(text: &[u8]) -> Option<u32> {
-        let digest = text.get(BRANCH_LEN..).filter(|rest| rest.len() == LOOP_DIGEST_LEN)?;
-        Branch::read(text)?;
-        let mut padded = [b'0'; 16];
-        padded[8..].copy_from_slice(digest);
-        from_hex16(&padded).map(|digest| digest as u32)
+        Branch::read(text)?.loop_digest
     }
 
-    /// A branch no transaction stands behind: an ACK for a 2xx is forwarded without one.
-    pub fn without_transaction(random: &mut Random) -> Branch {
-        Branch::new(ClientKey::null(), random.next_u64())
+    /// A branch no transaction stands behind: an ACK for a 2xx is forwarded without one. `number` must be the same for each
+    /// repeat and differ between requests (RFC 3261 §16.11).
+    pub fn without_transaction(number: u64) -> Branch {
+        Branch::new(ClientKey::null(), number, None)
     }
 
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
     }
 
-    fn read(text: &[u8]) -> Option<(ClientKey, u64)> {
-        if text.len() != BRANCH_LEN && text.len() != BRANCH_LEN + LOOP_DIGEST_LEN {
-            return None;
-        }
+    fn read(text: &[u8]) -> Option<BranchParts> {
         let rest = text.strip_prefix(MAGIC)?;
-        Some((
-            KeyData::from_ffi(from_hex16(&rest[..16])?).into(),
-            from_hex16(&rest[16..32])?,
-        ))
+        let (numbers, digest) = rest.split_at_checked(32)?;
+        let loop_digest = match digest.len() {
+            0 => None,
+            LOOP_DIGEST_LEN => {
+                let mut padded = [b'0'; 16];
+                padded[16 - LOOP_DIGEST_LEN..].copy_from_slice(digest);
+                Some(from_hex16(&padded)? as u32)
+            }
+            _ => return None,
+        };
+        Some(BranchParts {
+            key: KeyData::from_ffi(from_hex16(&numbers[..16])?).into(),
+            random: from_hex16(&numbers[16..])?,
+            loop_digest,
+        })
     }
+}
+
+/// What stands in a branch of ours.
+struct BranchParts {
+    key: ClientKey,
+    random: u64,
+    loop_digest: Option<u32>,
 }
 
 /// All transactions of one shard.
@@ -208,7 +218,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             write_part(&mut hasher, message.method_token());
         }
         match via.branch {
-            Some(branch) if branch.len() > MAGIC.len() && branch[..7].eq_ignore_ascii_case(MAGIC) => {
+            Some(branch)
+                if branch
+                    .get(..MAGIC.len())
+                    .is_some_and(|cookie| cookie.eq_ignore_ascii_case(MAGIC)) =>
+            {
                 write_part(&mut hasher, branch);
                 write_part(&mut hasher, via.sent_by);
             }
@@ -302,9 +316,6 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     /// The request a server transaction still holds, parsed again: for responses of our own.
     pub fn request_of<'a>(&'a self, key: ServerKey, index: &'a mut Index) -> Option<Message<'a>> {
         let server = self.servers.get(key)?;
-        if server.request.is_empty() {
-            return None;
-        }
         parse(&server.request, index).ok()?;
         Some(Message::new(&server.request, index))
     }
@@ -380,7 +391,15 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     // ---- requests going out ----
 
     /// Opens a client transaction; its request is written next, with the branch given back, and sent by [`Self::start`].
-    pub fn open_client(&mut self, method: Method, flow: Flow, owner: C, random: &mut Random) -> (ClientKey, Branch) {
+    /// `loop_digest`: the part of the branch that is the same each time a request comes by unchanged (RFC 5393 §4.2.1).
+    pub fn open_client(
+        &mut self,
+        method: Method,
+        flow: Flow,
+        owner: C,
+        loop_digest: Option<u32>,
+        random: &mut Random,
+    ) -> (ClientKey, Branch) {
         let number = random.next_u64();
         let key = self.clients.insert(Client {
             method,
@@ -392,11 +411,13 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             flow,
             owner,
             random: number,
+            loop_digest,
             request: Vec::new(),
             interval: self.t1,
+            is_resent: false,
             cancel: None,
         });
-        (key, Branch::new(key, number))
+        (key, Branch::new(key, number, loop_digest))
     }
 
     /// Sends the request that is written in the outbox and starts its timers.
@@ -424,11 +445,6 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         timers.arm(now, 64 * self.t1, Deadline::Client(key, give_up).into());
     }
 
-    /// Ends a client transaction that was opened and not started.
-    pub fn abandon(&mut self, key: ClientKey) {
-        self.remove_client(key);
-    }
-
     /// Cancels an INVITE that has a provisional response (RFC 3261 §9.1); `extra` is copied into the CANCEL as it is.
     /// `owner` belongs to the CANCEL's own transaction. Without a provisional the caller must wait for one.
     pub fn cancel<K: From<Deadline>>(
@@ -446,7 +462,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         if client.cancel.is_some() || parse(&client.request, index).is_err() {
             return;
         }
-        let (flow, random) = (client.flow, client.random);
+        let (flow, random, loop_digest) = (client.flow, client.random, client.loop_digest);
         let start = outbox.bytes.len();
         let to = Message::new(&client.request, index)
             .value(Header::To)
@@ -464,8 +480,10 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             flow,
             owner,
             random,
+            loop_digest,
             request: Vec::new(),
             interval: self.t1,
+            is_resent: false,
             cancel: None,
         });
         let bytes = outbox.since(start);
@@ -477,32 +495,35 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
     // ---- responses coming in ----
 
-    /// Takes a response to its client transaction. `None`: no such transaction, or one that absorbs it.
+    /// Takes a response to its client transaction. `None`: no such transaction, one that absorbs it, or one that it does not
+    /// fit. `fits` is asked of the transaction and the top Via: whether sent-by is ours (RFC 3261 §18.1.2), and the like.
     pub fn on_response<K: From<Deadline>>(
         &mut self,
         message: Message<'_>,
+        fits: impl FnOnce(&Client<C>, &Via<'_>) -> bool,
         outbox: &mut Outbox,
         timers: &mut Timers<K>,
         now: Instant,
     ) -> Result<Option<Answered>, FieldError> {
         let code = message.status().unwrap_or_default();
         let via = message.top_via()?;
-        let method = message.cseq()?.method;
-        let Some((invite, random)) = via.branch.and_then(Branch::read) else {
+        let cseq = message.cseq()?;
+        let Some(branch) = via.branch.and_then(Branch::read) else {
             return Ok(None);
         };
-        let Some(client) = self.clients.get(invite).filter(|client| client.random == random) else {
+        let is_ours = |client: &&Client<C>| client.random == branch.random && client.loop_digest == branch.loop_digest;
+        let Some(client) = self.clients.get(branch.key).filter(is_ours) else {
             return Ok(None);
         };
-        let key = match (method, client.cancel) {
+        let key = match (cseq.method, client.cancel) {
             // A CANCEL shares its INVITE's branch.
             (Method::Cancel, Some(cancel)) => cancel,
-            _ => invite,
+            _ => branch.key,
         };
         let Some(client) = self.clients.get_mut(key) else {
             return Ok(None);
         };
-        if client.method != method {
+        if !client.answers(&cseq) || !fits(client, &via) {
             return Ok(None);
         }
         let before = client.state;
@@ -511,7 +532,14 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         if client.state != before && !client.is_waiting() {
             let (wait, letter) = match client.state {
                 ClientState::Accepted => (64 * self.t1, Letter::M),
-                _ if client.is_invite() => (if reliable { Duration::ZERO } else { 64 * self.t1 }, Letter::D),
+                _ if client.is_invite() => (
+                    if reliable {
+                        Duration::ZERO
+                    } else {
+                        (64 * self.t1).max(TIMER_D_MIN)
+                    },
+                    Letter::D,
+                ),
                 _ => (if reliable { Duration::ZERO } else { self.t4 }, Letter::K),
             };
             timers.arm(now, wait, Deadline::Client(key, letter).into());
@@ -570,12 +598,14 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let client = self.clients.get_mut(key)?;
         match (letter, client.state) {
             (Letter::A, ClientState::Calling) => {
+                client.is_resent = true;
                 client.interval *= 2;
                 outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
                 timers.arm(now, client.interval, deadline_of(key, letter));
                 None
             }
             (Letter::E, ClientState::Trying | ClientState::Proceeding) => {
+                client.is_resent = true;
                 client.interval = if client.state == ClientState::Proceeding {
                     self.t2
                 } else {
@@ -612,8 +642,12 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 timers.arm(now, server.interval, Deadline::Server(key, letter).into());
                 None
             }
-            (Letter::H, ServerState::Completed)
-            | (Letter::I, ServerState::Confirmed)
+            (Letter::H, ServerState::Completed) => {
+                let owner = server.owner;
+                self.drop_server(key);
+                Some(Ended::ServerTimeout(owner))
+            }
+            (Letter::I, ServerState::Confirmed)
             | (Letter::J, ServerState::Completed)
             | (Letter::L, ServerState::Accepted) => {
                 let owner = server.owner;
@@ -631,9 +665,9 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     pub fn on_send_failed(&mut self, ticket: Ticket) -> Option<Ended<S, C>> {
         let key = ClientKey::from(KeyData::from_ffi(ticket.0));
         let client = self.clients.get(key)?;
-        let is_first = !client.flow.transport.is_reliable() && client.interval == self.t1;
+        let is_sent_again = !client.flow.transport.is_reliable() && !client.is_resent;
         match client.state {
-            ClientState::Calling | ClientState::Trying if !is_first => {
+            ClientState::Calling | ClientState::Trying if !is_sent_again => {
                 self.remove_client(key).map(Ended::ClientTransportFailed)
             }
             ClientState::Calling
@@ -644,7 +678,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
     }
 
-    /// Gives up an INVITE that was cancelled and never got its final response (RFC 3261 §9.1), or whose Timer C fired.
+    /// Ends a client transaction that was not started, an INVITE that was cancelled and never got its final response (RFC 3261
+    /// §9.1), or one whose Timer C fired.
     pub fn drop_client(&mut self, key: ClientKey) {
         self.remove_client(key);
     }
@@ -652,9 +687,16 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     fn remove_client(&mut self, key: ClientKey) -> Option<C> {
         let client = self.clients.remove(key)?;
         self.buffers.release(client.request);
+        // The responses of a CANCEL are found by its INVITE, so it ends no later. It has nothing left to do.
+        if let Some(cancel) = client.cancel {
+            self.remove_client(cancel);
+        }
         Some(client.owner)
     }
 }
+
+/// RFC 3261 §17.1.1.2: Timer D is the far side's Timer H, whose T1 is not known here.
+const TIMER_D_MIN: Duration = Duration::from_secs(32);
 
 fn ticket(key: ClientKey) -> Ticket {
     Ticket(key.data().as_ffi())

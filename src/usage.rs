@@ -1,72 +1,345 @@
-//! What a final response to a request within a dialog ends besides its transaction (RFC 5057 §5.1).
+//! What calls take of trunks, over all shards: places against `calls_max`, a rate against `calls_per_second_max`.
 //!
-//! A dialog may be shared by the session that an INVITE has made and by subscriptions, those of REFERs included. Most refusals
-//! are about the one request; a few say that the other end has lost one of these usages, or the dialog with all of them.
+//! The one thing that shards share. It is made of atomics, so that the caps are exact and nobody waits: a place is an
+//! addition that is taken back if it was one too many, the rate is GCRA (ITU-T I.371), which is a single number: the
+//! theoretical arrival time of the next call. Read by exporters as well, with the states of addresses.
 
-use crate::message::Method;
+use crate::config::{Config, TrunkId};
+use crate::health::State;
+use crate::timer::Instant;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
-/// What is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
-    /// The session that the INVITE has made; subscriptions go on.
-    InviteUsage,
-    /// The subscription that the request belongs to; the session goes on.
-    Subscription,
-    /// The dialog, with all that shares it.
-    Dialog,
+/// All trunks' use.
+#[derive(Debug)]
+pub struct Usage {
+    trunks: Box<[Trunk]>,
 }
 
-/// What a final response with this code to a request of this method ends; `None`: nothing but the transaction. No response at
-/// all counts as 408 (RFC 3261 §8.1.3.1).
-///
-/// 403, 405 and 501 to a re-INVITE are taken for refusals of the one request, though RFC 5057 has them end the session: a party that does not let itself be put on hold stays on the line. So is any answer to a REFER, in which 404 and 484
-/// speak of the target; and a BYE ends the session whatever is said to it.
-pub fn ends(method: Method, code: u16) -> Option<Ends> {
-    match (method, code) {
-        (Method::Refer | Method::Bye | Method::Ack | Method::Cancel, _) => None,
-        (_, 404 | 410 | 416 | 482 | 484 | 485 | 502 | 604) => Some(Ends::Dialog),
-        // RFC 6665 §4.1.2.2, §4.2.2 name these.
-        (Method::Subscribe | Method::Notify, 405 | 408 | 480 | 481 | 483 | 489 | 501) => Some(Ends::Subscription),
-        (Method::Invite | Method::Update | Method::Info | Method::Prack, 408 | 480 | 481) => Some(Ends::InviteUsage),
-        _ => None,
+/// Calls of one trunk change what calls of another do not need: each has cache lines of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Trunk {
+    calls: AtomicU32,
+    /// `u32::MAX`: any number.
+    calls_max: u32,
+    /// When the next call would come if all so far had come evenly, in nanoseconds since [`Instant::START`]. Never falls.
+    arrival: AtomicU64,
+    /// Between two calls that come evenly, in nanoseconds, and how far `arrival` may lie ahead; zero: any rate.
+    interval: u64,
+    ahead_max: u64,
+    /// What exporters show: [`State`] as a number.
+    states: Box<[AtomicU8]>,
+}
+
+/// A call's place on one trunk. Dropping it gives it back, so on every path that is done once.
+#[derive(Debug)]
+#[must_use]
+pub struct Place {
+    usage: Arc<Usage>,
+    trunk: TrunkId,
+}
+
+/// Why a trunk takes no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// `calls_max`.
+    Calls,
+    /// `calls_per_second_max`.
+    Rate,
+}
+
+impl Usage {
+    pub fn new(config: &Config) -> Usage {
+        let trunk = |trunk: &crate::config::Trunk| {
+            // Rounded up, so that no rounding lets more pass.
+            let interval = |rate: u32| SECOND.div_ceil(rate.into());
+            let rate = trunk.calls_per_second_max.filter(|rate| *rate > 0);
+            Trunk {
+                calls: AtomicU32::new(0),
+                calls_max: trunk.calls_max.unwrap_or(u32::MAX),
+                arrival: AtomicU64::new(0),
+                interval: rate.map_or(0, interval),
+                ahead_max: rate.map_or(0, |rate| interval(rate) * u64::from(rate)),
+                states: trunk.addresses.iter().map(|_| AtomicU8::new(UNKNOWN)).collect(),
+            }
+        };
+        Usage {
+            trunks: config.trunks.iter().map(trunk).collect(),
+        }
+    }
+
+    /// Takes a place for a new call from or to a trunk, if both caps have room.
+    ///
+    /// # Errors
+    /// The cap that has none; nothing is taken then.
+    pub fn take(self: &Arc<Usage>, id: TrunkId, now: Instant) -> Result<Place, Full> {
+        let trunk = &self.trunks[usize::from(id.0)];
+        // Orders nothing but itself: no other memory hangs on these numbers.
+        if trunk.calls.fetch_add(1, Ordering::Relaxed) >= trunk.calls_max {
+            trunk.calls.fetch_sub(1, Ordering::Relaxed);
+            return Err(Full::Calls);
+        }
+        // From here on a way out gives it back.
+        let place = Place {
+            usage: Arc::clone(self),
+            trunk: id,
+        };
+        if trunk.interval > 0 && !trunk.conforms(now) {
+            return Err(Full::Rate);
+        }
+        Ok(place)
+    }
+
+    /// Calls that have a place now.
+    pub fn calls(&self, trunk: TrunkId) -> u32 {
+        // A call that is being refused is counted for an instant.
+        let trunk = &self.trunks[usize::from(trunk.0)];
+        trunk.calls.load(Ordering::Relaxed).min(trunk.calls_max)
+    }
+
+    /// Shows how an address stands; of those out of range nothing is kept.
+    pub fn show(&self, trunk: TrunkId, address: usize, state: State) {
+        let trunk = self.trunks.get(usize::from(trunk.0));
+        if let Some(shown) = trunk.and_then(|trunk| trunk.states.get(address)) {
+            let number = match state {
+                State::Unknown => UNKNOWN,
+                State::Alive => ALIVE,
+                State::Dead => DEAD,
+            };
+            shown.store(number, Ordering::Relaxed);
+        }
+    }
+
+    /// How an address stands, as it was last shown.
+    pub fn shown(&self, trunk: TrunkId, address: usize) -> State {
+        match self.trunks[usize::from(trunk.0)].states[address].load(Ordering::Relaxed) {
+            ALIVE => State::Alive,
+            DEAD => State::Dead,
+            _ => State::Unknown,
+        }
     }
 }
+
+impl Trunk {
+    /// Whether a call that comes now keeps to the rate; it is counted if it does. A second's worth may come at once, so
+    /// that in any time `t` at most `n + t · n` pass.
+    fn conforms(&self, now: Instant) -> bool {
+        let now = now.as_micros().saturating_mul(1_000);
+        let next = |arrival: u64| {
+            let next = arrival.max(now) + self.interval;
+            (next - now <= self.ahead_max).then_some(next)
+        };
+        self.arrival
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .is_ok()
+    }
+}
+
+impl Place {
+    /// The trunk it is on.
+    pub fn trunk(&self) -> TrunkId {
+        self.trunk
+    }
+}
+
+/// The places of one call: on the trunk it comes from, and on those where it is or is being tried.
+#[derive(Debug, Default)]
+pub struct Places {
+    #[expect(dead_code, reason = "it is kept to be dropped")]
+    from: Option<Place>,
+    to: SmallVec<[Place; 1]>,
+}
+
+impl Places {
+    /// Those of a call that has been tried nowhere yet.
+    pub fn of_caller(place: Option<Place>) -> Places {
+        Places {
+            from: place,
+            to: SmallVec::new(),
+        }
+    }
+
+    /// Those of a call that has only been answered.
+    pub fn of_callee(place: Option<Place>) -> Places {
+        Places {
+            from: None,
+            to: place.into_iter().collect(),
+        }
+    }
+
+    /// Whether there is a place for being tried on this trunk.
+    pub fn has(&self, trunk: TrunkId) -> bool {
+        self.to.iter().any(|place| place.trunk == trunk)
+    }
+
+    pub fn add(&mut self, place: Place) {
+        debug_assert!(!self.has(place.trunk), "a call takes two places on one trunk");
+        self.to.push(place);
+    }
+
+    /// Takes out the place for being tried on this trunk.
+    pub fn take_out(&mut self, trunk: TrunkId) -> Option<Place> {
+        let at = self.to.iter().position(|place| place.trunk == trunk)?;
+        Some(self.to.swap_remove(at))
+    }
+
+    /// Gives back the places for being tried on trunks that are needed no longer.
+    pub fn keep(&mut self, is_needed: impl Fn(TrunkId) -> bool) {
+        self.to.retain(|place| is_needed(place.trunk));
+    }
+
+    /// Gives all of them back.
+    pub fn give_back(&mut self) {
+        *self = Places::default();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let trunk = &self.usage.trunks[usize::from(self.trunk.0)];
+        let before = trunk.calls.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a place was given back twice");
+    }
+}
+
+/// In nanoseconds.
+const SECOND: u64 = Duration::from_secs(1).as_nanos() as u64;
+
+const UNKNOWN: u8 = 0;
+const ALIVE: u8 = 1;
+const DEAD: u8 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const T: TrunkId = TrunkId(0);
+
+    fn usage(calls_max: Option<u32>, calls_per_second_max: Option<u32>) -> Arc<Usage> {
+        let text = "[[listen]]\nname = \"l\"\nbind = [\"udp:127.0.0.1:5060\"]\n\
+            [[trunk]]\nname = \"t\"\nlisten = \"l\"\naddresses = [\"udp:127.0.0.1\"]\n\
+            [[trunk]]\nname = \"u\"\nlisten = \"l\"\nsources = [\"192.0.2.0/24\"]\n";
+        let mut config = crate::config::parse(text, &|_| None).unwrap();
+        config.trunks[0].calls_max = calls_max;
+        config.trunks[0].calls_per_second_max = calls_per_second_max;
+        Arc::new(Usage::new(&config))
+    }
 
     #[test]
-    fn a_refusal_ends_what_rfc_5057_says() {
-        for (method, code, expected) in [
-            (Method::Invite, 481, Some(Ends::InviteUsage)),
-            (Method::Update, 408, Some(Ends::InviteUsage)),
-            (Method::Info, 481, Some(Ends::InviteUsage)),
-            (Method::Prack, 480, Some(Ends::InviteUsage)),
-            (Method::Invite, 404, Some(Ends::Dialog)),
-            (Method::Info, 604, Some(Ends::Dialog)),
-            (Method::Notify, 410, Some(Ends::Dialog)),
-            (Method::Notify, 481, Some(Ends::Subscription)),
-            (Method::Notify, 501, Some(Ends::Subscription)),
-            (Method::Subscribe, 489, Some(Ends::Subscription)),
-            (Method::Info, 489, None),
-            // They belong to no usage.
-            (Method::Options, 481, None),
-            (Method::Message, 481, None),
-            (Method::Message, 410, Some(Ends::Dialog)),
-            (Method::Bye, 481, None),
-        ] {
-            assert_eq!(ends(method, code), expected, "{code} to {method:?}");
+    fn places_are_taken_and_given_back() {
+        let usage = usage(Some(2), None);
+        let now = Instant::START;
+        let first = usage.take(T, now).unwrap();
+        let second = usage.take(T, now).unwrap();
+        for _ in 0..3 {
+            assert_eq!(usage.take(T, now).unwrap_err(), Full::Calls);
+            assert_eq!(usage.calls(T), 2);
         }
-        for code in [
-            200, 302, 400, 401, 403, 405, 407, 415, 420, 422, 483, 486, 487, 488, 491, 500, 501, 503, 504, 603, 606,
+        drop(first);
+        let third = usage.take(T, now).unwrap();
+        assert_eq!((usage.calls(T), third.trunk()), (2, T));
+        drop((second, third));
+        assert_eq!(usage.calls(T), 0);
+        // A trunk without caps has its own count, and no end.
+        let many: Vec<_> = (0..1_000).map(|_| usage.take(TrunkId(1), now).unwrap()).collect();
+        assert_eq!((usage.calls(T), usage.calls(TrunkId(1))), (0, 1_000));
+        drop(many);
+        assert_eq!(usage.calls(TrunkId(1)), 0);
+    }
+
+    #[test]
+    fn a_call_over_the_rate_has_no_place() {
+        let usage = usage(None, Some(2));
+        let mut places = Vec::new();
+        for (millis, fits) in [
+            (0, true),
+            (0, true),
+            (0, false),
+            (499, false),
+            (500, true),
+            (500, false),
+            (1_000, true),
+            (10_000, true),
+            (10_000, true),
+            (10_000, false),
         ] {
-            for method in [Method::Invite, Method::Info, Method::Other] {
-                assert_eq!(ends(method, code), None, "{code} to {method:?}");
+            match usage.take(T, Instant::from_millis(millis)) {
+                Ok(place) => {
+                    places.push(place);
+                    assert!(fits, "{millis}");
+                }
+                Err(full) => assert_eq!((full, fits), (Full::Rate, false), "{millis}"),
             }
+            assert_eq!(usage.calls(T), places.len() as u32);
         }
-        for code in 300..=699 {
-            assert_eq!(ends(Method::Refer, code), None);
+    }
+
+    #[test]
+    fn states_are_shown_as_they_are_set() {
+        let usage = usage(None, None);
+        assert_eq!(usage.shown(T, 0), State::Unknown);
+        for state in [State::Alive, State::Dead, State::Unknown] {
+            usage.show(T, 0, state);
+            assert_eq!(usage.shown(T, 0), state);
+        }
+        usage.show(T, 1, State::Dead);
+        usage.show(TrunkId(7), 0, State::Dead);
+    }
+
+    #[test]
+    fn threads_together_never_pass_a_cap() {
+        let usage = usage(Some(7), Some(1_000_000));
+        let most = AtomicU32::new(0);
+        let taken = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let (usage, most, taken) = (&usage, &most, &taken);
+                scope.spawn(move || {
+                    let mut held = Vec::new();
+                    for step in 0..20_000 {
+                        if let Ok(place) = usage.take(T, Instant::from_micros(step * 3)) {
+                            // Counted by those who have one, apart from the count that is tested.
+                            most.fetch_max(taken.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                            held.push(place);
+                        }
+                        if held.len() as u64 > thread {
+                            taken.fetch_sub(held.len() as u32, Ordering::SeqCst);
+                            held.clear();
+                        }
+                    }
+                    taken.fetch_sub(held.len() as u32, Ordering::SeqCst);
+                });
+            }
+        });
+        assert!((1..=7).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+        assert_eq!(usage.calls(T), 0);
+    }
+
+    proptest! {
+        /// By the definition: no call may make a run of calls that is longer than a second's worth and what time has added.
+        #[test]
+        fn the_rate_agrees_with_its_definition(rate in 1u32..50, waits in proptest::collection::vec(0u64..200_000, 0..200)) {
+            let usage = usage(None, Some(rate));
+            let interval = u128::from(SECOND.div_ceil(rate.into()));
+            let mut passed: Vec<u128> = Vec::new();
+            let mut micros = 0;
+            for wait in waits {
+                micros += wait / u64::from(rate);
+                let now = u128::from(micros) * 1_000;
+                let fits = passed.iter().enumerate().all(|(place, first)| {
+                    let run = (passed.len() - place + 1) as u128;
+                    run.saturating_sub(rate.into()) * interval <= now - first
+                });
+                let taken = usage.take(T, Instant::from_micros(micros));
+                prop_assert_eq!(taken.is_ok(), fits, "at {} after {:?}", now, passed);
+                if fits {
+                    passed.push(now);
+                }
+            }
         }
     }
 }

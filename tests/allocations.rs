@@ -1,12 +1,21 @@
-//! Reading and editing a message allocates nothing once buffers are warm: counted at the allocator.
+//! Reading and editing a message allocates nothing once buffers are warm, and what is dropped leaves nothing: counted at the
+//! allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 
+use referee::config::{Health, TrunkId};
+use referee::health::{Failure, Table};
 use referee::message::edit::{Editor, Response, ViaStamp, write_response};
 use referee::message::properties::malformed_fields;
 use referee::message::{Index, Message, check, parse};
+use referee::shard::{Input, Setup, Shard};
+use referee::sim::scene::{self, TWO_SIDES};
+use referee::timer::Instant;
+use referee::transport::{BindId, Flow, Transport};
+use referee::usage::{Places, Usage};
 
 #[path = "../benches/parse/messages.rs"]
 mod messages;
@@ -106,4 +115,72 @@ fn answering_allocates_nothing_once_warm() {
     };
     answer_all();
     assert_eq!(allocations_of(answer_all), 0);
+}
+
+/// RFC 6026 §7.3: after a restart, or at another shard's, responses to what nobody sent here make no state.
+#[test]
+fn stray_responses_allocate_nothing() {
+    let config = Arc::new(scene::config(TWO_SIDES));
+    let mut shard = Shard::new(Setup {
+        usage: Usage::new(&config).into(),
+        config,
+        shard: 0,
+        shards: 1,
+        secret: referee::identifiers::Secret([7; 16]),
+        seed: [9; 16],
+        wall_clock_at_start: std::time::Duration::ZERO,
+        records: false,
+    });
+    let flow = Flow {
+        bind: BindId(2),
+        transport: Transport::Udp,
+        peer: ([10, 0, 0, 5], 5060).into(),
+        connection: None,
+    };
+    let mut index = Index::new();
+    let strays: Vec<String> = (0..100)
+        .map(|number| {
+            format!(
+                "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK{number:032x};rport\r\n\
+                 Via: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKa\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\n\
+                 Call-ID: {number}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            )
+        })
+        .collect();
+    let count = allocations_of(|| {
+        for stray in &strays {
+            parse(stray.as_bytes(), &mut index).unwrap();
+            let message = Message::new(stray.as_bytes(), &index);
+            shard.handle(Input::Received { flow, message }, Instant::from_millis(1));
+            assert!(shard.poll_output().is_none() && shard.next_timeout().is_none());
+        }
+    });
+    assert_eq!(count, 0);
+    assert_eq!(shard.counters().stray_responses_total, 100);
+    assert!(shard.is_empty());
+}
+
+/// What a call asks and tells of its trunks.
+#[test]
+fn trunks_are_asked_and_told_without_an_allocation() {
+    let mut config = scene::config(TWO_SIDES);
+    config.trunks[0].calls_max = Some(2);
+    config.trunks[0].calls_per_second_max = Some(1_000);
+    config.trunks[0].health = Some(Health::default());
+    let usage = Arc::new(Usage::new(&config));
+    let mut table = Table::new(&config, 0, 1);
+    let trunk = TrunkId(0);
+    let count = allocations_of(|| {
+        for millis in 1..100 {
+            let now = Instant::from_millis(millis);
+            let mut places = Places::of_caller(usage.take(trunk, now).ok());
+            places.add(usage.take(trunk, now).unwrap());
+            assert!(usage.take(trunk, now).is_err());
+            black_box(table.is_usable(trunk, 0, now));
+            black_box(table.on_failure(trunk, 0, Failure::Timeout, now));
+            black_box(table.on_success(trunk, 0, now));
+            black_box(table.on_retry_after(trunk, 0, 5, now));
+        }
+    });
+    assert_eq!((count, usage.calls(trunk)), (0, 0));
 }

@@ -6,7 +6,7 @@
     reason = "the client of a socket test needs sockets and threads"
 )]
 
-use referee::command::{CallSelector, CallView, Command, Refusal, Reply, TransferView};
+use referee::command::{AddressView, CallSelector, CallView, Command, Refusal, Reply, TransferView, TrunkView};
 use referee::config;
 use referee::identifiers::{CallId, TransferId};
 use referee::io::control::{Busy, Control, Replies, Shards};
@@ -426,6 +426,43 @@ fn probes_tell_the_phase() {
     answer.is_problem(503, "draining");
     assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(rig.get("GET", "/livez", &[], "").status, 200);
+}
+
+#[test]
+fn trunks_are_shown_as_any_shard_knows_them() {
+    let rig = Rig::start();
+    let answer = rig.ask("GET", "/v1/trunks", &[], "");
+    let asked = rig.asked();
+    assert!(matches!(asked.command, Command::Trunks), "{asked:?}");
+    let trunk = TrunkView {
+        name: "carrier".into(),
+        side: Some("carrier"),
+        calls: 3,
+        calls_max: Some(30),
+        calls_per_second_max: None,
+        addresses: vec![AddressView {
+            address: "udp:192.0.2.1:5060".into(),
+            state: "dead",
+            since: 5,
+            probed_at: Some(7),
+            probe_result: Some("timeout".into()),
+            round_trip_ms: None,
+            retry_after_until: Some(9),
+        }],
+    };
+    asked.answer(Reply::Trunks(vec![trunk]));
+    let answer = answer.join().unwrap();
+    let address = json!({
+        "address": "udp:192.0.2.1:5060", "state": "dead", "since": 5, "probed_at": 7, "probe_result": "timeout",
+        "retry_after_until": 9,
+    });
+    let trunk = json!({"name": "carrier", "side": "carrier", "calls": 3, "calls_max": 30, "addresses": [address]});
+    assert_eq!((answer.status, answer.json()), (200, json!({"trunks": [trunk]})));
+    rig.ask("POST", "/v1/trunks", JSON, "{}")
+        .join()
+        .unwrap()
+        .is_problem(405, "method_not_allowed");
+    rig.asks_nothing();
 }
 
 #[test]

@@ -315,6 +315,28 @@ fn a_caller_that_hangs_up_on_the_second_answer_keeps_the_first() {
 }
 
 #[test]
+fn a_repeated_2xx_does_not_bring_back_a_second_call_that_has_ended() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
+    setting.on(setting.b, &[(50, respond(180)), (501, respond(200))]);
+    // Without its ACK the second goes on repeating its 2xx, beyond the BYE by which the caller gives it up.
+    setting.world.network.lose("referee", "b", "ACK", 2);
+    let call = setting.call();
+    setting.run(5_000);
+    assert_eq!(setting.heard(setting.b, BYE), 1);
+    assert!(setting.world.peer(setting.b).said("200 OK (INVITE)").len() > 1);
+    let counters = setting.world.shard(0).counters();
+    assert_eq!(
+        (counters.calls, counters.calls_total),
+        (1, 2),
+        "{}",
+        setting.world.ladder()
+    );
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
 fn early_dialogs_of_a_fork_are_kept_apart() {
     let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
     let reliable = [("Require", "100rel"), ("RSeq", "7")];

@@ -119,6 +119,26 @@ fn scenes() -> Vec<Scene> {
         scene.run(1_000);
         scene.verbs(&call, json!({"verb": "hangup"}));
     });
+    // OPTIONS to the addresses of a trunk, and a call that a full trunk does not take.
+    let platforms = r#"
+sources = ["10.0.0.5"]
+addresses = ["udp:10.0.0.5:5060", "tcp:10.0.0.5:5060", "tcp:p.example.net", "udp:[2001:db8::5]:5060"]
+calls_max = 1
+health = { period = "10s" }"#;
+    let text = TWO_SIDES
+        .replace("\naddresses = [\"udp:10.0.0.5:5060\"]", platforms)
+        .replace(
+            "\"tcp:10.0.0.1:5060\"",
+            "\"tcp:10.0.0.1:5060\", \"udp:[2001:db8::1]:5060\"",
+        );
+    let mut scene = Scene::with(&text, carrier(), platform());
+    let call = scene.answered();
+    scene.call();
+    scene.run(500);
+    scene.carrier_does(&call, request("BYE"));
+    scene.world.drain();
+    scene.world.finish();
+    scenes.push(scene);
     // A REFER by a route set. Where its first proxy is there is the carrier itself, which takes it for a fault: no `finish`.
     let mut proxied = carrier();
     let routes = "<sip:198.51.100.10;lr>, \"P, 2\" <sip:p2.example:5070;lr;x=%22>";
@@ -229,6 +249,7 @@ fn every_kind_of_message_is_made_and_valid() {
         "BYE",
         "CANCEL",
         "REFER",
+        "OPTIONS",
         "100 INVITE",
         "180 INVITE",
         "200 INVITE",
@@ -236,6 +257,7 @@ fn every_kind_of_message_is_made_and_valid() {
         "486 INVITE",
         "487 INVITE",
         "500 INVITE",
+        "503 INVITE",
         "200 BYE",
         "200 CANCEL",
         "200 NOTIFY",

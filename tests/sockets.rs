@@ -6,11 +6,14 @@
     reason = "the ban on sockets and clocks is meant for the core"
 )]
 
-use referee::config::{Bind, Config};
+use referee::config::{Bind, Config, Health};
 use referee::io::{RunError, Running, start};
 use referee::transport::Transport;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; only a failing test waits for it.
@@ -532,6 +535,105 @@ fn a_drained_process_says_so_and_leaves() {
     running.stop();
 }
 
+/// What the control API answers.
+fn get(running: &Running, path: &str) -> String {
+    let address = running.control_address().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A peer that answers OPTIONS, until it is told to go.
+struct Answering {
+    go: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Answering {
+    fn at(address: SocketAddr) -> (SocketAddr, Answering) {
+        let socket = UdpSocket::bind(address).unwrap();
+        let address = socket.local_addr().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let go = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&go);
+        let thread = spawn(move || {
+            let mut bytes = [0; 4096];
+            while !told.load(Ordering::Relaxed) {
+                let Ok((count, from)) = socket.recv_from(&mut bytes) else {
+                    continue;
+                };
+                let request = std::str::from_utf8(&bytes[..count]).unwrap();
+                assert!(
+                    request.starts_with(&format!("OPTIONS sip:{address} SIP/2.0\r\n")),
+                    "{request}"
+                );
+                let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+                let is_copied = |line: &&str| copied.iter().any(|name| line.starts_with(name));
+                let lines: Vec<_> = request.lines().filter(is_copied).collect();
+                let answer = format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"));
+                socket.send_to(answer.as_bytes(), from).unwrap();
+            }
+        });
+        (address, Answering { go, thread })
+    }
+
+    fn go(self) {
+        self.go.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_peer_that_dies_and_comes_back_is_noticed_by_all_shards() {
+    // An address of its own: nobody else is given its port while it is gone.
+    let (address, peer) = Answering::at("127.0.0.2:0".parse().unwrap());
+    let mut config = relay(&format!("udp:{address}"));
+    config.shards = Some(2);
+    config.control.listen = Some(any_port());
+    config.trunks[1].health = Some(Health {
+        period: Duration::from_millis(100),
+        timeout: Duration::from_secs(1),
+        failures: 2,
+        successes: 2,
+    });
+    // The first address of all is for shard 0 to judge. The peer's is the second: shard 0, which is asked, has to be told.
+    let nobody = config.trunks[1].addresses[0].clone();
+    config.trunks[0].addresses.push(nobody);
+    let running = start(config).unwrap();
+    let shows = |state: &str, up: u8| {
+        let shown = format!("\"state\":\"{state}\"");
+        let line = format!("\nreferee_trunk_address_up{{trunk=\"callee\",address=\"udp:{address}\"}} {up}\n");
+        let begin = Instant::now();
+        loop {
+            let (trunks, metrics) = (get(&running, "/v1/trunks"), get(&running, "/metrics"));
+            // The last trunk's.
+            let addresses = trunks.rsplit("\"addresses\"").next();
+            if addresses.is_some_and(|addresses| addresses.contains(&shown)) && metrics.contains(&line) {
+                return;
+            }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "neither {shown} nor {line} in {trunks}\n{metrics}"
+            );
+        }
+    };
+    shows("alive", 1);
+    peer.go();
+    shows("dead", 0);
+    let (_, peer) = Answering::at(address);
+    shows("alive", 1);
+    wait_for(&running, "address_changes_total", 3);
+    peer.go();
+    running.stop();
+}
+
 #[test]
 fn the_control_api_shows_what_was_counted() {
     let mut config = config(2);
@@ -540,17 +642,9 @@ fn the_control_api_shows_what_was_counted() {
     let client = udp_client(&running);
     client.send(&Ends::of_udp(&client).request("OPTIONS", 1, 0)).unwrap();
     client.recv(&mut [0; 4096]).unwrap();
-    wait_for(&running, "datagrams_sent_total", 1);
-    let address = running.control_address().unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    // Of one worker and, where that does not own the call, of the other.
+    wait_for(&running, "datagrams_received_total", 1);
+    let answer = get(&running, "/metrics");
     for line in [
         "# TYPE referee_datagrams_received_total counter",
         "# TYPE referee_calls gauge",

@@ -6,8 +6,8 @@
 use super::reader::{Document, Placed, Table, place};
 use super::value;
 use super::{
-    Access, Address, Bind, ByeMeansSuccess, Config, Control, Hooks, InDialogSources, InboundRefer, Limits, Network,
-    OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
+    Access, Address, Bind, ByeMeansSuccess, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits,
+    Network, OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
     SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use crate::spelling;
@@ -229,6 +229,9 @@ fn trunk(
         if addresses[..index].iter().any(|other| other.value == address.value) {
             document.mistake(address.at, "this address is there already");
         }
+        if index == ADDRESSES_MAX {
+            document.mistake(address.at, format!("more than {ADDRESSES_MAX} addresses of one trunk"));
+        }
         check_reachable(document, address, &listen, binds);
     }
     let sources = sources(document, table, &addresses);
@@ -252,6 +255,20 @@ fn trunk(
         .table("refer", "[trunk.refer]")
         .map(refer_rules)
         .unwrap_or_default();
+    let health = table.table("health", "[trunk.health]").map(|health_table| {
+        if !table.has("addresses") {
+            let message = "`[trunk.health]` of a trunk without `addresses`: there is nobody to send OPTIONS to";
+            document.mistake(health_table.at(), message);
+        }
+        health(health_table)
+    });
+    let (mut calls_max, mut calls_per_second_max) = (0, 0);
+    table.number("calls_max", 1..=TABLE_ENTRIES_MAX, &mut calls_max);
+    table.number(
+        "calls_per_second_max",
+        1..=CALLS_PER_SECOND_MAX,
+        &mut calls_per_second_max,
+    );
 
     TrunkRead {
         trunk: Trunk {
@@ -265,6 +282,9 @@ fn trunk(
             hooks_jambonz_secret: hook_settings.jambonz_secret,
             inbound_refer,
             refer,
+            health,
+            calls_max: (calls_max > 0).then_some(calls_max),
+            calls_per_second_max: (calls_per_second_max > 0).then_some(calls_per_second_max),
         },
         sources,
     }
@@ -383,6 +403,26 @@ fn refer_rules(table: Table<'_>) -> ReferRules {
     rules.notify_timeout = (!notify_timeout.is_zero()).then_some(notify_timeout);
     table.finish();
     rules
+}
+
+fn health(table: Table<'_>) -> Health {
+    let mut health = Health::default();
+    table.duration("period", seconds(1)..=seconds(3_600), &mut health.period);
+    // Timer F of RFC 3261 §17.1.2.2 ends an OPTIONS after 32 s.
+    table.duration("timeout", Duration::from_millis(100)..=seconds(32), &mut health.timeout);
+    table.number("failures", 1..=1_000, &mut health.failures);
+    table.number("successes", 1..=1_000, &mut health.successes);
+    if health.period < health.timeout {
+        let key = if table.has("period") { "period" } else { "timeout" };
+        let (period, timeout) = (
+            value::duration_text(health.period),
+            value::duration_text(health.timeout),
+        );
+        let message = format!("`period`, {period}, is shorter than `timeout`, {timeout}");
+        table.mistake(table.at_value(key), message);
+    }
+    table.finish();
+    health
 }
 
 fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Vec<Route> {
@@ -662,6 +702,11 @@ fn limits(table: Table<'_>) -> Limits {
     // Timer C lets any callee ring for three minutes (RFC 3261 §16.6 item 11).
     table.duration("ring_max", seconds(181)..=seconds(24 * 3_600), &mut limits.ring_max);
     table.duration("call_max", seconds(60)..=seconds(30 * 24 * 3_600), &mut limits.call_max);
+    table.duration(
+        "retry_after_max",
+        seconds(1)..=seconds(24 * 3_600),
+        &mut limits.retry_after_max,
+    );
     table.duration("spin", Duration::ZERO..=Duration::from_millis(10), &mut limits.spin);
     table.finish();
     limits
@@ -731,6 +776,10 @@ fn seconds(seconds: u64) -> Duration {
 pub(super) const BINDS_MAX: usize = 64;
 /// [`TrunkId`] is one byte.
 const TRUNKS_MAX: usize = 256;
+/// An address of a trunk is known by its place, in one byte.
+const ADDRESSES_MAX: usize = 256;
+/// A thousand times what one core carries.
+const CALLS_PER_SECOND_MAX: u64 = 10_000_000;
 /// Entries of a table are found by an index of 32 bits; this leaves room for a mark.
 const TABLE_ENTRIES_MAX: u64 = 1 << 30;
 

@@ -87,6 +87,9 @@ impl Config {
                 destinations: vec![Destination::Any],
                 ..ReferRules::default()
             },
+            health: None,
+            calls_max: None,
+            calls_per_second_max: None,
         };
         let callee_sources = ip.map_or_else(|| anyone.to_vec(), |ip| vec![Network::host(ip)]);
         Ok(Config {

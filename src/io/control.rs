@@ -181,6 +181,7 @@ fn router(context: Arc<Context>) -> Router {
         .route("/v1/calls/{call}/refer", post(routes::refer))
         .route("/v1/transfers", get(routes::transfers))
         .route("/v1/transfers/{transfer}", get(routes::transfer))
+        .route("/v1/trunks", get(routes::trunks))
         .route("/metrics", get(routes::metrics))
         .fallback(async || Problem::new(404, "not_found", "There is nothing at this path."))
         .layer(middleware::from_fn_with_state(Arc::clone(&context), admit));

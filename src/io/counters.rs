@@ -3,8 +3,11 @@
 //! A worker counts in plain numbers and copies them into atomics now and then ([`Publisher`]); whoever scrapes reads those
 //! ([`Exporter`]). Nothing on the path of a message is shared between threads.
 
+use crate::config::{Config, TrunkId};
+use crate::health::State;
 use crate::shard::{self, CounterKind};
 use crate::timer::Instant;
+use crate::usage::Usage;
 use crate::webhook;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -296,6 +299,49 @@ pub fn hooks_text(counters: &webhook::Counters) -> String {
     text
 }
 
+/// What calls take of trunks, and which of their addresses are up, in the same form; all shards count together.
+pub fn trunks_text(config: &Config, usage: &Usage) -> String {
+    use CounterKind::Gauge;
+    let mut text = String::new();
+    let trunks = || {
+        let numbered = config.trunks.iter().enumerate();
+        numbered.map(|(number, trunk)| (TrunkId(number as u8), trunk))
+    };
+    if config.trunks.is_empty() {
+        return text;
+    }
+    describe(&mut text, "trunk_calls", Gauge, "Calls from and to a trunk");
+    for (id, trunk) in trunks() {
+        let _ = writeln!(
+            text,
+            "{PREFIX}trunk_calls{{trunk=\"{}\"}} {}",
+            label(&trunk.name),
+            usage.calls(id)
+        );
+    }
+    if !config.trunks.iter().any(|trunk| trunk.health.is_some()) {
+        return text;
+    }
+    let help = "Whether an address of a trunk with health is not dead";
+    describe(&mut text, "trunk_address_up", Gauge, help);
+    for (id, trunk) in trunks().filter(|(_, trunk)| trunk.health.is_some()) {
+        for (place, address) in trunk.addresses.iter().enumerate() {
+            let up = u8::from(usage.shown(id, place) != State::Dead);
+            let (name, address) = (label(&trunk.name), label(&address.to_string()));
+            let _ = writeln!(
+                text,
+                "{PREFIX}trunk_address_up{{trunk=\"{name}\",address=\"{address}\"}} {up}"
+            );
+        }
+    }
+    text
+}
+
+/// A label's value as the format has it: trunks may be named anything.
+fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 /// Names and help are our own and need no escapes.
 fn describe(text: &mut String, name: &str, kind: CounterKind, help: &str) {
     let kind = match kind {
@@ -336,6 +382,24 @@ mod tests {
             hooks.contains("# TYPE referee_hooks_held gauge\nreferee_hooks_held 5\n"),
             "{hooks}"
         );
+        let mut config = crate::config::Config::relay_all(&[], "127.0.0.1:5070").unwrap();
+        assert!(!trunks_text(&config, &Usage::new(&config)).contains("up"));
+        config.trunks[1].name = "a \"b\" \\".into();
+        config.trunks[1].health = Some(crate::config::Health::default());
+        let usage = Arc::new(Usage::new(&config));
+        let place = usage.take(TrunkId(0), Instant::START).unwrap();
+        for (state, up) in [(State::Unknown, 1), (State::Dead, 0), (State::Alive, 1)] {
+            usage.show(TrunkId(1), 0, state);
+            let text = trunks_text(&config, &usage);
+            for line in [
+                "referee_trunk_calls{trunk=\"caller\"} 1",
+                "referee_trunk_calls{trunk=\"a \\\"b\\\" \\\\\"} 0",
+                &format!("referee_trunk_address_up{{trunk=\"a \\\"b\\\" \\\\\",address=\"127.0.0.1:5070\"}} {up}"),
+            ] {
+                assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+            }
+        }
+        drop(place);
         assert_eq!(exporter.value("datagrams_received_total"), Some(7));
         assert_eq!(exporter.value("no_such"), None);
     }

@@ -4,6 +4,7 @@
 //! it the messages of one source. A message travels with the index that was filled for it; its [`Letter`] goes back
 //! empty the same way, so that nothing is allocated once the rings are warm.
 
+use crate::health::News;
 use crate::message::Index;
 use crate::shard::Ticket;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
@@ -104,6 +105,8 @@ pub enum Parcel {
     Failed(Ticket),
     /// Close a connection that the receiver owns once what was sent on it is written.
     Close(ConnectionId),
+    /// What the sender's shard tells the receiver's. Rare, so that a box costs less than larger rings.
+    News(Box<News>),
 }
 
 /// One worker's ends of the rings to and from all others.
@@ -197,7 +200,7 @@ impl Handoff {
                 Ok(())
             }
             Err(Parcel::Received(letter)) => Err(letter),
-            Err(Parcel::Write(_) | Parcel::Failed(_) | Parcel::Close(_)) => {
+            Err(Parcel::Write(_) | Parcel::Failed(_) | Parcel::Close(_) | Parcel::News(_)) => {
                 unreachable!("a ring gives back what it was given")
             }
         }

@@ -10,6 +10,7 @@
 
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::health::News;
 use crate::identifiers::{Secret, TransferId};
 use crate::io::clock::Clock;
 use crate::io::counters::Publisher;
@@ -391,6 +392,9 @@ impl Worker {
                         intake.shard.handle(Input::SendFailed { ticket }, intake.ledger.now);
                     }
                     Parcel::Close(id) => tcp.end(id),
+                    Parcel::News(news) => {
+                        intake.shard.handle(Input::Told { news: *news }, intake.ledger.now);
+                    }
                 }
             }
         }
@@ -460,6 +464,7 @@ impl Worker {
                             self.deferred.push(Deferred::LookupRefused(ticket));
                         }
                     }
+                    Output::Tell { to, news } => self.tell(to, news),
                     // There is no store: nothing becomes more durable by waiting.
                     Output::Record { ticket } => self.deferred.push(Deferred::Recorded(ticket)),
                 }
@@ -497,6 +502,35 @@ impl Worker {
                     tcp.send(flow, intake.shard.out_bytes(&bytes), sent_by, &mut intake.ledger);
                 }
             },
+        }
+    }
+
+    /// Gives news to the workers they are for, and writes down what is new in them.
+    fn tell(&mut self, to: Option<u16>, news: News) {
+        let trunk = self.parts.config.trunk(news.at().trunk);
+        let name = &trunk.name;
+        if let Some(address) = trunk.addresses.get(usize::from(news.at().address)) {
+            match news {
+                News::Standing {
+                    standing,
+                    changed: true,
+                    ..
+                } => tracing::info!(trunk = name, %address, state = standing.state.word(), "an address has changed"),
+                News::Wait {
+                    until, opened: true, ..
+                } => {
+                    let seconds = until.since(self.parts.intake.ledger.now).as_secs();
+                    tracing::info!(trunk = name, %address, seconds, "an address wants no requests (503, Retry-After)");
+                }
+                News::Standing { .. } | News::Wait { .. } | News::Seen { .. } => {}
+            }
+        }
+        let intake = &mut self.parts.intake;
+        for shard in 0..intake.shards() {
+            if shard != intake.me() && to.is_none_or(|to| to == shard) {
+                // Lost only if the other worker stands still.
+                let _ = intake.handoff.post(shard, Parcel::News(Box::new(news)));
+            }
         }
     }
 

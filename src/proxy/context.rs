@@ -38,6 +38,10 @@ pub struct Context {
     /// What is asked for of its session's interval.
     pub session: Pass,
     pub server_gone: bool,
+    /// A target had no room for the call, by a cap of its trunk's.
+    pub found_full: bool,
+    /// Digests of the To tags whose 2xx has made a further call: a repeat does not bring back one that has ended.
+    pub further_calls: SmallVec<[u64; 1]>,
 }
 
 impl Context {
@@ -56,6 +60,8 @@ impl Context {
             rings_until,
             session: Pass::default(),
             server_gone: false,
+            found_full: false,
+            further_calls: SmallVec::new(),
         }
     }
 
@@ -105,6 +111,8 @@ pub struct Branch {
     pub has_ended: bool,
     /// Its client transaction is gone, or there never was one.
     pub is_gone: bool,
+    /// That it says nothing was told of its address already.
+    pub silence_told: bool,
     /// What it has of the request's Max-Breadth (RFC 5393 §5.3.3).
     pub breadth: u8,
 }

@@ -37,6 +37,8 @@ pub enum Cause {
     NoUse,
     /// It has refused the request, or did not answer it in time: another address leads to the same.
     Refused,
+    /// Its trunk has no room for the call: no other address of it either, but another trunk may.
+    Full,
 }
 
 /// The search for a target that takes a request.
@@ -123,8 +125,10 @@ impl Search {
         let next = match (cause, self.mode) {
             (Cause::NoUse, RouteMode::Parallel) => rest.next().filter(|next| !self.attempts[*next].leads),
             (Cause::NoUse, RouteMode::Sequential | RouteMode::Weighted) => rest.next(),
-            (Cause::Refused, RouteMode::Sequential) => rest.find(|next| self.attempts[*next].leads),
-            (Cause::Refused, RouteMode::Parallel | RouteMode::Weighted) => None,
+            (Cause::Full, RouteMode::Sequential | RouteMode::Weighted) | (Cause::Refused, RouteMode::Sequential) => {
+                rest.find(|next| self.attempts[*next].leads)
+            }
+            (Cause::Refused, RouteMode::Parallel | RouteMode::Weighted) | (Cause::Full, RouteMode::Parallel) => None,
         };
         next.filter(|next| self.seen & (1 << next) == 0)
     }
@@ -229,6 +233,20 @@ mod tests {
         search.go_on(attempt(&search, 0), Cause::NoUse);
         search.go_on(attempt(&search, 1), Cause::NoUse);
         assert_eq!(tried(&mut search), [(0, 1), (1, 0)]);
+    }
+
+    #[test]
+    fn a_full_trunk_is_passed_over_with_all_its_addresses() {
+        for (mode, expected) in [
+            (RouteMode::Sequential, &[(1, 0)][..]),
+            (RouteMode::Weighted, &[(1, 0)]),
+            (RouteMode::Parallel, &[]),
+        ] {
+            let mut search = search(mode, 60);
+            tried(&mut search);
+            search.go_on(attempt(&search, 0), Cause::Full);
+            assert_eq!(tried(&mut search), expected, "{mode:?}");
+        }
     }
 
     #[test]

@@ -91,6 +91,17 @@ impl Shard {
 
     /// Answers a request whose bytes only its transaction still has.
     pub(super) fn answer_stored(&mut self, server: ServerKey, status: Refused, now: Instant) {
+        self.answer_stored_with(server, status, &[], now);
+    }
+
+    /// Likewise, with further header lines.
+    pub(super) fn answer_stored_with(
+        &mut self,
+        server: ServerKey,
+        status: Refused,
+        extra: &[(&str, &[u8])],
+        now: Instant,
+    ) {
         let mut index = std::mem::take(&mut self.scratch);
         let start = self.outbox.bytes.len();
         let tag = hex16(self.random.next_u64());
@@ -101,7 +112,7 @@ impl Shard {
                 reason: status.reason,
                 to_tag: (status.code > 100).then_some(&tag[..]),
                 copy_record_route: false,
-                extra: &[],
+                extra,
                 content_type: None,
                 body: b"",
             };

@@ -56,6 +56,7 @@ impl Shard {
                 Some(key) => Reply::Transfer(Box::new(self.transfers[*key].view(|at| self.wall(at)))),
                 None => Reply::Refused(refusal(404, "not_found", None, "There is no such transfer.")),
             },
+            Command::Trunks => Reply::Trunks(self.trunk_views(now)),
             Command::Transfers { limit } => {
                 let running = self.transfers.keys().filter(|key| !self.transfers[*key].is_over());
                 let keys: Vec<_> = running

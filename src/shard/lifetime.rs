@@ -9,6 +9,7 @@ use super::arrival::Arrival;
 use super::request::Dialog;
 use super::{Shard, TimerKey};
 use crate::call::{Call, CallKey, CallState, Party};
+use crate::dialog_usage::{self, Ends};
 use crate::message::edit::decimal;
 use crate::message::time::SESSION_INTERVAL_MIN;
 use crate::message::{Message, Method};
@@ -17,7 +18,6 @@ use crate::proxy::context::{Context, ContextKey};
 use crate::session_timer::{self, Lines, Pass, Policy, Verdict};
 use crate::timer::Instant;
 use crate::transfer::Cause;
-use crate::usage::{self, Ends};
 use std::time::Duration;
 
 /// Between two looks at a call. Timers are not taken back, so that a short call leaves its behind for no longer than this;
@@ -158,7 +158,7 @@ impl Shard {
     pub(super) fn weigh_answer(&mut self, key: CallKey, method: Method, party: Party, code: u16, now: Instant) {
         let wait = 64 * self.config().timers.t1;
         let Some(call) = self.calls.get_mut(key) else { return };
-        match usage::ends(method, code) {
+        match dialog_usage::ends(method, code) {
             Some(Ends::InviteUsage | Ends::Dialog) if call.state == CallState::Answered => {
                 let doubt = &mut call.extra_mut().doubt;
                 if doubt.is_none() {

@@ -147,7 +147,9 @@ impl Shard {
         let Some(number) = call.sequence_mut(speaker).insert() else {
             return Err(Unsent::Never);
         };
-        let (client, branch) = self.transactions.open_client(method, flow, owner, &mut self.random);
+        let (client, branch) = self
+            .transactions
+            .open_client(method, flow, owner, None, &mut self.random);
         let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
             method,
@@ -167,7 +169,7 @@ impl Shard {
             }
             Err(_) => {
                 // The number stays taken: a gap in CSeq is allowed, a number used twice is not.
-                self.transactions.abandon(client);
+                self.transactions.drop_client(client);
                 Err(Unsent::Never)
             }
         }
@@ -329,6 +331,7 @@ impl Shard {
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
         {
             call.state = CallState::Ended;
+            call.places.give_back();
             self.arm(now, tombstone, TimerKey::Forget(key));
         } else {
             self.remove_call(key);

@@ -62,12 +62,9 @@ impl Shard {
         let mut deadline = now + timer_c;
         let is_invite = arrival.method == Method::Invite;
         let owner = ClientOwner::Relay(key, number);
-        let (client, mut via_branch) = self
-            .transactions
-            .open_client(arrival.method, target, owner, &mut self.random);
-        if let Some(digest) = changes.loop_digest {
-            via_branch.put_loop_digest(digest);
-        }
+        let (client, via_branch) =
+            self.transactions
+                .open_client(arrival.method, target, owner, changes.loop_digest, &mut self.random);
         if let Some(context) = self.contexts.get_mut(key) {
             deadline = deadline.min(context.rings_until);
             if let Some(branch) = context.branch_mut(number) {
@@ -166,7 +163,9 @@ impl Shard {
         target: Flow,
         changes: &Changes<'_>,
     ) {
-        let branch = Branch::without_transaction(&mut self.random);
+        // RFC 3261 §16.11: a repeat leaves as the one before. The identity itself stays secret.
+        let number = self.setup.secret.mac(b'a', &[&arrival.identity.to_be_bytes()]);
+        let branch = Branch::without_transaction(number);
         let start = self.write_relayed(message, arrival, target, &branch, changes);
         self.counters.relayed_requests_total += 1;
         self.outbox.send(target, self.outbox.since(start), None);
@@ -240,6 +239,7 @@ impl Shard {
             Waiting::Branch(key, number) => self.resume_branch(key, number, now),
             Waiting::Refer(key) => self.send_refer(key, now),
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
+            Waiting::Probe(probe) => self.send_probe(probe, now),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
+use crate::usage::Places;
 use smallvec::SmallVec;
 
 /// A party of a dialog as a request tells it.
@@ -191,13 +192,20 @@ impl Shard {
         let Some(route) = Shard::route_of(&config, from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
         };
-        let attempts = self.attempts(route);
+        let attempts = match self.attempts(route, now) {
+            Ok(attempts) => attempts,
+            Err(wait) => return self.refuse_all_waiting(message, &arrival, wait, now),
+        };
         let Some(first) = attempts.first() else {
             let status = Refused::new(480, "Temporarily Unavailable");
             return self.refuse(message, &arrival, status, &[], now);
         };
         let Ok(session) = self.judge_interval(message, &arrival, now) else {
             return;
+        };
+        let place = match self.place_of_caller(arrival.method, from, now) {
+            Ok(place) => place,
+            Err(_) => return self.refuse_full(message, &arrival, now),
         };
         let server = self.open_server(message, &arrival, now);
         let arrival = Arrival {
@@ -208,7 +216,9 @@ impl Shard {
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller, rings_until);
         context.session = session;
         if arrival.method == Method::Invite {
-            context.call = Some(self.open_call(message, &arrival, server, [from, first.trunk], now));
+            let call = self.open_call(message, &arrival, server, [from, first.trunk], now);
+            self.calls[call].places = Places::of_caller(place);
+            context.call = Some(call);
             context.is_initial = true;
         }
         let key = self.open_context(context);
@@ -614,7 +624,11 @@ impl Shard {
             return;
         };
         match transaction.owner {
-            ServerOwner::Relay(context) => self.cancel_relay(context, message.value(Header::Reason), now),
+            ServerOwner::Relay(context) => {
+                let lines: SmallVec<[&[u8]; 2]> = message.lines_of(Header::Reason).map(|line| line.value).collect();
+                let reason = (!lines.is_empty()).then(|| lines.join(&b", "[..]));
+                self.cancel_relay(context, reason.as_deref(), now);
+            }
             ServerOwner::Local => self.answer_stored(invite, Refused::new(487, "Request Terminated"), now),
         }
     }

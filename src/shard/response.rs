@@ -1,33 +1,44 @@
 //! A response's way back, and what becomes of a request that gets none (RFC 3261 §16.7 to §16.10).
 
 use super::own::refuses_subscription;
+use super::places::FULL_RETRY_AFTER;
 use super::{ClientOwner, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};
 use crate::config::TrunkId;
-use crate::message::{Message, Method, Uri, parse};
+use crate::dialog_usage;
+use crate::message::{Message, Method, Uri, Via, parse};
 use crate::proxy::context::{BranchNumber, Cancelled, ContextKey};
 use crate::proxy::search::Cause;
 use crate::proxy::{self, Refused};
 use crate::timer::Instant;
-use crate::transaction::client::ClientState;
+use crate::transaction::client::{Client, ClientState};
 use crate::transport::Flow;
 use crate::traversal::{PARAMETER, Traversal};
-use crate::usage;
 
 /// Why a branch ended without a final response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BranchFailure {
     Timeout,
     Transport,
+    /// Its trunk had no room for the call.
+    Full,
 }
 
 impl BranchFailure {
+    /// What it means for the search.
+    pub fn cause(self) -> Cause {
+        match self {
+            BranchFailure::Timeout | BranchFailure::Transport => Cause::NoUse,
+            BranchFailure::Full => Cause::Full,
+        }
+    }
+
     /// The response it counts as (RFC 3261 §16.8, §16.9).
     pub fn code(self) -> u16 {
         match self {
             BranchFailure::Timeout => 408,
-            BranchFailure::Transport => 503,
+            BranchFailure::Transport | BranchFailure::Full => 503,
         }
     }
 }
@@ -35,9 +46,15 @@ impl BranchFailure {
 impl Shard {
     pub(super) fn on_response(&mut self, message: Message<'_>, now: Instant) {
         self.counters.responses_total += 1;
+        let topology = &self.topology;
+        let fits = |client: &Client<ClientOwner>, via: &Via<'_>| {
+            // RFC 3261 §16.7 step 3: without a Via below ours it would have nowhere to go. One to a request of ours has none.
+            let is_relayed = matches!(client.owner, ClientOwner::Relay(..));
+            topology.is_sent_by(client.flow.bind, via) && message.is_via_alone(via) != is_relayed
+        };
         let answered = self
             .transactions
-            .on_response(message, &mut self.outbox, &mut self.timers, now);
+            .on_response(message, fits, &mut self.outbox, &mut self.timers, now);
         let answered = match answered {
             Ok(Some(answered)) => answered,
             // RFC 6026 §7.3: what matches nothing is dropped; a repeat was absorbed.
@@ -63,6 +80,7 @@ impl Shard {
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
+            ClientOwner::Probe(probe) => self.on_probe_answered(probe, message, answered.code, now),
         }
     }
 
@@ -76,6 +94,7 @@ impl Shard {
         now: Instant,
     ) {
         let timer_c = self.config().timers.timer_c;
+        self.note_response(key, number, message, code, now);
         let Some(context) = self.contexts.get_mut(key) else {
             return;
         };
@@ -210,7 +229,7 @@ impl Shard {
                     .tag(Party::Callee)
                     .is_some_and(|tag| message.to_tag().is_some_and(|other| other != tag))
             {
-                self.open_another(call_key, trunk, flow, message, now);
+                self.open_another(key, call_key, trunk, flow, message, now);
             }
             return;
         }
@@ -255,7 +274,15 @@ impl Shard {
 
     /// A further target has answered an INVITE that has an answer already: each To tag is a dialog (RFC 3261 §13.2.2.4), and
     /// each dialog a call. Usually the caller hangs up on it at once.
-    fn open_another(&mut self, first: CallKey, trunk: Option<TrunkId>, flow: Flow, message: Message<'_>, now: Instant) {
+    fn open_another(
+        &mut self,
+        context: ContextKey,
+        first: CallKey,
+        trunk: Option<TrunkId>,
+        flow: Flow,
+        message: Message<'_>,
+        now: Instant,
+    ) {
         let Some(call) = self.calls.get(first) else { return };
         let (traversal, call_id) = (call.traversal, message.call_id().unwrap_or_default());
         let (to_tag, from_tag) = (
@@ -265,8 +292,14 @@ impl Shard {
         let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
         let number = message.cseq().map(|cseq| cseq.number);
         let (None, Ok(number)) = (is_known, number) else { return };
+        let digest = self.setup.secret.mac(b'd', &[to_tag]);
+        match self.contexts.get_mut(context) {
+            Some(context) if !context.further_calls.contains(&digest) => context.further_calls.push(digest),
+            Some(_) | None => return,
+        }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
+        self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
         let key = self.enter_call(another);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
@@ -282,7 +315,7 @@ impl Shard {
         };
         match method {
             Method::Refer if code >= 300 || refuses_subscription(message) => extra.refers.refused(referrer),
-            Method::Notify if usage::ends(method, code).is_some() => extra.refers.unknown_to_party(from),
+            Method::Notify if dialog_usage::ends(method, code).is_some() => extra.refers.unknown_to_party(from),
             _ => {}
         }
     }
@@ -338,7 +371,7 @@ impl Shard {
         branch.is_gone = true;
         let is_cancelled = branch.cancelled.is_some();
         if context.search.is_some() {
-            return self.end_branch(key, number, failure.code(), None, Cause::NoUse, now);
+            return self.end_branch(key, number, failure.code(), None, failure.cause(), now);
         }
         if let Some(branch) = context.branch_mut(number) {
             branch.has_ended = true;
@@ -368,8 +401,12 @@ impl Shard {
     /// The final response to a request that no target has answered: `code` is what that counts as.
     pub(super) fn answer_failed(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
-        let (server, method) = (context.server, context.method);
+        let (server, method, found_full) = (context.server, context.method, context.found_full);
         match (code, method) {
+            // RFC 3261 §16.7 step 6: here it is known that the next request would get the same.
+            (503, _) if found_full => {
+                self.answer_stored_with(server, Refused::SHED, &[("Retry-After", FULL_RETRY_AFTER)], now);
+            }
             (408, Method::Invite) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
             // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
             (408, _) => {

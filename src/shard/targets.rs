@@ -8,6 +8,7 @@ use super::route::{NoFlow, retarget};
 use super::{Shard, TimerKey, Waiting};
 use crate::call::Party;
 use crate::config::{Route, RouteMode, RouteTarget, TrunkId};
+use crate::health::Failure;
 use crate::message::{Header, Message, Method, Uri};
 use crate::proxy::context::{Branch, BranchNumber, ContextKey};
 use crate::proxy::search::{Attempt, Cause, Search};
@@ -18,6 +19,7 @@ use crate::transaction::Branch as ViaBranch;
 use crate::transaction::client::ClientState;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
+use std::time::Duration;
 
 /// The attempts of a request, in order.
 pub(super) type Attempts = SmallVec<[Attempt; 4]>;
@@ -44,8 +46,35 @@ impl Shard {
         std::iter::once(first).chain(digests).any(|digest| digest == own)
     }
 
-    /// The attempts of a route: all addresses of its trunks, in order or as drawn by weight.
-    pub(super) fn attempts(&mut self, route: &Route) -> Attempts {
+    /// The attempts of a route: the addresses of its trunks that may be used now, in order or as drawn by weight. Where none
+    /// may be used all are tried that are but dead: better a try than a refusal.
+    ///
+    /// # Errors
+    /// All have asked to be left alone (RFC 3261 §21.5.4), so long at least.
+    pub(super) fn attempts(&mut self, route: &Route, now: Instant) -> Result<Attempts, Duration> {
+        let all = self.all_attempts(route);
+        let of = |fits: &dyn Fn(&Attempt) -> bool| {
+            let mut attempts: Attempts = all.iter().copied().filter(|attempt| fits(attempt)).collect();
+            let mut before = None;
+            for attempt in &mut attempts {
+                attempt.leads = before.replace(attempt.trunk) != Some(attempt.trunk);
+            }
+            attempts
+        };
+        let wait = |attempt: &Attempt| self.address_wait(attempt.trunk, attempt.address.into(), now);
+        let usable = of(&|attempt| self.is_usable(attempt.trunk, attempt.address.into(), now));
+        if !usable.is_empty() || all.is_empty() {
+            return Ok(usable);
+        }
+        let dead = of(&|attempt| wait(attempt).is_zero());
+        match dead.is_empty() {
+            false => Ok(dead),
+            true => Err(all.iter().map(wait).min().unwrap_or_default()),
+        }
+    }
+
+    /// All addresses of a route's trunks.
+    fn all_attempts(&mut self, route: &Route) -> Attempts {
         let mut targets: SmallVec<[RouteTarget; 4]> = SmallVec::from_slice(&route.to);
         if route.mode == RouteMode::Weighted {
             for place in 0..targets.len() {
@@ -118,7 +147,7 @@ impl Shard {
             if let Err(failure) = self.start_branch(key, number, message, arrival, now) {
                 self.close_branch(key, number, failure.code(), None);
                 if let Some(search) = self.contexts.get_mut(key).and_then(|context| context.search.as_mut()) {
-                    search.go_on(attempt, Cause::NoUse);
+                    search.go_on(attempt, failure.cause());
                 }
             }
         }
@@ -132,6 +161,7 @@ impl Shard {
                 shard.try_due(key, message, arrival, now);
             });
         }
+        self.keep_places(key);
         self.conclude_if_ended(key, now);
     }
 
@@ -166,9 +196,11 @@ impl Shard {
             }
             Err(NoFlow::Unreachable) => {
                 self.counters.unroutable_total += 1;
+                self.note_failure(key, number, Failure::Transport, now);
                 return Err(BranchFailure::Transport);
             }
         };
+        self.take_place_of_callee(key, target.trunk, now)?;
         let is_first = number == 0;
         if let Some(call) = call.and_then(|call| self.calls.get_mut(call)).filter(|_| is_first) {
             call.set_callee(target.trunk, flow);
@@ -250,6 +282,7 @@ impl Shard {
             .client(client)
             .is_some_and(|client| is_silent(client.state))
         {
+            self.note_failure(key, number, Failure::Timeout, now);
             self.give_up(key, number, Cause::NoUse, now);
         }
     }

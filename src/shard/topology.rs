@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Network, TrunkId};
 use crate::message::uri::Scheme;
-use crate::message::{Host, Uri};
+use crate::message::{Host, Uri, Via};
 use crate::transport::{BindId, Flow, Transport};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
@@ -31,10 +31,10 @@ struct Own {
 }
 
 impl Own {
-    /// Whether a URI's host and port are its own.
-    fn is_at(&self, uri: &Uri<'_>) -> bool {
-        self.address.port() == uri.port.unwrap_or(5060)
-            && match uri.host {
+    /// Whether a host and port, by default 5060, are this socket's.
+    fn is_at(&self, host: Host<'_>, port: Option<u16>) -> bool {
+        self.address.port() == port.unwrap_or(5060)
+            && match host {
                 Host::Address(ip) => ip == self.address.ip() || self.advertised == Some(ip),
                 Host::Name(name) => self
                     .name
@@ -129,7 +129,13 @@ impl Topology {
 
     /// Whether a URI's host and port are one of our sockets'.
     pub fn names_us(&self, uri: &Uri<'_>) -> bool {
-        self.binds.iter().any(|own| own.is_at(uri))
+        self.binds.iter().any(|own| own.is_at(uri.host, uri.port))
+    }
+
+    /// Whether a Via's sent-by is what we write on this socket (RFC 3261 §18.1.2).
+    pub fn is_sent_by(&self, bind: BindId, via: &Via<'_>) -> bool {
+        let own = self.own(bind);
+        own.sent_by == via.sent_by || own.is_at(via.host, via.port)
     }
 
     /// Whether a URI's host is ours, and its port that of this socket.
@@ -143,7 +149,7 @@ impl Topology {
             Some(value) => Transport::from_token(value?)?,
             None => Transport::Udp,
         };
-        let fits = |own: &Own| own.transport == transport && own.is_at(uri);
+        let fits = |own: &Own| own.transport == transport && own.is_at(uri.host, uri.port);
         let place = self.binds.iter().position(fits)?;
         Some(Flow {
             bind: BindId(place as u8),

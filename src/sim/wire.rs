@@ -7,9 +7,10 @@ use crate::command::{CallSelector, Command, Reply};
 use crate::identifiers::{CallId, Secret};
 use crate::message::framing::{Frame, Framer};
 use crate::message::{Index, Message, parse};
-use crate::shard::{Input, Output, Setup, Shard};
+use crate::shard::{Input, Output, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::usage::Usage;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub struct Wire {
     now: Instant,
     streams: Vec<Stream>,
     /// What every name that is asked for resolves to.
-    name: Option<IpAddr>,
+    addresses: Vec<IpAddr>,
     sent: Vec<Sent>,
     replies: Vec<Reply>,
     config: Arc<crate::config::Config>,
@@ -36,8 +37,11 @@ pub struct StreamId(usize);
 /// A message that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
+    pub at: Instant,
     pub flow: Flow,
     pub bytes: Vec<u8>,
+    /// A failure may be reported with it, by [`Wire::fail`].
+    pub ticket: Option<Ticket>,
 }
 
 #[derive(Debug)]
@@ -51,31 +55,37 @@ struct Stream {
 impl Wire {
     /// A shard with this configuration.
     pub fn new(config: &str) -> Wire {
+        Wire::with_seed(9, config)
+    }
+
+    /// The same with other random numbers and another secret.
+    pub fn with_seed(seed: u8, config: &str) -> Wire {
         let config = Arc::new(super::scene::config(config));
         let setup = Setup {
             config: config.clone(),
             shard: 0,
             shards: 1,
-            secret: Secret([7; 16]),
-            seed: [9; 16],
+            secret: Secret([seed ^ 14; 16]),
+            seed: [seed; 16],
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: false,
+            usage: Arc::new(Usage::new(&config)),
         };
         Wire {
             shard: Shard::new(setup),
             index: Box::default(),
             now: Instant::START,
             streams: Vec::new(),
-            name: None,
+            addresses: Vec::new(),
             sent: Vec::new(),
             replies: Vec::new(),
             config,
         }
     }
 
-    /// Lets every name have this address; without it none has one.
-    pub fn resolve_all_to(&mut self, address: IpAddr) {
-        self.name = Some(address);
+    /// Lets every name have these addresses; before, none has one.
+    pub fn resolve_all_to(&mut self, addresses: &[IpAddr]) {
+        self.addresses = addresses.to_vec();
     }
 
     pub fn shard(&self) -> &Shard {
@@ -178,6 +188,18 @@ impl Wire {
         self.taken()
     }
 
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A send did not happen; what leaves for it.
+    pub fn fail(&mut self, ticket: Ticket) -> Vec<Sent> {
+        self.shard.handle(Input::SendFailed { ticket }, self.now);
+        self.drain();
+        self.taken()
+    }
+
     /// Runs verbs on a call, as the control API does; what leaves for it, and the reply.
     ///
     /// # Panics
@@ -229,21 +251,28 @@ impl Wire {
     fn drain(&mut self) {
         while let Some(output) = self.shard.poll_output() {
             match output {
-                Output::Send { flow, bytes, .. } => {
+                Output::Send { flow, bytes, ticket } => {
                     let bytes = self.shard.out_bytes(&bytes).to_vec();
-                    self.sent.push(Sent { flow, bytes });
+                    let at = self.now;
+                    self.sent.push(Sent {
+                        at,
+                        flow,
+                        bytes,
+                        ticket,
+                    });
                 }
                 Output::Resolve { ticket, .. } => {
                     let input = Input::Resolved {
                         ticket,
-                        addresses: self.name.into_iter().collect(),
+                        addresses: self.addresses.clone(),
                         valid_for: Duration::from_secs(60),
                     };
                     self.shard.handle(input, self.now);
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::Close(connection) => self.streams[connection.slot as usize].is_open = false,
-                Output::Record { .. } | Output::Hook(_) => {}
+                // There is no other shard.
+                Output::Record { .. } | Output::Hook(_) | Output::Tell { .. } => {}
             }
         }
         self.shard.end_batch();

@@ -14,7 +14,7 @@
 //!
 //! Timers A and E do not run on reliable transports; D and K are zero there.
 
-use crate::message::Method;
+use crate::message::{CSeq, Method};
 use crate::transport::Flow;
 use std::time::Duration;
 
@@ -38,10 +38,14 @@ pub struct Client<O> {
     pub owner: O,
     /// The random part of the branch: a response that does not carry it is not ours.
     pub(super) random: u64,
+    /// The rest of the branch, if there is one.
+    pub(super) loop_digest: Option<u32>,
     /// The request as sent; after a non-2xx final response to an INVITE, the ACK.
     pub(super) request: Vec<u8>,
     /// The wait before the next retransmission (timers A and E).
     pub(super) interval: Duration,
+    /// The request has been sent more than once.
+    pub(super) is_resent: bool,
     /// The CANCEL's own transaction, which shares this one's branch (RFC 3261 §9.1).
     pub(super) cancel: Option<super::ClientKey>,
 }
@@ -62,6 +66,16 @@ pub(super) enum OnResponse {
 impl<O> Client<O> {
     pub(super) fn is_invite(&self) -> bool {
         self.method == Method::Invite
+    }
+
+    /// Whether a response with this CSeq is one to the request, by its method (RFC 3261 §17.1.3).
+    pub(super) fn answers(&self, cseq: &CSeq<'_>) -> bool {
+        self.method == cseq.method
+            && (self.method != Method::Other
+                || self
+                    .request
+                    .strip_prefix(cseq.token)
+                    .is_some_and(|rest| rest.starts_with(b" ")))
     }
 
     pub(super) fn on_response(&mut self, code: u16) -> OnResponse {

@@ -71,7 +71,7 @@ impl Call {
                 ("Contact", &format!("{route}Contact")),
             ],
         );
-        wire.resolve_all_to(at(PLATFORM).ip());
+        wire.resolve_all_to(&[at(PLATFORM).ip()]);
         assert_eq!(deliver(&mut wire, Delivery::Datagram, ack.as_bytes()).sent.len(), 1);
         Call {
             wire,

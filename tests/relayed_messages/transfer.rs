@@ -339,7 +339,7 @@ fn requests_of_the_transfer_flows_within_a_dialog_are_relayed_unchanged() {
         }
         methods.insert(method.clone());
         let mut call = Call::set_up(TWO_SIDES, &NAMES);
-        call.wire.resolve_all_to(BEYOND.parse().unwrap());
+        call.wire.resolve_all_to(&[BEYOND.parse().unwrap()]);
         let bytes = within_dialog(&bytes, &call.callee_routes, NAMES.callee, NAMES.caller);
         let sent = call.platform_says(&bytes);
         let relayed: Vec<_> = sent.iter().filter(|sent| !sent.bytes.starts_with(b"SIP/2.0")).collect();

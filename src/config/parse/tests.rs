@@ -103,6 +103,9 @@ fn the_example_file_has_the_values_it_says() {
                     ],
                     ..ReferRules::default()
                 },
+                health: None,
+                calls_max: None,
+                calls_per_second_max: None,
             },
             Trunk {
                 name: "platform".into(),
@@ -115,6 +118,9 @@ fn the_example_file_has_the_values_it_says() {
                 hooks_jambonz_secret: None,
                 inbound_refer: InboundRefer::Relay,
                 refer: ReferRules::default(),
+                health: None,
+                calls_max: None,
+                calls_per_second_max: None,
             },
         ],
         routes: vec![Route {
@@ -167,6 +173,7 @@ partial_message_timeout = "9s"
 handoff_max = 10
 ring_max = "4m"
 call_max = "2h"
+retry_after_max = "12s"
 spin = "11us"
 [timers]
 t1 = "100ms"
@@ -185,6 +192,13 @@ name = "t"
 listen = "l"
 addresses = ["127.0.0.1:5070"]
 inbound_refer = "reject"
+calls_max = 13
+calls_per_second_max = 14
+[trunk.health]
+period = "7s"
+timeout = "6s"
+failures = 5
+successes = 4
 [trunk.hooks]
 base_url = "http://h"
 secret = "s"
@@ -248,6 +262,7 @@ to = "t"
             handoff_max: 10,
             ring_max: s(240),
             call_max: s(7_200),
+            retry_after_max: s(12),
             spin: Duration::from_micros(11),
         }
     );
@@ -425,6 +440,32 @@ fn each_mistake_is_told_with_its_place() {
                 "6:9: the transport `tls` is not supported yet: only udp and tcp are",
                 "6:31: each of `bind` is an integer, must be a string",
             ],
+        ),
+        // Health and caps.
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\naddresses = [\"127.0.0.1\"]\ncalls_max = 0\ncalls_per_second_max = 0\n",
+            &[
+                "8:13: `calls_max` is 0, must be 1 to 1073741824",
+                "9:24: `calls_per_second_max` is 0, must be 1 to 10000000",
+            ],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\naddresses = [\"127.0.0.1\"]\n[trunk.health]\nperiod = \"2s\"\nfailures = 0\n",
+            &[
+                "9:10: `period`, 2s, is shorter than `timeout`, 5s",
+                "10:12: `failures` is 0, must be 1 to 1000",
+            ],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\naddresses = [\"127.0.0.1\"]\nhealth = { timeout = \"31s\", perid = \"1s\" }\n",
+            &[
+                "8:22: `period`, 30s, is shorter than `timeout`, 31s",
+                "8:29: unknown key `perid` in `[trunk.health]`; did you mean `period`?",
+            ],
+        ),
+        (
+            "[[trunk]]\nname = \"t\"\nlisten = \"l\"\nsources = [\"10.0.0.0/8\"]\n[trunk.health]\n",
+            &["8:1: `[trunk.health]` of a trunk without `addresses`: there is nobody to send OPTIONS to"],
         ),
         // Trunks.
         (

@@ -152,6 +152,14 @@ pub(super) async fn transfer(State(context): State<Arc<Context>>, name: Name) ->
     }
 }
 
+/// `GET /v1/trunks`: each trunk with its calls and how its addresses stand. Any shard knows.
+pub(super) async fn trunks(State(context): State<Arc<Context>>) -> Result<Response, Problem> {
+    match ask(&context, 0, Command::Trunks).await? {
+        Reply::Trunks(trunks) => Ok(Json(json!({ "trunks": trunks })).into_response()),
+        other => Err(unexpected(other)),
+    }
+}
+
 /// `GET /metrics`.
 pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
     let text = (context.metrics)();
