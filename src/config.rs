@@ -404,6 +404,8 @@ pub struct Limits {
     pub ring_max: Duration,
     /// How long a call may last from its answer; then both parties get a BYE.
     pub call_max: Duration,
+    /// How long it is remembered that a next hop refuses TCP, so that large requests go there by UDP (RFC 3261 §18.1.1).
+    pub tcp_refusal_kept: Duration,
     /// The longest Retry-After of a 503 that is kept to (RFC 3261 §21.5.4); a longer one is cut.
     pub retry_after_max: Duration,
     /// Spins for this long before sleeping, where messages come that close together: a sleep and a wake-up cost more than one.
@@ -576,6 +578,8 @@ impl Default for Limits {
             ring_max: Duration::from_secs(30 * 60),
             // Longer than any call that somebody means.
             call_max: Duration::from_secs(24 * 3_600),
+            // Nobody changes a peer's transports more often than that.
+            tcp_refusal_kept: Duration::from_secs(10 * 60),
             retry_after_max: Duration::from_secs(5 * 60),
             spin: Duration::from_micros(25),
         }

@@ -13,6 +13,7 @@ mod answer;
 mod arrival;
 mod commands;
 pub mod counters;
+mod large;
 mod lifetime;
 mod names;
 mod own;
@@ -45,6 +46,7 @@ use crate::webhook::{ActionOutcome, Hook};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
 use response::BranchFailure;
@@ -71,6 +73,8 @@ pub enum Input<'a> {
     },
     /// A send did not happen, or its connection broke within 32 s of it (RFC 3261 §18.4).
     SendFailed { ticket: Ticket },
+    /// A send did not happen since its peer takes no connection: a TCP reset, or ICMP says that it speaks no TCP.
+    ConnectionRefused { ticket: Ticket },
     /// The answer to [`Output::Resolve`]; empty: no such name, or no answer in time.
     Resolved {
         ticket: u64,
@@ -171,6 +175,9 @@ pub struct Shard {
     names: Names<Waiting>,
     /// The time of the last input.
     now: Instant,
+    refusals: Refusals,
+    /// For requests of ours that are read again.
+    large_scratch: Box<Index>,
     health: health::Table,
     probes: Vec<Probe>,
     /// What waits for [`Input::Recorded`].
@@ -200,6 +207,8 @@ enum ClientOwner {
     Bye(CallKey, Party),
     /// An OPTIONS of ours to an address of a trunk.
     Probe(ProbeId),
+    /// An ACK that left by TCP for its size.
+    LargeAck,
 }
 
 /// What waits for a name.
@@ -293,6 +302,8 @@ impl Shard {
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max),
             now: Instant::START,
+            refusals: Refusals::new(),
+            large_scratch: Box::default(),
             health: health::Table::new(config, setup.shard, setup.shards),
             probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
@@ -321,6 +332,7 @@ impl Shard {
                 let ended = self.transactions.on_send_failed(ticket);
                 self.on_transaction_ended(ended, now);
             }
+            Input::ConnectionRefused { ticket } => self.on_connection_refused(ticket, now),
             Input::Resolved {
                 ticket,
                 addresses,
@@ -477,7 +489,11 @@ impl Shard {
         match ended {
             None
             | Some(Ended::Client(
-                ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..) | ClientOwner::Probe(_),
+                ClientOwner::Cancel
+                | ClientOwner::Refer(_)
+                | ClientOwner::Bye(..)
+                | ClientOwner::Probe(_)
+                | ClientOwner::LargeAck,
             )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
@@ -489,6 +505,7 @@ impl Shard {
                 self.leave_context(context, |context| context.server_gone = true)
             }
             Some(Ended::Client(ClientOwner::Relay(context, branch))) => self.leave_branch(context, branch),
+            Some(Ended::ClientTimeout(ClientOwner::LargeAck)) => {}
             Some(Ended::ClientTimeout(owner)) => {
                 self.counters.timeouts_total += 1;
                 match owner {
@@ -496,7 +513,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
-                    ClientOwner::Cancel => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
@@ -513,7 +530,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
-                    ClientOwner::Cancel => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }

@@ -25,7 +25,7 @@ use application::Application;
 use check::Check;
 use ladder::Ladder;
 use network::Network;
-use peer::script::Act;
+use peer::script::{Act, Streams};
 use peer::text::Text;
 use peer::{Packet, Path, Peer};
 use serde_json::Value;
@@ -120,6 +120,10 @@ enum Event {
         bytes: Vec<u8>,
     },
     SendFailed {
+        shard: usize,
+        ticket: Ticket,
+    },
+    ConnectionRefused {
         shard: usize,
         ticket: Ticket,
     },
@@ -378,6 +382,7 @@ impl World {
             }
             Event::ArrivesOnStream { link, bytes } => self.on_stream_outward(link, &bytes),
             Event::SendFailed { shard, ticket } => self.feed(shard, Input::SendFailed { ticket }),
+            Event::ConnectionRefused { shard, ticket } => self.feed(shard, Input::ConnectionRefused { ticket }),
             Event::Resolved {
                 shard,
                 ticket,
@@ -592,19 +597,26 @@ impl World {
                     let fits = |link: &Link| link.is_open && link.bind == flow.bind && link.far == flow.peer;
                     self.links.iter().position(fits)
                 });
-                let link = match open {
-                    Some(link) => link,
-                    None => match self.peers.iter().position(|peer| peer.address == flow.peer) {
-                        Some(peer) => self.open(PeerId(peer), flow.peer, flow.bind, shard as u16),
-                        None => {
-                            self.ladder
-                                .message(self.now, REFEREE, &flow.peer.to_string(), &label, &bytes, 0);
-                            if let Some(ticket) = ticket {
-                                self.plan(self.now + Duration::from_millis(1), Event::SendFailed { shard, ticket });
-                            }
-                            return;
-                        }
-                    },
+                let peer = self.peers.iter().position(|peer| peer.address == flow.peer);
+                let streams = peer.map(|peer| self.peers[peer].manners.streams);
+                let link = match (open, peer, streams) {
+                    (Some(link), ..) => link,
+                    (None, Some(peer), Some(Streams::Taken)) => {
+                        self.open(PeerId(peer), flow.peer, flow.bind, shard as u16)
+                    }
+                    _ => {
+                        let name = peer.map(|peer| self.peers[peer].name.clone());
+                        let to = name.unwrap_or_else(|| flow.peer.to_string());
+                        self.ladder.message(self.now, REFEREE, &to, &label, &bytes, 0);
+                        let Some(ticket) = ticket else { return };
+                        let (wait, event) = match streams {
+                            Some(Streams::Refused) => (1, Event::ConnectionRefused { shard, ticket }),
+                            Some(Streams::Ignored) => (5_000, Event::SendFailed { shard, ticket }),
+                            Some(Streams::Taken) | None => (1, Event::SendFailed { shard, ticket }),
+                        };
+                        self.plan(self.now + Duration::from_millis(wait), event);
+                        return;
+                    }
                 };
                 let name = self.peers[self.links[link].peer.0].name.clone();
                 self.ladder.message(self.now, REFEREE, &name, &label, &bytes, 1);

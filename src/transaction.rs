@@ -409,6 +409,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 ClientState::Trying
             },
             flow,
+            fallback: None,
             owner,
             random: number,
             loop_digest,
@@ -478,6 +479,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             method: Method::Cancel,
             state: ClientState::Trying,
             flow,
+            fallback: None,
             owner,
             random,
             loop_digest,
@@ -659,6 +661,44 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
     }
 
+    /// A request that is written but not started leaves by `stream` instead, for its size.
+    pub fn lead_by_stream(&mut self, key: ClientKey, stream: Flow) {
+        if let Some(client) = self.clients.get_mut(key) {
+            debug_assert!(client.request.is_empty() && stream.transport.is_reliable());
+            client.fallback = Some(client.flow);
+            client.flow = stream;
+        }
+    }
+
+    /// The connection of the send with this ticket was refused. A request that left by TCP for its size alone goes by UDP now,
+    /// as if it had from the first (RFC 3261 §18.1.1); gives back by what flow it was refused.
+    pub fn fall_back<K: From<Deadline>>(
+        &mut self,
+        of: Ticket,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) -> Option<Flow> {
+        let key = ClientKey::from(KeyData::from_ffi(of.0));
+        let client = self.clients.get_mut(key)?;
+        if !matches!(client.state, ClientState::Calling | ClientState::Trying) {
+            return None;
+        }
+        let refused = std::mem::replace(&mut client.flow, client.fallback.take()?);
+        // Our Via is the first line; both tokens are of one length.
+        let at = memchr::memmem::find(&client.request, VIA_OF_STREAM)?;
+        client.request[at..at + VIA_OF_STREAM.len()].copy_from_slice(VIA_OF_DATAGRAM);
+        outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
+        let resend = match client.method {
+            Method::Invite => Letter::A,
+            // It is not answered, and repeated by its sender.
+            Method::Ack => return self.remove_client(key).map(|_| refused),
+            _ => Letter::E,
+        };
+        timers.arm(now, self.t1, Deadline::Client(key, resend).into());
+        Some(refused)
+    }
+
     /// A send with this ticket failed (RFC 3261 §18.4). Over UDP the first failure is let pass, since the request is sent again
     /// at T1 anyway and a peer that restarts is back by then. A transaction that has any response lives on: the answer may
     /// come another way (§18.2.2).
@@ -697,6 +737,10 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
 /// RFC 3261 §17.1.1.2: Timer D is the far side's Timer H, whose T1 is not known here.
 const TIMER_D_MIN: Duration = Duration::from_secs(32);
+
+/// How the top Via of a request begins.
+const VIA_OF_STREAM: &[u8] = b"\r\nVia: SIP/2.0/TCP ";
+const VIA_OF_DATAGRAM: &[u8] = b"\r\nVia: SIP/2.0/UDP ";
 
 fn ticket(key: ClientKey) -> Ticket {
     Ticket(key.data().as_ffi())

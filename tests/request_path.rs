@@ -4,10 +4,11 @@
 use referee::command::Reply;
 use referee::sim::World;
 use referee::sim::peer::Peer;
-use referee::sim::peer::script::{Manners, request, respond, steps};
+use referee::sim::peer::script::{Act, Manners, Streams, request, request_with, respond, respond_with, steps};
 use referee::sim::peer::text::Text;
 use referee::sim::scene::{PRIVATE, PUBLIC, Scene, TWO_SIDES, carrier, config, platform};
 use referee::sim::wire::Wire;
+use referee::timer::Instant;
 use referee::transport::Transport;
 use serde_json::json;
 use std::time::Duration;
@@ -755,6 +756,300 @@ fn from_one_of_our_sockets_to_itself_only_a_route_of_ours_leads() {
     );
     let labels: Vec<_> = left.iter().map(|(to, text)| (to.as_str(), text.label())).collect();
     assert_eq!(labels, [(NEXT_TO_CALLER, "403 Forbidden (INFO)".to_owned())]);
+}
+
+// ---- requests too large for a datagram (RFC 3261 §18.1.1) ----
+
+/// As [`TWO_SIDES`], but nothing is said of the platform's transport.
+fn unpinned() -> String {
+    TWO_SIDES.replace("addresses = [\"udp:10.0.0.5:5060\"]", "addresses = [\"10.0.0.5:5060\"]")
+}
+
+/// A scene whose platform does so with connections.
+fn large(config: &str, streams: Streams) -> Scene {
+    let mut platform = platform();
+    platform.manners.streams = streams;
+    Scene::with(config, carrier(), platform)
+}
+
+/// A request of the carrier's that leaves with so many bytes where it leaves by UDP.
+fn of_size(scene: &mut Scene, method: &str, name: &str, bytes: usize) -> String {
+    let plain = outside(method, name).replace(
+        "Content-Length",
+        "Contact: <sip:c@198.51.100.10>\r\nX: \r\nContent-Length",
+    );
+    let mut raw = Raw::new(&unpinned());
+    let (_, passed) = raw.pass(NEXT_TO_CALLER, PUBLIC, &plain);
+    let length = passed.first.len()
+        + 2
+        + passed
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .sum::<usize>()
+        + 2;
+    let text = plain.replace("X: \r\n", &format!("X: {}\r\n", "x".repeat(bytes - length)));
+    scene.world.say(scene.carrier, &text);
+    text
+}
+
+fn vias(scene: &Scene, method: &str) -> Vec<String> {
+    let heard = scene.world.peer(scene.platform).heard(method);
+    heard.iter().map(|text| text.list("Via")[0].clone()).collect()
+}
+
+#[test]
+fn a_request_of_more_than_1300_bytes_leaves_by_tcp() {
+    for (method, bytes, transport) in [
+        ("MESSAGE", 1_300, "UDP"),
+        ("MESSAGE", 1_301, "TCP"),
+        ("INVITE", 1_300, "UDP"),
+        ("INVITE", 1_301, "TCP"),
+    ] {
+        let mut scene = large(&unpinned(), Streams::Taken);
+        scene
+            .world
+            .peer_mut(scene.platform)
+            .on("INVITE", steps([(10, respond(486))]));
+        of_size(&mut scene, method, "large", bytes);
+        scene.run(2_000);
+        let via = &vias(&scene, method)[0];
+        // The platform checks that it came by what its Via says.
+        assert!(
+            via.starts_with(&format!("SIP/2.0/{transport} 10.0.0.1:5060;")),
+            "{bytes}: {via}"
+        );
+        let routes = scene.world.peer(scene.platform).heard(method)[0].list("Record-Route");
+        assert!(routes.iter().all(|route| !route.contains("transport")), "{routes:?}");
+        assert_eq!(
+            scene.world.shard(0).counters().large_requests_total,
+            u64::from(bytes > 1_300)
+        );
+        assert_eq!(
+            scene.world.peer(scene.carrier).heard("").last().unwrap().code(),
+            if method == "INVITE" { 486 } else { 200 }
+        );
+    }
+}
+
+#[test]
+fn where_tcp_is_refused_a_large_request_goes_by_udp_and_it_is_remembered() {
+    let config = format!("{}\n[limits]\ntcp_refusal_kept = \"1m\"\n", unpinned());
+    let mut scene = large(&config, Streams::Refused);
+    for (number, at) in [(1, 0), (2, 100), (3, 70_000)] {
+        scene.world.run_until(Instant::from_millis(at));
+        // Lost once, so that it is sent again as over any UDP.
+        scene.world.network.lose("referee", "platform", "MESSAGE", 1);
+        of_size(&mut scene, "MESSAGE", &format!("large{number}"), 2_000);
+        scene.run(5_000);
+    }
+    scene.world.finish();
+    let vias = vias(&scene, "MESSAGE");
+    assert_eq!(vias.len(), 3);
+    assert!(
+        vias.iter().all(|via| via.starts_with("SIP/2.0/UDP 10.0.0.1:5060;")),
+        "{vias:?}"
+    );
+    assert_eq!(scene.world.peer(scene.carrier).heard("200").len(), 3);
+    let counters = scene.world.shard(0).counters();
+    // The second knew.
+    assert_eq!(
+        (counters.large_requests_total, counters.large_requests_refused_total),
+        (2, 2)
+    );
+    assert_eq!(counters.large_datagrams_total, 1);
+    assert_eq!(counters.transport_failures_total, 0);
+}
+
+#[test]
+fn where_tcp_is_met_with_silence_a_large_request_fails() {
+    let mut scene = large(&unpinned(), Streams::Ignored);
+    of_size(&mut scene, "MESSAGE", "large", 2_000);
+    scene.world.finish();
+    assert!(scene.world.peer(scene.platform).heard("").is_empty());
+    let heard = scene.world.peer(scene.carrier).heard("");
+    assert_eq!(heard.last().unwrap().code(), 500);
+    assert_eq!(scene.world.shard(0).counters().large_requests_refused_total, 0);
+}
+
+#[test]
+fn a_trunk_address_that_says_udp_pins_it() {
+    let mut scene = large(TWO_SIDES, Streams::Taken);
+    of_size(&mut scene, "MESSAGE", "large", 2_000);
+    scene.run(2_000);
+    assert!(vias(&scene, "MESSAGE")[0].starts_with("SIP/2.0/UDP"));
+    // Requests within a dialog as well, to whatever host of the trunk's.
+    let call = scene.answered();
+    let filler = "x".repeat(1_300);
+    for to_carrier in [true, false] {
+        let info = request_with("INFO", &[("X", &filler)], "");
+        if to_carrier {
+            scene.platform_does(&call, info);
+        } else {
+            scene.carrier_does(&call, info);
+        }
+        scene.run(1_000);
+    }
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+    let counters = scene.world.shard(0).counters();
+    assert_eq!((counters.large_requests_total, counters.large_datagrams_total), (0, 3));
+}
+
+#[test]
+fn a_uri_that_says_udp_pins_it_and_one_that_says_nothing_does_not() {
+    for (contact, by_tcp) in [
+        ("<sip:moved@10.0.0.5:5060>", true),
+        ("<sip:moved@10.0.0.5:5060;transport=udp>", false),
+    ] {
+        let mut scene = large(&unpinned(), Streams::Taken);
+        let call = scene.answered();
+        scene.platform_does(
+            &call,
+            Act::Move {
+                contact: contact.into(),
+            },
+        );
+        scene.platform_does(&call, request("UPDATE"));
+        scene.run(500);
+        let filler = "x".repeat(1_300);
+        scene.carrier_does(&call, request_with("INFO", &[("X", &filler)], ""));
+        scene.run(500);
+        scene.carrier_does(&call, request("INFO"));
+        scene.run(500);
+        scene.carrier_does(&call, request(BYE));
+        scene.world.finish();
+        let vias = vias(&scene, "INFO");
+        assert_eq!(vias[0].starts_with("SIP/2.0/TCP"), by_tcp, "{vias:?}");
+        // What is small goes as before.
+        assert!(vias[1].starts_with("SIP/2.0/UDP"), "{vias:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_a_large_invite_goes_where_it_went() {
+    for streams in [Streams::Taken, Streams::Refused] {
+        // A CANCEL.
+        let mut scene = large(&unpinned(), streams);
+        scene
+            .world
+            .peer_mut(scene.platform)
+            .on("INVITE", steps([(50, respond(180))]));
+        let invite = of_size(&mut scene, "INVITE", "large", 2_000);
+        scene.run(1_000);
+        let cancel = invite.replace("INVITE", "CANCEL");
+        scene.world.say(scene.carrier, &cancel);
+        scene.run(2_000);
+        let expected = if streams == Streams::Taken {
+            "SIP/2.0/TCP"
+        } else {
+            "SIP/2.0/UDP"
+        };
+        for method in ["INVITE", "CANCEL", "ACK"] {
+            let vias = vias(&scene, method);
+            assert!(vias.len() == 1 && vias[0].starts_with(expected), "{method} {vias:?}");
+        }
+        assert!(!scene.world.peer(scene.carrier).heard("487").is_empty());
+    }
+}
+
+#[test]
+fn a_large_ack_leaves_by_tcp_or_by_udp_where_that_is_refused() {
+    for streams in [Streams::Taken, Streams::Refused] {
+        let mut scene = large(&unpinned(), streams);
+        scene
+            .world
+            .peer_mut(scene.platform)
+            .on("INVITE", steps([(50, respond(200))]));
+        let invite =
+            outside("INVITE", "late").replace("Content-Length", "Contact: <sip:c@198.51.100.10>\r\nContent-Length");
+        scene.world.say(scene.carrier, &invite);
+        scene.run(60);
+        let answer = scene.world.peer(scene.carrier).heard("200")[0].clone();
+        let routes: Vec<_> = answer.list("Record-Route").into_iter().rev().collect();
+        let ack = outside("ACK", "ack")
+            .replace("sip:+4930123456@203.0.113.7 SIP", "sip:user@10.0.0.5:5060 SIP")
+            .replace("Call-ID: ack", "Call-ID: late")
+            .replace(
+                "To: <sip:+4930123456@203.0.113.7>",
+                &format!("To: {}", answer.header("To").unwrap()),
+            )
+            .replace(
+                "Content-Length",
+                &format!(
+                    "Route: {}\r\nX: {}\r\nContent-Length",
+                    routes.join(", "),
+                    "x".repeat(1_300)
+                ),
+            );
+        scene.world.say(scene.carrier, &ack);
+        scene.run(40_000);
+        let vias = vias(&scene, "ACK");
+        let expected = if streams == Streams::Taken {
+            "SIP/2.0/TCP"
+        } else {
+            "SIP/2.0/UDP"
+        };
+        assert!(vias.len() == 1 && vias[0].starts_with(expected), "{vias:?}");
+        let counters = scene.world.shard(0).counters();
+        assert_eq!((counters.timeouts_total, counters.transactions), (0, 0));
+        scene.world.assert_clean();
+    }
+}
+
+#[test]
+fn a_large_request_of_our_own_leaves_by_tcp_or_by_udp_where_that_is_refused() {
+    for streams in [Streams::Taken, Streams::Refused] {
+        let mut scene = large(&unpinned(), streams);
+        scene
+            .world
+            .peer_mut(scene.platform)
+            .on("REFER", steps([(10, respond(603))]));
+        let call = scene.answered();
+        let verb = json!({
+            "verb": "sip:refer", "referTo": "sip:+4930111@example.com", "leg": "callee", "actionHook": "/a",
+            "headers": {"X-Large": "x".repeat(1_300)}
+        });
+        scene.verbs(&call, verb);
+        scene.run(5_000);
+        let vias = vias(&scene, "REFER");
+        let expected = if streams == Streams::Taken {
+            "SIP/2.0/TCP"
+        } else {
+            "SIP/2.0/UDP"
+        };
+        assert!(vias.len() == 1 && vias[0].starts_with(expected), "{vias:?}");
+        assert_eq!(scene.world.shard(0).counters().transfers_failed_total, 1);
+        scene.carrier_does(&call, request(BYE));
+        scene.world.finish();
+    }
+}
+
+#[test]
+fn a_listener_without_tcp_sends_large_requests_by_udp() {
+    let config = unpinned().replace(
+        "bind = [\"udp:10.0.0.1:5060\", \"tcp:10.0.0.1:5060\"]",
+        "bind = [\"udp:10.0.0.1:5060\"]",
+    );
+    let mut scene = large(&config, Streams::Taken);
+    of_size(&mut scene, "MESSAGE", "large", 2_000);
+    scene.world.finish();
+    assert!(vias(&scene, "MESSAGE")[0].starts_with("SIP/2.0/UDP"));
+}
+
+#[test]
+fn a_large_response_goes_back_by_the_transport_of_its_request() {
+    let mut scene = large(&unpinned(), Streams::Taken);
+    let filler = "x".repeat(5_000);
+    let answer = steps([(10, respond_with(200, &[("X", &filler)]))]);
+    scene.world.peer_mut(scene.platform).on("INVITE", answer);
+    let call = scene.answered();
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+    let heard = scene.world.peer(scene.carrier).heard("200 OK (INVITE)");
+    assert_eq!((heard.len(), heard[0].header("X").map(str::len)), (1, Some(5_000)));
+    assert!(heard[0].list("Via")[0].starts_with("SIP/2.0/UDP"));
+    assert_eq!(scene.world.shard(0).counters().large_requests_total, 0);
 }
 
 /// A request outside a dialog, without a body.

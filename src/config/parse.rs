@@ -703,6 +703,11 @@ fn limits(table: Table<'_>) -> Limits {
     table.duration("ring_max", seconds(181)..=seconds(24 * 3_600), &mut limits.ring_max);
     table.duration("call_max", seconds(60)..=seconds(30 * 24 * 3_600), &mut limits.call_max);
     table.duration(
+        "tcp_refusal_kept",
+        seconds(1)..=seconds(24 * 3_600),
+        &mut limits.tcp_refusal_kept,
+    );
+    table.duration(
         "retry_after_max",
         seconds(1)..=seconds(24 * 3_600),
         &mut limits.retry_after_max,

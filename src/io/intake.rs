@@ -30,6 +30,8 @@ pub struct Ledger {
     pub counters: Counters,
     /// Sends that did not happen, with the shard that asked for them; reported at the end of the turn.
     pub failed: Vec<(u16, Ticket)>,
+    /// Likewise those whose connection was refused.
+    pub refused: Vec<(u16, Ticket)>,
 }
 
 /// What became of received bytes.
@@ -55,6 +57,7 @@ impl Intake {
                 now: Instant::START,
                 counters: Counters::default(),
                 failed: Vec::new(),
+                refused: Vec::new(),
             },
             me,
             shards,

@@ -157,6 +157,8 @@ struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     ConnectFailed,
+    /// The peer takes no connection.
+    Refused,
     Broken,
     Ended,
     WriteQueue,
@@ -377,7 +379,7 @@ impl Tcp {
                     _ => {
                         work = true;
                         let why = match connection.state {
-                            State::Connecting => Why::ConnectFailed,
+                            State::Connecting => why_not_connected(&error),
                             State::Open => Why::Broken,
                             State::Ending | State::Lingering => Why::Ended,
                         };
@@ -507,7 +509,10 @@ impl Tcp {
                 Err(error) => {
                     tracing::debug!(peer = %flow.peer, %error, "cannot open a connection");
                     ledger.counters.tcp_open_failures += 1;
-                    fail(sent_by, ledger);
+                    match why_not_connected(&error) {
+                        Why::Refused => ledger.refused.extend(sent_by),
+                        _ => fail(sent_by, ledger),
+                    }
                     return;
                 }
             },
@@ -572,7 +577,7 @@ impl Tcp {
                     }
                     Err(error) => {
                         tracing::debug!(peer = %connection.peer, %error, "cannot open a connection");
-                        self.close(slot, Why::ConnectFailed, ledger);
+                        self.close(slot, why_not_connected(&error), ledger);
                         continue;
                     }
                 }
@@ -679,11 +684,16 @@ impl Tcp {
 
     fn close(&mut self, slot: usize, why: Why, ledger: &mut Ledger) {
         let mut connection = self.connections.remove(slot);
-        report(&mut connection, ledger);
+        match why {
+            Why::Refused => ledger
+                .refused
+                .extend(connection.tickets.drain(..).map(|(_, shard, ticket)| (shard, ticket))),
+            _ => report(&mut connection, ledger),
+        }
         let counters = &mut ledger.counters;
         counters.tcp_connections = self.connections.len() as u64;
         match why {
-            Why::ConnectFailed => counters.tcp_open_failures += 1,
+            Why::ConnectFailed | Why::Refused => counters.tcp_open_failures += 1,
             Why::Broken => counters.tcp_broken += 1,
             Why::WriteQueue => counters.tcp_write_queue_closes += 1,
             Why::PartialMessage => counters.tcp_partial_message_closes += 1,
@@ -826,6 +836,15 @@ fn queue(slot: usize, queued: &mut bool, list: &mut VecDeque<usize>) {
 fn queue_write(slot: usize, queued: &mut bool, list: &mut Vec<usize>) {
     if !std::mem::replace(queued, true) {
         list.push(slot);
+    }
+}
+
+/// RFC 3261 §18.1.1: a reset and an ICMP protocol unreachable say that the peer speaks no TCP. Silence says nothing.
+fn why_not_connected(error: &io::Error) -> Why {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Why::Refused,
+        _ if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Why::Refused,
+        _ => Why::ConnectFailed,
     }
 }
 

@@ -150,18 +150,26 @@ impl Shard {
         let (client, branch) = self
             .transactions
             .open_client(method, flow, owner, None, &mut self.random);
-        let sent_by = self.topology.sent_by(flow.bind);
-        let request = Own {
-            method,
-            number,
-            flow,
-            sent_by,
-            branch: branch.as_bytes(),
-            lines,
-        };
         let start = self.outbox.bytes.len();
-        match request.write(&self.calls[key], party, &mut self.outbox.bytes) {
+        let write = |shard: &mut Shard, flow: Flow| {
+            let request = Own {
+                method,
+                number,
+                flow,
+                sent_by: shard.topology.sent_by(flow.bind),
+                branch: branch.as_bytes(),
+                lines,
+            };
+            request.write(&shard.calls[key], party, &mut shard.outbox.bytes)
+        };
+        match write(self, flow) {
             Ok(_) => {
+                if let Some(stream) = self.flow_for_size(start, flow, now) {
+                    self.outbox.bytes.truncate(start);
+                    let written = write(self, stream);
+                    debug_assert!(written.is_ok(), "it was written before");
+                    self.lead_by_stream(client, stream);
+                }
                 let bytes = self.outbox.since(start);
                 self.transactions
                     .start(client, bytes, &mut self.outbox, &mut self.timers, now);

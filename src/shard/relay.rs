@@ -73,6 +73,11 @@ impl Shard {
             }
         }
         let start = self.write_relayed(message, arrival, target, &via_branch, changes);
+        if let Some(stream) = self.flow_for_size(start, target, now) {
+            self.outbox.bytes.truncate(start);
+            self.write_relayed(message, arrival, stream, &via_branch, changes);
+            self.lead_by_stream(client, stream);
+        }
         let bytes = self.outbox.since(start);
         self.transactions
             .start(client, bytes, &mut self.outbox, &mut self.timers, now);
@@ -162,13 +167,30 @@ impl Shard {
         arrival: &Arrival<'_>,
         target: Flow,
         changes: &Changes<'_>,
+        now: Instant,
     ) {
         // RFC 3261 §16.11: a repeat leaves as the one before. The identity itself stays secret.
         let number = self.setup.secret.mac(b'a', &[&arrival.identity.to_be_bytes()]);
         let branch = Branch::without_transaction(number);
         let start = self.write_relayed(message, arrival, target, &branch, changes);
         self.counters.relayed_requests_total += 1;
-        self.outbox.send(target, self.outbox.since(start), None);
+        let Some(stream) = self.flow_for_size(start, target, now) else {
+            return self.outbox.send(target, self.outbox.since(start), None);
+        };
+        self.outbox.bytes.truncate(start);
+        self.write_relayed(message, arrival, stream, &branch, changes);
+        if self.transactions.len() >= self.config().limits.transactions_max {
+            return self.outbox.send(stream, self.outbox.since(start), None);
+        }
+        // It waits for nothing but a refusal of its connection.
+        let owner = ClientOwner::LargeAck;
+        let (client, _) = self
+            .transactions
+            .open_client(Method::Ack, target, owner, None, &mut self.random);
+        self.lead_by_stream(client, stream);
+        let bytes = self.outbox.since(start);
+        self.transactions
+            .start(client, bytes, &mut self.outbox, &mut self.timers, now);
     }
 
     /// Our Record-Route values, the far side's first: one where both sides use the same socket, else two (RFC 5658).

@@ -575,7 +575,7 @@ impl Shard {
         let strict = strict_way(message, arrival.own, &changes);
         let changes = changes.and(strict.as_ref());
         if arrival.method == Method::Ack {
-            self.relay_ack(message, arrival, target, &changes);
+            self.relay_ack(message, arrival, target, &changes, now);
             if let Some(key) = context.call.filter(|_| context.from == Party::Caller) {
                 self.on_acknowledged(key, now);
             }

@@ -73,10 +73,10 @@ impl Shard {
         };
         match client.owner {
             ClientOwner::Relay(context, branch) => {
-                let flow = client.flow;
+                let flow = client.hop();
                 self.relay_response(context, branch, flow, message, answered.code, now);
             }
-            ClientOwner::Cancel => {}
+            ClientOwner::Cancel | ClientOwner::LargeAck => {}
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}

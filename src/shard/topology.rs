@@ -159,6 +159,15 @@ impl Topology {
         })
     }
 
+    /// The TCP socket with the same name and port as this one.
+    pub fn stream_beside(&self, bind: BindId) -> Option<BindId> {
+        let own = self.own(bind);
+        let is_beside = |other: &Own| {
+            other.transport == Transport::Tcp && other.listener == own.listener && other.sent_by == own.sent_by
+        };
+        self.binds.iter().position(is_beside).map(|place| BindId(place as u8))
+    }
+
     /// Whether a flow leads from one of our sockets to itself.
     pub fn is_itself(&self, flow: Flow) -> bool {
         flow.connection.is_none() && self.own(flow.bind).itself == flow.peer

@@ -173,6 +173,7 @@ partial_message_timeout = "9s"
 handoff_max = 10
 ring_max = "4m"
 call_max = "2h"
+tcp_refusal_kept = "13s"
 retry_after_max = "12s"
 spin = "11us"
 [timers]
@@ -262,6 +263,7 @@ to = "t"
             handoff_max: 10,
             ring_max: s(240),
             call_max: s(7_200),
+            tcp_refusal_kept: s(13),
             retry_after_max: s(12),
             spin: Duration::from_micros(11),
         }

@@ -102,6 +102,16 @@ pub enum EventIds {
     Never,
 }
 
+/// What a peer does with a connection to its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    Taken,
+    /// It speaks no TCP: a reset.
+    Refused,
+    /// A firewall in front of it says nothing.
+    Ignored,
+}
+
 /// How a peer is and behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manners {
@@ -124,6 +134,8 @@ pub struct Manners {
     pub event_ids: EventIds,
     /// Whether it hangs up on all targets that answer its call but the first.
     pub hangs_up_on_forks: bool,
+    /// What it does with connections that referee opens.
+    pub streams: Streams,
     /// Whether the network keeps order, so that a CSeq that falls is a fault of referee's.
     pub in_order: bool,
 }
@@ -142,6 +154,7 @@ impl Manners {
             first_cseq: 1,
             event_ids: EventIds::FromTheSecond,
             hangs_up_on_forks: true,
+            streams: Streams::Taken,
             in_order: true,
         }
     }
