@@ -10,6 +10,7 @@
 //! ```
 
 use smallvec::SmallVec;
+use std::cmp::Ordering;
 
 /// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
 pub const NUMBER_MAX: u32 = (1 << 31) - 1;
@@ -57,14 +58,11 @@ impl Sequence {
     pub fn inward(&self, number: u32) -> Origin {
         let mut shift = self.extra;
         for (i, next) in self.inserted.iter().enumerate() {
-            let ours = self.number_of(i, *next);
-            if number == ours {
-                return Origin::Inserted;
+            match number.cmp(&self.number_of(i, *next)) {
+                Ordering::Equal => return Origin::Inserted,
+                Ordering::Less => break,
+                Ordering::Greater => shift += 1,
             }
-            if number < ours {
-                break;
-            }
-            shift += 1;
         }
         // Below what the party can have sent only if a peer makes numbers up.
         Origin::Party(number.saturating_sub(shift))
@@ -88,7 +86,7 @@ impl Sequence {
         self.next.checked_sub(1)
     }
 
-    /// Whether any number is shifted, so that the mapping must be kept until the dialog ends.
+    /// Whether requests of ours stand in it, so that only this mapping knows the numbers of either side.
     pub fn is_shifted(&self) -> bool {
         !self.inserted.is_empty()
     }

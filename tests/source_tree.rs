@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("buffer", &[]),
     ("sequence", &[]),
     ("spelling", &[]),
+    ("coverage", &[]),
     ("transport", &[]),
     ("config", &["spelling", "transport"]),
     ("next_hop", &["message", "transport"]),
@@ -26,7 +27,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("command", &["identifiers", "verb"]),
     (
         "transaction",
-        &["buffer", "config", "identifiers", "message", "timer", "transport"],
+        &[
+            "buffer",
+            "config",
+            "coverage",
+            "identifiers",
+            "message",
+            "timer",
+            "transport",
+        ],
     ),
     (
         "call",
@@ -61,7 +70,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "transfer",
-        &["call", "command", "config", "identifiers", "message", "timer", "verb"],
+        &[
+            "call",
+            "command",
+            "config",
+            "coverage",
+            "identifiers",
+            "message",
+            "timer",
+            "verb",
+        ],
     ),
 ];
 

@@ -477,7 +477,10 @@ impl Tcp {
         let connection = &mut self.connections[slot];
         connection.peer_closed = true;
         match connection.state {
-            State::Connecting | State::Open => connection.since = ledger.now,
+            State::Connecting | State::Open => {
+                connection.since = ledger.now;
+                socket::acknowledge(&connection.stream);
+            }
             // Closes it as soon as what is queued is written.
             State::Ending => queue_write(slot, &mut connection.queued_write, &mut self.unwritten),
             State::Lingering => {

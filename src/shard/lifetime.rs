@@ -74,15 +74,6 @@ impl Shard {
         };
     }
 
-    /// The ACK for the call's 2xx has passed: BYEs that waited for it go out.
-    pub(super) fn on_acknowledged(&mut self, key: CallKey, now: Instant) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        call.acknowledged |= call.answered.is_some();
-        if call.acknowledged {
-            self.send_byes(key, now);
-        }
-    }
-
     // ---- session timers ----
 
     /// Judges the session interval that a request asks for, where referee stays in its dialog. `Err`: it was refused.

@@ -507,12 +507,17 @@ impl Shard {
             Party::Caller,
             rings_until,
         );
+        let callee = match dialog {
+            Dialog::Call(_, Party::Caller) | Dialog::Token(_, Party::Caller) => message.to_tag(),
+            Dialog::Call(_, Party::Callee) | Dialog::Token(_, Party::Callee) => message.from_tag(),
+        };
+        let callee = self.tag_digest(callee.unwrap_or_default());
         if let Dialog::Token(traversal, party) = dialog
             && let Some(call) = self.calls.get_mut(traversal.call)
             && matches!(call.state, CallState::Trying | CallState::Ringing)
         {
             // An early dialog that is not the one shown last; it may yet be the one that is answered.
-            call.sequence_mut(party).observe(cseq.number);
+            call.observe_early(callee, party, cseq.number);
         }
         if let Dialog::Call(key, party) = dialog {
             let Ok(session) = self.judge_interval(message, arrival, now) else {
@@ -526,21 +531,32 @@ impl Shard {
             context.from = party;
             call.shows_life(party);
             call.set_flow(party, arrival.flow);
-            if arrival.method != Method::Ack {
+            if matches!(call.state, CallState::Trying | CallState::Ringing) {
+                call.observe_early(callee, party, cseq.number);
+            } else if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);
             }
+            if let Some(extra) = call.extra_if_any()
+                && extra.refused_invites[party as usize] == Some(cseq.number)
+            {
+                if arrival.method == Method::Ack {
+                    // RFC 3261 §17.1.1.3: the ACK of a refusal goes no further.
+                    self.counters.stray_acks_total += 1;
+                    return;
+                }
+                // Refused for want of room, and back before it heard of that.
+                extra.refused_invites[party as usize] = None;
+            }
             let sequence = call.sequence(party);
-            if sequence.is_shifted() {
-                let Some(outward) = sequence.outward(cseq.number) else {
-                    return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
-                };
-                if outward != cseq.number {
-                    changes.cseq = Some(outward);
-                    context.cseq = Some(cseq.number);
-                }
-                if let Ok(Some(rack)) = message.rack() {
-                    changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
-                }
+            let Some(outward) = sequence.outward(cseq.number) else {
+                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            };
+            if outward != cseq.number {
+                changes.cseq = Some(outward);
+                context.cseq = Some(cseq.number);
+            }
+            if let Ok(Some(rack)) = message.rack() {
+                changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
             }
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
@@ -576,8 +592,10 @@ impl Shard {
         let changes = changes.and(strict.as_ref());
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes, now);
+            // A callee's is of an INVITE of its own.
             if let Some(key) = context.call.filter(|_| context.from == Party::Caller) {
-                self.on_acknowledged(key, now);
+                self.calls[key].is_acked = true;
+                self.release_after_ack(key, now);
             }
             return;
         }
