@@ -70,6 +70,7 @@ pub mod io;
 pub mod message;
 pub mod next_hop;
 pub mod proxy;
+pub mod rate;
 pub mod route_set;
 pub mod sequence;
 pub mod session_timer;
@@ -77,6 +78,7 @@ pub mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod spelling;
+pub mod stun;
 pub mod timer;
 pub mod transaction;
 pub mod transfer;

@@ -9,6 +9,7 @@
 //!                   └─► timers ──────► transfer.rs (steps) ── own.rs ──┘
 //! ```
 
+mod admission;
 mod answer;
 mod arrival;
 #[cfg(feature = "sim")]
@@ -26,6 +27,7 @@ mod request;
 mod response;
 mod restored;
 mod route;
+mod sources;
 mod targets;
 mod topology;
 
@@ -33,7 +35,7 @@ use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::health::{self, Failure, News, ProbeResult};
-use crate::identifiers::{Random, Secret, TransferId};
+use crate::identifiers::{Keyed, Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
 use crate::proxy::Refused;
@@ -45,6 +47,7 @@ use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
+use admission::{QueueDelays, ShedLately, SourceRates};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -63,8 +66,15 @@ use topology::Topology;
 /// What a driver feeds.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A message that belongs to this shard (see [`Secret::owner`]).
-    Received { flow: Flow, message: Message<'a> },
+    /// A message that belongs to this shard (see [`Secret::owner`]), or that [`Shard::answers_here`]. `waited`: how long ago it
+    /// arrived, as far as the driver can tell.
+    Received {
+        flow: Flow,
+        message: Message<'a>,
+        waited: Duration,
+    },
+    /// A datagram that [`crate::stun::is_stun`].
+    Stun { flow: Flow, datagram: &'a [u8] },
     /// Bytes that do not parse, with what was found in them. After one on a stream the driver closes the connection once the
     /// outputs of this input are written.
     Malformed {
@@ -180,6 +190,9 @@ pub struct Shard {
     refusals: Refusals,
     /// For requests of ours that are read again.
     large_scratch: Box<Index>,
+    queue_delays: QueueDelays,
+    source_rates: SourceRates,
+    shed_lately: ShedLately,
     health: health::Table,
     probes: Vec<Probe>,
     /// What waits for [`Input::Recorded`].
@@ -288,8 +301,9 @@ impl Shard {
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let topology = Topology::new(config);
+        let (access, limits) = (&config.access, &config.limits);
+        let source_rates = SourceRates::new(access, limits, &config.trunks, setup.shards, &mut random);
         let mut shard = Shard {
-            random,
             topology,
             outbox: Outbox::default(),
             effects: VecDeque::new(),
@@ -305,10 +319,14 @@ impl Shard {
             transfer_by_number: HashMap::with_hasher(FixedState::default()),
             remembered: VecDeque::new(),
             timers: Timers::default(),
-            names: Names::new(config.limits.lookups_max),
+            names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             now: Instant::START,
             refusals: Refusals::new(),
             large_scratch: Box::default(),
+            queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
+            source_rates,
+            shed_lately: ShedLately::default(),
+            random,
             health: health::Table::new(config, setup.shard, setup.shards),
             probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
@@ -327,14 +345,21 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.now = now;
         match input {
-            Input::Received { flow, message } if message.is_request() => self.on_request(flow, message, now),
-            Input::Received { message, .. } => self.on_response(message, now),
+            Input::Received { flow, message, waited } => {
+                self.queue_delays.observe(flow.bind, waited, now);
+                if message.is_request() {
+                    self.on_request(flow, message, waited, now);
+                } else {
+                    self.on_response(flow, message, now);
+                }
+            }
+            Input::Stun { flow, datagram } => self.on_stun(flow, datagram, now),
             Input::Malformed {
                 flow,
                 bytes,
                 index,
                 error,
-            } => self.on_malformed(flow, bytes, index, error),
+            } => self.on_malformed(flow, bytes, index, error, now),
             Input::SendFailed { ticket } => {
                 let ended = self.transactions.on_send_failed(ticket);
                 self.on_transaction_ended(ended, now);
@@ -383,9 +408,9 @@ impl Shard {
         };
         let (message, now) = (message.as_message(), self.now);
         if message.is_request() {
-            self.on_request(flow, message, now);
+            self.on_request(flow, message, Duration::ZERO, now);
         } else {
-            self.on_response(message, now);
+            self.on_response(flow, message, now);
         }
         self.check_invariants();
     }

@@ -11,6 +11,7 @@ pub mod dice;
 pub mod drawn;
 
 pub mod ladder;
+pub mod load;
 pub mod network;
 pub mod peer;
 pub mod scene;
@@ -26,13 +27,13 @@ use crate::message::Index;
 use crate::shard::audit::Pending;
 use crate::shard::{Input, Setup, Shard, Ticket};
 use crate::timer::Instant;
-use crate::transport::{Flow, Transport};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, JobId, Lanes, Outcome};
 use application::Application;
 use check::Check;
 use dice::Dice;
 use ladder::Ladder;
+use load::{Backlog, Pace, Waiting};
 use network::Network;
 use peer::script::Act;
 use peer::{Path, Peer};
@@ -66,6 +67,9 @@ pub struct World {
     down: Vec<Option<Down>>,
     pub network: Network,
     pub application: Application,
+    /// How long datagrams keep referee busy; `None`: they take no time.
+    pub pace: Option<Pace>,
+    backlog: Backlog,
     dice: Dice,
     names: BTreeMap<String, Vec<IpAddr>>,
     links: Vec<Link>,
@@ -104,6 +108,8 @@ enum Event {
         link: usize,
         bytes: Vec<u8>,
     },
+    /// The first datagram that waits has its turn.
+    Turn,
     /// To a peer. `ticket`: whom to tell if it cannot be delivered.
     Arrives {
         peer: PeerId,
@@ -206,6 +212,8 @@ impl World {
             down: Vec::new(),
             network,
             application: Application::default(),
+            pace: None,
+            backlog: Backlog::default(),
             dice,
             names: BTreeMap::new(),
             links: Vec::new(),
@@ -416,17 +424,22 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::Datagram { from, to, bytes } if self.pace.is_none() => {
+                self.on_datagram(from, to, &bytes, Duration::ZERO);
+            }
             Event::Datagram { from, to, bytes } => {
-                if let Some(bind) = self.bind_at(Transport::Udp, to) {
-                    let flow = Flow {
-                        bind,
-                        transport: Transport::Udp,
-                        peer: from,
-                        connection: None,
-                    };
-                    self.deliver(flow, &bytes);
+                let arrived = self.now;
+                let waiting = Waiting {
+                    arrived,
+                    from,
+                    to,
+                    bytes,
+                };
+                if let Some(at) = self.backlog.push(waiting) {
+                    self.plan(at, Event::Turn);
                 }
             }
+            Event::Turn => self.on_turn(),
             Event::Stream { link, bytes } => self.on_stream(link, &bytes),
             Event::Arrives {
                 peer,

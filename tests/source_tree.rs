@@ -16,6 +16,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sequence", &[]),
     ("spelling", &[]),
     ("coverage", &[]),
+    ("rate", &["timer"]),
+    ("stun", &[]),
     ("transport", &[]),
     ("config", &["spelling", "transport"]),
     ("next_hop", &["message", "transport"]),

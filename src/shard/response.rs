@@ -44,13 +44,17 @@ impl BranchFailure {
 }
 
 impl Shard {
-    pub(super) fn on_response(&mut self, message: Message<'_>, now: Instant) {
+    pub(super) fn on_response(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
         self.counters.responses_total += 1;
         let topology = &self.topology;
         let fits = |client: &Client<ClientOwner>, via: &Via<'_>| {
             // RFC 3261 §16.7 step 3: without a Via below ours it would have nowhere to go. One to a request of ours has none.
             let is_relayed = matches!(client.owner, ClientOwner::Relay(..));
-            topology.is_sent_by(client.flow.bind, via) && message.is_via_alone(via) != is_relayed
+            // RFC 3261 has the branch alone tell; but it stands in what everyone on the way can read. Whoever is asked answers from
+            // its address, or from another of its trunk's.
+            let is_asked = client.flow.connection.is_some() && client.flow.connection == flow.connection
+                || topology.are_one_peer(client.flow, flow);
+            is_asked && topology.is_sent_by(client.flow.bind, via) && message.is_via_alone(via) != is_relayed
         };
         let answered = self
             .transactions
@@ -315,7 +319,8 @@ impl Shard {
         another.observe_all(self.calls[first].take_early(digest));
         self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
-        let key = self.enter_call(another);
+        let digest = self.call_id_digest(another.call_id());
+        let key = self.enter_call(another, digest);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
         self.counters.calls_answered_total += 1;
     }

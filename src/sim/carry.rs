@@ -12,7 +12,7 @@ use super::{Event, PeerId, REFEREE, World};
 use crate::command::Reply;
 use crate::identifiers::TransferId;
 use crate::message::{Message, parse};
-use crate::shard::{Input, Output, Ticket};
+use crate::shard::{Input, Output, Shard, Ticket};
 use crate::transport::{BindId, Flow, Transport};
 use crate::webhook::{ActionOutcome, Hook};
 use std::net::SocketAddr;
@@ -21,13 +21,52 @@ use std::time::Duration;
 impl World {
     // ---- into shards ----
 
+    /// The first datagram that waits is handled; the next has its turn when that is done.
+    pub(super) fn on_turn(&mut self) {
+        let Some(waiting) = self.backlog.first() else { return };
+        let relayed = |world: &World| -> u64 {
+            let counters = world.shards.iter().map(Shard::counters);
+            counters
+                .map(|c| c.relayed_requests_total + c.relayed_responses_total)
+                .sum()
+        };
+        let before = relayed(self);
+        let waited = self.now.since(waiting.arrived);
+        self.on_datagram(waiting.from, waiting.to, &waiting.bytes, waited);
+        let is_relayed = relayed(self) > before;
+        let time = self.pace.map_or(
+            Duration::ZERO,
+            |pace| if is_relayed { pace.relayed } else { pace.other },
+        );
+        if let Some(at) = self.backlog.took(time, self.now) {
+            self.plan(at, Event::Turn);
+        }
+    }
+
+    pub(super) fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8], waited: Duration) {
+        let Some(bind) = self.bind_at(Transport::Udp, to) else {
+            return;
+        };
+        let flow = Flow {
+            bind,
+            transport: Transport::Udp,
+            peer: from,
+            connection: None,
+        };
+        if crate::stun::is_stun(bytes) {
+            self.feed(0, Input::Stun { flow, datagram: bytes });
+        } else {
+            self.deliver(flow, bytes, waited);
+        }
+    }
+
     pub(super) fn feed(&mut self, shard: usize, input: Input<'_>) {
         self.shards[shard].handle(input, self.now);
         self.drain_shard(shard);
     }
 
     /// Gives bytes that are one message to the shard that owns it, by the functions a driver uses. `false`: they were none.
-    pub(super) fn deliver(&mut self, flow: Flow, bytes: &[u8]) -> bool {
+    pub(super) fn deliver(&mut self, flow: Flow, bytes: &[u8], waited: Duration) -> bool {
         let from = self.name_of(flow);
         self.check.received(&from, flow, bytes);
         let mut index = std::mem::take(&mut self.index);
@@ -38,7 +77,7 @@ impl World {
             .call_id()
             .map_or(0, |call_id| self.secret.owner(call_id, shards));
         match read {
-            Ok(()) => self.feed(usize::from(shard), Input::Received { flow, message }),
+            Ok(()) => self.feed(usize::from(shard), Input::Received { flow, message, waited }),
             Err(error) => {
                 let input = Input::Malformed {
                     flow,

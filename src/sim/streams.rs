@@ -7,6 +7,7 @@ use crate::shard::{Input, Ticket};
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A stream connection between a peer and referee.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl World {
                 Ok(Frame::Message(length)) => {
                     let message: Vec<u8> = link.inward.drain(..length).collect();
                     let flow = link.flow(number);
-                    if !self.deliver(flow, &message) {
+                    if !self.deliver(flow, &message, Duration::ZERO) {
                         self.links[number].is_open = false;
                     }
                 }
