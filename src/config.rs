@@ -114,6 +114,8 @@ pub struct Trunk {
     pub hooks_jambonz_secret: Option<String>,
     /// What happens to a REFER that this trunk's party sends itself. Default: reject for carriers, relay otherwise.
     pub inbound_refer: InboundRefer,
+    /// Overrides [`Access::source_rate`] for the sources of this trunk.
+    pub source_rate: Option<u32>,
     pub refer: ReferRules,
     /// `None`: no OPTIONS are sent there, and all its addresses are used as if they were alive.
     pub health: Option<Health>,
@@ -361,7 +363,14 @@ pub struct RouteMatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     pub unknown_source: UnknownSource,
+    /// Answers a second to one source that is no trunk's (an IPv6 source is its /64); beyond it there is silence. Default 10.
+    pub unknown_source_rate: u32,
     pub in_dialog_sources: InDialogSources,
+    /// New requests outside a dialog that each source of a trunk may send a second, and at once; beyond it they get 503. It is
+    /// shared evenly by the shards. `None`, the default: no limit.
+    pub source_rate: Option<u32>,
+    /// Whether STUN Binding Requests on UDP sockets are answered (RFC 5626 §5.4). Default true.
+    pub stun: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,16 +390,33 @@ pub enum InDialogSources {
 pub struct Limits {
     /// Live calls per shard; a new INVITE beyond it gets 503.
     pub calls_max: usize,
-    /// Transactions alive per shard; new requests beyond it get 503, ACK, BYE, CANCEL, NOTIFY and PRACK are still served.
+    /// Transactions alive per shard; new requests beyond it get 503. Requests within a dialog are served up to twice as many.
     pub transactions_max: usize,
+    /// How long messages may wait from their arrival until they are handled. While even the least wait on a socket is longer
+    /// for `queue_delay_interval`, new requests that waited twice as long get 503. Default 20 ms: both ways of a call's setup
+    /// stay far below T1, so that waiting causes no repeats.
+    pub queue_delay_target: Duration,
+    /// See `queue_delay_target`. Longer than the bursts that are served though they wait. Default 100 ms.
+    pub queue_delay_interval: Duration,
+    /// The Retry-After of a 503 to a request that is shed (RFC 3261 §21.5.4), in whole seconds. Default 2 s: a peer that keeps to it
+    /// sends nothing meanwhile.
+    pub retry_after: Duration,
+    /// Sources whose rate is remembered, per shard: those that are no trunk's, and apart from them those of trunks with a
+    /// `source_rate`. At the limit the quiet ones are forgotten; a new stranger gets no answer while none is. Default 4,096.
+    pub sources_max: usize,
     /// Requests of one call that wait for their turn or a name; beyond it they get 503 (RFC 3261 §21.5.4).
     pub held_per_call_max: usize,
-    /// Name lookups under way per shard.
+    /// Requests that wait for names to be looked up, per shard, and so the lookups under way; beyond it they get 503.
     pub lookups_max: usize,
     /// Finished transfers that a shard remembers for the control API, oldest forgotten first.
     pub transfers_remembered: usize,
     /// Open TCP connections per worker; beyond it new ones are closed at once.
     pub connections_max: usize,
+    /// Of these, how many one source may have opened (an IPv6 source is its /64); beyond it new ones are closed at once. Default 1,000.
+    pub connections_per_source_max: usize,
+    /// Of these, how many may be of sources that are no trunk's, where such sources have something to say at all: where no trunk
+    /// is configured or `in_dialog_sources` is "any". Elsewhere they are closed at once. Default 100.
+    pub stranger_connections_max: usize,
     /// Bytes queued to one TCP connection; beyond it the connection is closed.
     pub write_queue_bytes_max: usize,
     /// A connection without a message for this long is closed. Well above the 32 s a transaction may last (RFC 3261 §18).
@@ -442,7 +468,10 @@ impl Default for Config {
             shards: None,
             access: Access {
                 unknown_source: UnknownSource::Reject,
+                unknown_source_rate: 10,
                 in_dialog_sources: InDialogSources::Trunk,
+                source_rate: None,
+                stun: true,
             },
             limits: Limits::default(),
             timers: SipTimers::default(),
@@ -548,10 +577,16 @@ impl Default for Limits {
         Limits {
             calls_max: 1_000_000,
             transactions_max: 1_000_000,
+            queue_delay_target: Duration::from_millis(20),
+            queue_delay_interval: Duration::from_millis(100),
+            retry_after: Duration::from_secs(2),
+            sources_max: 4_096,
             held_per_call_max: 8,
             lookups_max: 10_000,
             transfers_remembered: 10_000,
             connections_max: 10_000,
+            connections_per_source_max: 1_000,
+            stranger_connections_max: 100,
             write_queue_bytes_max: 1 << 20,
             idle_timeout: Duration::from_secs(600),
             partial_message_timeout: Duration::from_secs(20),

@@ -3,7 +3,7 @@
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::SipHasher24 as SipHasher128;
 use std::fmt;
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher};
 use std::str::FromStr;
 
 /// A live call as the control API names it: the shard that owns it and a random number.
@@ -88,6 +88,32 @@ impl Secret {
             return 0;
         }
         ((u128::from(self.mac(b'o', &[call_id])) * u128::from(shards)) >> 64) as u16
+    }
+}
+
+/// Hashes the keys of a table that peers choose: without its secret they cannot make them meet in one place.
+#[derive(Clone, Copy)]
+pub struct Keyed([u8; 16]);
+
+impl Keyed {
+    pub fn new(random: &mut Random) -> Keyed {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&random.next_u64().to_be_bytes());
+        key[8..].copy_from_slice(&random.next_u64().to_be_bytes());
+        Keyed(key)
+    }
+}
+
+impl fmt::Debug for Keyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyed(..)")
+    }
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_key(&self.0)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod deliver;
 pub mod handoff;
 pub mod intake;
 pub mod resolve;
+pub mod stamp;
 pub mod tcp;
 pub mod token;
 pub mod udp;
@@ -226,21 +227,21 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             records: false,
             usage: Arc::clone(&usage),
         };
-        let seed = Random::new(clock::random_bytes()?).next_u64();
+        let mut random = Random::new(clock::random_bytes()?);
         let (udp, listeners) = sockets;
         let local = config.binds.iter().map(|bind| bind.address.ip()).collect();
         let worker = Worker::new(Parts {
             clock,
             doorbell,
-            intake: Intake::new(Shard::new(setup), rings, shard, shards, secret),
-            udp: Udp::new(udp, poll.registry(), seed)?,
+            intake: Intake::new(Shard::new(setup), rings, shard, shards, secret, clock),
+            udp: Udp::new(udp, poll.registry(), random.next_u64())?,
             tcp: Tcp::new(
                 shard,
                 config.limits,
                 local,
                 listeners,
                 poll.registry().try_clone()?,
-                seed,
+                &mut random,
             )?,
             poll,
             handle: workers.all()[usize::from(shard)].clone(),

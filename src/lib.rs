@@ -58,6 +58,7 @@ pub mod call;
 pub mod command;
 pub mod command_line;
 pub mod config;
+pub mod coverage;
 #[cfg(feature = "io")]
 pub mod demo;
 pub mod destination;
@@ -68,11 +69,13 @@ pub mod io;
 pub mod message;
 pub mod next_hop;
 pub mod proxy;
+pub mod rate;
 pub mod sequence;
 pub mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod spelling;
+pub mod stun;
 pub mod timer;
 pub mod transaction;
 pub mod transfer;

@@ -10,12 +10,19 @@
 //! ```
 
 use smallvec::SmallVec;
+use std::cmp::Ordering;
 
 /// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
 pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 
 /// Inserted requests per direction of a dialog; transfers are capped far below.
 pub const INSERTED_MAX: usize = 250;
+
+/// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which §12.2.2
+/// allows, is the number of its requests that never came here. As many as this take a year of one every two seconds; and a party that
+/// numbers by a clock of milliseconds, which it should not, is quiet for less than four and a half hours. What lies beyond is made up, and taken
+/// at its word it would use up the numbers that the dialog has left: up to 2^31, so that this many steps of this size fit.
+pub const GAP_MAX: u32 = 1 << 24;
 
 /// The numbering of one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +46,13 @@ pub enum Origin {
 }
 
 impl Sequence {
+    /// Whether a new request of the party may have this number (RFC 3261 §12.2.2): not below the highest so far, and not
+    /// [`GAP_MAX`] or more above it. The first may have any.
+    pub fn is_in_order(&self, number: u32) -> bool {
+        self.highest()
+            .is_none_or(|highest| (highest..highest.saturating_add(GAP_MAX)).contains(&number))
+    }
+
     /// The party has sent a request with this number.
     pub fn observe(&mut self, number: u32) {
         if self.next == 0 && number == 0 && !self.inserted.is_empty() {
@@ -57,14 +71,11 @@ impl Sequence {
     pub fn inward(&self, number: u32) -> Origin {
         let mut shift = self.extra;
         for (i, next) in self.inserted.iter().enumerate() {
-            let ours = self.number_of(i, *next);
-            if number == ours {
-                return Origin::Inserted;
+            match number.cmp(&self.number_of(i, *next)) {
+                Ordering::Equal => return Origin::Inserted,
+                Ordering::Less => break,
+                Ordering::Greater => shift += 1,
             }
-            if number < ours {
-                break;
-            }
-            shift += 1;
         }
         // Below what the party can have sent only if a peer makes numbers up.
         Origin::Party(number.saturating_sub(shift))
@@ -83,14 +94,14 @@ impl Sequence {
         Some(number)
     }
 
+    /// Whether requests were inserted, so that the mapping is needed for as long as the dialog has transactions.
+    pub fn is_shifted(&self) -> bool {
+        !self.inserted.is_empty()
+    }
+
     /// The highest number the party has used.
     pub fn highest(&self) -> Option<u32> {
         self.next.checked_sub(1)
-    }
-
-    /// Whether any number is shifted, so that the mapping must be kept until the dialog ends.
-    pub fn is_shifted(&self) -> bool {
-        !self.inserted.is_empty()
     }
 
     /// The number of a request that we inserted after `earlier` others, when the party's next was `next`.
@@ -128,6 +139,27 @@ mod tests {
         assert_eq!(caller.outward(11), Some(12));
         assert_eq!(caller.outward(10), Some(10));
         assert_eq!(caller.outward(12), Some(14));
+    }
+
+    #[test]
+    fn a_number_below_the_last_or_far_above_it_is_out_of_order() {
+        let mut party = Sequence::default();
+        assert!(party.is_in_order(0) && party.is_in_order(NUMBER_MAX));
+        party.observe(1_000);
+        for (number, expected) in [
+            (0, false),
+            (999, false),
+            (1_000, true),
+            (1_001, true),
+            (1_100, true),
+            (1_000 + GAP_MAX - 1, true),
+            (1_000 + GAP_MAX, false),
+            (NUMBER_MAX, false),
+        ] {
+            assert_eq!(party.is_in_order(number), expected, "{number}");
+        }
+        party.observe(NUMBER_MAX);
+        assert!(party.is_in_order(NUMBER_MAX) && !party.is_in_order(NUMBER_MAX - 1));
     }
 
     #[test]

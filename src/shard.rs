@@ -9,8 +9,11 @@
 //!                   └─► timers ──────► transfer.rs (steps) ── own.rs ──┘
 //! ```
 
+mod admission;
 mod answer;
 mod arrival;
+#[cfg(feature = "sim")]
+pub mod audit;
 mod commands;
 pub mod counters;
 mod names;
@@ -21,6 +24,7 @@ mod relay;
 mod request;
 mod response;
 mod route;
+mod sources;
 mod targets;
 mod topology;
 
@@ -28,7 +32,7 @@ use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::health::{self, Failure, News, ProbeResult};
-use crate::identifiers::{Random, Secret, TransferId};
+use crate::identifiers::{Keyed, Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
 use crate::proxy::context::{BranchNumber, Context, ContextKey};
@@ -39,6 +43,7 @@ use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
+use admission::{QueueDelays, ShedLately, SourceRates};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -56,8 +61,15 @@ use topology::Topology;
 /// What a driver feeds.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A message that belongs to this shard (see [`Secret::owner`]).
-    Received { flow: Flow, message: Message<'a> },
+    /// A message that belongs to this shard (see [`Secret::owner`]), or that [`Shard::answers_here`]. `waited`: how long ago it
+    /// arrived, as far as the driver can tell.
+    Received {
+        flow: Flow,
+        message: Message<'a>,
+        waited: Duration,
+    },
+    /// A datagram that [`crate::stun::is_stun`].
+    Stun { flow: Flow, datagram: &'a [u8] },
     /// Bytes that do not parse, with what was found in them. After one on a stream the driver closes the connection once the
     /// outputs of this input are written.
     Malformed {
@@ -166,6 +178,9 @@ pub struct Shard {
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
     names: Names<Waiting>,
+    queue_delays: QueueDelays,
+    source_rates: SourceRates,
+    shed_lately: ShedLately,
     health: health::Table,
     probes: Vec<Probe>,
     /// What waits for [`Input::Recorded`].
@@ -173,6 +188,9 @@ pub struct Shard {
     next_record: u64,
     draining: bool,
     counters: Counters,
+    /// Of transfers that are forgotten.
+    #[cfg(feature = "sim")]
+    coverage: crate::coverage::Coverage,
 }
 
 /// Whose a server transaction is.
@@ -227,7 +245,7 @@ enum Unrecorded {
 }
 
 /// Whose a deadline is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum TimerKey {
     Transaction(Deadline),
     /// Timer C of RFC 3261 §16.6.
@@ -265,8 +283,9 @@ impl Shard {
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let topology = Topology::new(config);
+        let (access, limits) = (&config.access, &config.limits);
+        let source_rates = SourceRates::new(access, limits, &config.trunks, setup.shards, &mut random);
         let mut shard = Shard {
-            random,
             topology,
             outbox: Outbox::default(),
             effects: VecDeque::new(),
@@ -282,13 +301,19 @@ impl Shard {
             transfer_by_number: HashMap::with_hasher(FixedState::default()),
             remembered: VecDeque::new(),
             timers: Timers::default(),
-            names: Names::new(config.limits.lookups_max),
+            names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
+            queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
+            source_rates,
+            shed_lately: ShedLately::default(),
+            random,
             health: health::Table::new(config, setup.shard, setup.shards),
             probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
             counters: Counters::default(),
+            #[cfg(feature = "sim")]
+            coverage: crate::coverage::Coverage::default(),
             setup,
         };
         shard.plan_probes();
@@ -298,14 +323,21 @@ impl Shard {
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         match input {
-            Input::Received { flow, message } if message.is_request() => self.on_request(flow, message, now),
-            Input::Received { message, .. } => self.on_response(message, now),
+            Input::Received { flow, message, waited } => {
+                self.queue_delays.observe(flow.bind, waited, now);
+                if message.is_request() {
+                    self.on_request(flow, message, waited, now);
+                } else {
+                    self.on_response(flow, message, now);
+                }
+            }
+            Input::Stun { flow, datagram } => self.on_stun(flow, datagram, now),
             Input::Malformed {
                 flow,
                 bytes,
                 index,
                 error,
-            } => self.on_malformed(flow, bytes, index, error),
+            } => self.on_malformed(flow, bytes, index, error, now),
             Input::SendFailed { ticket } => {
                 let ended = self.transactions.on_send_failed(ticket);
                 self.on_transaction_ended(ended, now);
@@ -439,6 +471,11 @@ impl Shard {
         self.setup.secret.mac(b'c', &[call_id])
     }
 
+    /// What tells the dialogs of one INVITE apart, which have the callee's tag.
+    fn tag_digest(&self, tag: &[u8]) -> u64 {
+        self.setup.secret.mac(b'd', &[tag])
+    }
+
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
         match ended {
             None
@@ -519,7 +556,8 @@ impl Shard {
         debug_assert_eq!(self.transfers.len(), self.transfer_by_number.len());
         debug_assert_eq!(self.calls.len(), self.by_number.len());
         debug_assert_eq!(self.calls.len(), self.by_order.len());
-        debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || self.names.open() > 0);
+        let is_owed = self.names.open() > 0 || !self.unrecorded.is_empty();
+        debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || is_owed);
     }
 }
 

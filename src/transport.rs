@@ -1,7 +1,7 @@
 //! Flows: where a message came from and where one goes (RFC 3261 §18).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 /// A transport protocol, as Via and URIs name it.
@@ -48,6 +48,18 @@ impl Transport {
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.uri_value())
+    }
+}
+
+/// Who an address speaks for where sources are counted: itself, and in IPv6 its /64, for whoever has one address there has all.
+pub fn source_of(ip: IpAddr) -> [u8; 16] {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => {
+            let mut octets = ip.octets();
+            octets[8..].fill(0);
+            octets
+        }
     }
 }
 

@@ -5,13 +5,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use referee::config::{Health, TrunkId};
 use referee::health::{Failure, Table};
 use referee::message::edit::{Editor, Response, ViaStamp, write_response};
 use referee::message::properties::malformed_fields;
 use referee::message::{Index, Message, check, parse};
-use referee::shard::{Input, Setup, Shard};
+use referee::shard::{Input, Output, Setup, Shard};
 use referee::sim::scene::{self, TWO_SIDES};
 use referee::timer::Instant;
 use referee::transport::{BindId, Flow, Transport};
@@ -117,26 +118,78 @@ fn answering_allocates_nothing_once_warm() {
     assert_eq!(allocations_of(answer_all), 0);
 }
 
-/// RFC 6026 §7.3: after a restart, or at another shard's, responses to what nobody sent here make no state.
-#[test]
-fn stray_responses_allocate_nothing() {
+fn shard() -> Shard {
     let config = Arc::new(scene::config(TWO_SIDES));
-    let mut shard = Shard::new(Setup {
+    Shard::new(Setup {
         usage: Usage::new(&config).into(),
         config,
         shard: 0,
         shards: 1,
         secret: referee::identifiers::Secret([7; 16]),
         seed: [9; 16],
-        wall_clock_at_start: std::time::Duration::ZERO,
+        wall_clock_at_start: Duration::ZERO,
         records: false,
-    });
-    let flow = Flow {
-        bind: BindId(2),
+    })
+}
+
+fn udp(bind: u8, ip: [u8; 4]) -> Flow {
+    Flow {
+        bind: BindId(bind),
         transport: Transport::Udp,
-        peer: ([10, 0, 0, 5], 5060).into(),
+        peer: (ip, 5060).into(),
         connection: None,
+    }
+}
+
+/// Calls that come in a flood, from a trunk and from strangers, and STUN: once the buffers are warm none of it allocates.
+#[test]
+fn what_is_shed_and_what_strangers_send_allocates_nothing_once_warm() {
+    let mut shard = shard();
+    let (carrier, stranger) = (udp(0, [198, 51, 100, 10]), udp(0, [192, 0, 2, 66]));
+    let stun = *b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl";
+    let mut index = Index::new();
+    let invites: Vec<String> = (0..200)
+        .map(|number| {
+            format!(
+                "INVITE sip:+49@203.0.113.7 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bK{number};rport\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: {number}\r\nCSeq: 1 INVITE\r\n\
+                 Contact: <sip:a@198.51.100.10>\r\nContent-Length: 0\r\n\r\n"
+            )
+        })
+        .collect();
+    shard.handle(Input::Drain, Instant::START);
+    let mut answers = 0;
+    let mut flood = |shard: &mut Shard, from: u64| {
+        for (millis, invite) in (from..).zip(&invites) {
+            let now = Instant::from_millis(millis);
+            parse(invite.as_bytes(), &mut index).unwrap();
+            for flow in [carrier, stranger] {
+                let message = Message::new(invite.as_bytes(), &index);
+                let waited = Duration::ZERO;
+                shard.handle(Input::Received { flow, message, waited }, now);
+                shard.handle(Input::Stun { flow, datagram: &stun }, now);
+                while let Some(output) = shard.poll_output() {
+                    assert!(matches!(output, Output::Send { ticket: None, .. }));
+                    answers += 1;
+                }
+                shard.end_batch();
+            }
+        }
     };
+    flood(&mut shard, 1_000);
+    let count = allocations_of(|| flood(&mut shard, 2_000));
+    assert_eq!(count, 0);
+    assert!(shard.is_empty());
+    assert_eq!(shard.counters().shed_draining_total, 400);
+    // All of the trunk's; of the stranger's ten and some in each fifth of a second.
+    assert!((820..840).contains(&answers), "{answers}");
+}
+
+/// RFC 6026 §7.3: after a restart, or at another shard's, responses to what nobody sent here make no state.
+#[test]
+fn stray_responses_allocate_nothing() {
+    let mut shard = shard();
+    let flow = udp(2, [10, 0, 0, 5]);
     let mut index = Index::new();
     let strays: Vec<String> = (0..100)
         .map(|number| {
@@ -151,7 +204,8 @@ fn stray_responses_allocate_nothing() {
         for stray in &strays {
             parse(stray.as_bytes(), &mut index).unwrap();
             let message = Message::new(stray.as_bytes(), &index);
-            shard.handle(Input::Received { flow, message }, Instant::from_millis(1));
+            let waited = Duration::ZERO;
+            shard.handle(Input::Received { flow, message, waited }, Instant::from_millis(1));
             assert!(shard.poll_output().is_none() && shard.next_timeout().is_none());
         }
     });

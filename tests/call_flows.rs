@@ -664,7 +664,12 @@ fn what_is_refused_fills_no_table_beyond_its_limit() {
     scene.run(1_000);
     assert!(scene.world.shard(0).counters().transactions <= 8);
     let carrier = scene.world.peer(scene.carrier);
-    assert_eq!((carrier.heard("603").len(), carrier.heard("481").len()), (100, 100));
+    assert_eq!(carrier.heard("481").len(), 100);
+    let (declined, shed) = (carrier.heard("603").len(), carrier.heard("503").len());
+    assert!(
+        declined > 0 && declined + shed == 100,
+        "{declined} declined, {shed} shed"
+    );
     scene.world.finish();
 }
 

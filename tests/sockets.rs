@@ -6,9 +6,10 @@
     reason = "the ban on sockets and clocks is meant for the core"
 )]
 
-use referee::config::{Bind, Config, Health};
+use referee::config::{Bind, Config, Health, Network};
 use referee::io::{RunError, Running, start};
 use referee::transport::Transport;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -57,6 +58,85 @@ fn tcp_client(running: &Running) -> TcpStream {
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
+}
+
+/// A connection from another address than the system would take.
+fn tcp_client_from(from: &str, running: &Running) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&from.parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.connect(&address(running, Transport::Tcp).into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Closes a connection with a reset.
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// A callee over UDP that answers nothing by itself.
+fn udp_callee() -> UdpSocket {
+    let socket = UdpSocket::bind(any_port()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn udp_address(socket: &UdpSocket) -> String {
+    format!("udp:{}", socket.local_addr().unwrap())
+}
+
+/// The next request of this method that a callee gets, and where it came from.
+fn next_request(callee: &UdpSocket, method: &str) -> (String, SocketAddr) {
+    loop {
+        let mut bytes = [0; 65_535];
+        let (count, from) = callee.recv_from(&mut bytes).expect("a request");
+        let request = String::from_utf8(bytes[..count].to_vec()).unwrap();
+        if request.starts_with(method) {
+            return (request, from);
+        }
+    }
+}
+
+/// A response to a request, as a user agent writes it.
+fn answer(request: &str, status: &str, body: &str) -> Vec<u8> {
+    let copied = |line: &&str| {
+        ["Via:", "From:", "Call-ID:", "CSeq:", "Record-Route:"]
+            .iter()
+            .any(|name| line.starts_with(name))
+    };
+    let mut response = format!("SIP/2.0 {status}\r\n");
+    for line in request.lines().filter(copied) {
+        response += &format!("{line}\r\n");
+    }
+    let to = request.lines().find(|line| line.starts_with("To:")).unwrap();
+    response += &format!("{to};tag=callee\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    response.into_bytes()
+}
+
+/// Floods in a thread of its own, with a number that rises, until `check` is done, even by a panic.
+fn while_flooding(mut flood: impl FnMut(usize) + Send, check: impl FnOnce()) {
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..).take_while(|_| !stop.load(Ordering::Relaxed)).for_each(&mut flood));
+        let _stop = Stop(&stop);
+        check();
+    });
+}
+
+/// Trunk `known` at 127.0.0.2, and nobody else.
+fn one_trunk(shards: u16) -> Config {
+    let mut config = config(shards);
+    config.trunks.truncate(1);
+    config.routes.clear();
+    config.trunks[0].sources = vec![Network::host("127.0.0.2".parse().unwrap())];
+    config
 }
 
 /// Who sends requests, how, and to which address of referee.
@@ -666,6 +746,453 @@ fn a_wildcard_bind_advertises_the_address_its_route_leaves_by() {
     let running = start(config).unwrap();
     for bind in running.addresses() {
         assert_eq!(bind.sent_by_host(), "127.0.0.1");
+    }
+    running.stop();
+}
+
+// ---- floods ----
+
+#[test]
+fn a_flood_of_new_calls_is_shed_and_the_rest_is_served() {
+    let callee = udp_callee();
+    let mut config = relay(&udp_address(&callee));
+    // Any flood makes a queue of this length; how long it takes to be one does not matter.
+    config.limits.queue_delay_target = Duration::from_micros(50);
+    config.limits.queue_delay_interval = Duration::from_millis(5);
+    let running = start(config).unwrap();
+    let flooder = udp_client(&running);
+    let ends = Ends::of_udp(&flooder);
+    // What the kernel has no room for is lost, as on any network.
+    let flood = |number| drop(flooder.send(&ends.request("INVITE", number, 0)));
+    while_flooding(flood, || {
+        let begin = Instant::now();
+        let shed = loop {
+            assert!(begin.elapsed() < PATIENCE, "nothing is shed");
+            let mut bytes = [0; 4096];
+            let count = flooder.recv(&mut bytes).unwrap();
+            let response = String::from_utf8(bytes[..count].to_vec()).unwrap();
+            if response.starts_with("SIP/2.0 503 ") {
+                break response;
+            }
+        };
+        assert!(shed.contains("\r\nRetry-After: 2\r\n"), "{shed}");
+        // Meanwhile whoever asks whether it lives is answered, however often a full buffer loses the question.
+        let prober = udp_client(&running);
+        prober.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let ends = Ends::of_udp(&prober);
+        let mut bytes = [0; 4096];
+        for number in 0.. {
+            assert!(begin.elapsed() < PATIENCE, "nobody answers");
+            prober.send(&ends.request("OPTIONS", number, 0)).unwrap();
+            if prober.recv(&mut bytes).is_ok() {
+                break;
+            }
+        }
+        assert!(bytes.starts_with(b"SIP/2.0 200 "));
+    });
+    wait_for(&running, "shed_delay_total", 1);
+    // Once it is over, a new call goes through.
+    let client = udp_client(&running);
+    let ends = Ends::of_udp(&client);
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let begin = Instant::now();
+    let mut bytes = [0; 4096];
+    for number in 1_000_000_000.. {
+        assert!(begin.elapsed() < PATIENCE, "no call goes through");
+        client.send(&ends.request("INVITE", number, 0)).unwrap();
+        if client.recv(&mut bytes).is_ok() && bytes.starts_with(b"SIP/2.0 100 ") {
+            break;
+        }
+    }
+    running.stop();
+}
+
+#[test]
+fn a_flood_over_many_streams_is_shed_as_well() {
+    let callee = udp_callee();
+    let mut config = relay(&udp_address(&callee));
+    config.limits.queue_delay_target = Duration::from_micros(50);
+    config.limits.queue_delay_interval = Duration::from_millis(5);
+    let running = start(config).unwrap();
+    // One alone is slowed down by its own flow control; of these each waits for all others.
+    let streams: Vec<TcpStream> = (0..40).map(|_| tcp_client(&running)).collect();
+    for (number, stream) in streams.iter().enumerate() {
+        let ends = Ends::of_tcp(stream);
+        let own = (0..200).flat_map(|call| ends.request("INVITE", number * 1_000 + call, 0));
+        let mut writer = stream;
+        writer.write_all(&own.collect::<Vec<u8>>()).unwrap();
+    }
+    wait_for(&running, "shed_delay_total", 1);
+    running.stop();
+}
+
+#[test]
+fn strangers_get_few_answers_take_no_ring_and_open_no_connection() {
+    const REQUESTS: u64 = 300;
+    let mut config = one_trunk(3);
+    config.access.unknown_source_rate = 1;
+    let running = start(config).unwrap();
+    let stranger = udp_client(&running);
+    let ends = Ends::of_udp(&stranger);
+    let begin = Instant::now();
+    for number in 0.. {
+        stranger.send(&ends.request("INVITE", number, 0)).unwrap();
+        if running.counters().value("refused_source_total").unwrap() >= REQUESTS {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    let silent = wait_for(&running, "unanswered_rate_total", 1);
+    assert!(silent > REQUESTS / 2, "{silent} of {REQUESTS} got no answer");
+    assert_eq!(running.counters().value("handoff_passed_total"), Some(0));
+    let mut bytes = [0; 4096];
+    let count = stranger.recv(&mut bytes).unwrap();
+    assert!(bytes[..count].starts_with(b"SIP/2.0 403 "));
+
+    let mut refused = tcp_client(&running);
+    assert!(matches!(refused.read(&mut [0; 16]), Ok(0) | Err(_)));
+    wait_for(&running, "tcp_strangers_total", 1);
+    let known = tcp_client_from("127.0.0.2:0", &running);
+    (&known)
+        .write_all(&Ends::of_tcp(&known).request("OPTIONS", 1, 0))
+        .unwrap();
+    assert!(Messages::on(&known).next().unwrap().starts_with("SIP/2.0 200 "));
+    running.stop();
+}
+
+#[test]
+fn one_source_has_no_more_than_its_share_of_connections() {
+    let mut config = config(1);
+    config.limits.connections_per_source_max = 2;
+    let running = start(config).unwrap();
+    let kept = [tcp_client(&running), tcp_client(&running)];
+    wait_for(&running, "tcp_accepted_total", 2);
+    let mut refused = tcp_client(&running);
+    assert!(matches!(refused.read(&mut [0; 16]), Ok(0) | Err(_)));
+    wait_for(&running, "tcp_over_source_limit_total", 1);
+    let other = tcp_client_from("127.0.0.3:0", &running);
+    drop(kept);
+    // Each is given a moment to show that it has closed both ways.
+    let begin = Instant::now();
+    while running.counters().value("tcp_connections") != Some(1) {
+        assert!(begin.elapsed() < PATIENCE, "they are still held");
+        std::thread::yield_now();
+    }
+    for stream in [&other, &tcp_client(&running)] {
+        let mut writer = stream;
+        writer
+            .write_all(&Ends::of_tcp(stream).request("OPTIONS", 1, 0))
+            .unwrap();
+        assert!(Messages::on(stream).next().unwrap().starts_with("SIP/2.0 200 "));
+    }
+    running.stop();
+}
+
+#[test]
+fn where_strangers_may_connect_they_have_few_connections_and_must_speak() {
+    let mut config = one_trunk(1);
+    config.trunks.clear();
+    config.limits.stranger_connections_max = 2;
+    config.limits.partial_message_timeout = Duration::from_millis(200);
+    let running = start(config).unwrap();
+    let mut mute = tcp_client(&running);
+    let other = tcp_client(&running);
+    (&other)
+        .write_all(&Ends::of_tcp(&other).request("OPTIONS", 1, 0))
+        .unwrap();
+    assert!(Messages::on(&other).next().unwrap().starts_with("SIP/2.0 200 "));
+    let mut refused = tcp_client(&running);
+    assert!(matches!(refused.read(&mut [0; 16]), Ok(0) | Err(_)));
+    wait_for(&running, "tcp_over_source_limit_total", 1);
+    assert_eq!(mute.read(&mut [0; 16]).unwrap(), 0);
+    wait_for(&running, "tcp_partial_message_closes_total", 1);
+    running.stop();
+}
+
+// ---- keep-alives ----
+
+#[test]
+fn a_double_crlf_anywhere_between_messages_is_answered_with_one_crlf_and_is_no_message() {
+    let running = start(config(1)).unwrap();
+    let stream = tcp_client(&running);
+    let ends = Ends::of_tcp(&stream);
+    let ping = b"\r\n\r\n".to_vec();
+    let parts = [
+        ping.clone(),
+        ends.request("OPTIONS", 1, 0),
+        ping.clone(),
+        ping.clone(),
+        ends.request("OPTIONS", 2, 0),
+        ping,
+    ];
+    (&stream).write_all(&parts.concat()).unwrap();
+    let (mut received, mut bytes) = (Vec::new(), [0; 4096]);
+    // Two responses and four pongs; a pong may stand before, between and behind the responses.
+    let counts = |received: &[u8]| {
+        let text = String::from_utf8_lossy(received).into_owned();
+        let messages: Vec<String> = text.split_inclusive("\r\n\r\n").map(str::to_owned).collect();
+        let responses = text.matches("SIP/2.0 200 OK").count();
+        let pongs = text.len()
+            - messages
+                .iter()
+                .map(|part| part.trim_start_matches("\r\n").len())
+                .sum::<usize>();
+        (responses, pongs / 2)
+    };
+    while counts(&received) != (2, 4) {
+        let count = (&stream).read(&mut bytes).expect("all answers");
+        assert_ne!(count, 0, "{:?}", String::from_utf8_lossy(&received));
+        received.extend_from_slice(&bytes[..count]);
+    }
+    assert_eq!(wait_for(&running, "keepalives_received_total", 4), 4);
+    assert_eq!(wait_for(&running, "requests_total", 2), 2);
+    assert_eq!(running.counters().value("malformed_total"), Some(0));
+    running.stop();
+}
+
+#[test]
+fn a_flood_of_pings_gets_few_pongs() {
+    const PINGS: usize = 50_000;
+    let running = start(config(1)).unwrap();
+    let stream = tcp_client(&running);
+    let end = Ends::of_tcp(&stream).request("OPTIONS", 1, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (&stream).write_all(&b"\r\n\r\n".repeat(PINGS)).unwrap();
+            (&stream).write_all(&end).unwrap();
+        });
+        let mut messages = Messages::on(&stream);
+        let mut pongs = 0;
+        loop {
+            // Pongs before a response look like the end of an empty message.
+            let message = messages.next().unwrap();
+            let response = message.trim_start_matches("\r\n");
+            pongs += (message.len() - response.len()) / 2;
+            if response.starts_with("SIP/2.0 200 ") {
+                break;
+            }
+        }
+        assert!((1..PINGS / 50).contains(&pongs), "{pongs} pongs");
+    });
+    wait_for(&running, "keepalives_received_total", PINGS as u64);
+    running.stop();
+}
+
+#[test]
+fn a_stun_binding_request_is_answered_on_the_port_of_sip() {
+    let running = start(config(1)).unwrap();
+    let client = udp_client(&running);
+    let request = *b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl";
+    client.send(&request[..19]).unwrap();
+    client.send(&Ends::of_udp(&client).request("OPTIONS", 1, 0)).unwrap();
+    client.send(&request).unwrap();
+    let mut bytes = [0; 4096];
+    let count = client.recv(&mut bytes).unwrap();
+    assert!(bytes[..count].starts_with(b"SIP/2.0 200 "));
+    let count = client.recv(&mut bytes).unwrap();
+    // RFC 8489 §14.2: port and address under the magic cookie.
+    let port = client.local_addr().unwrap().port() ^ 0x2112;
+    let mut expected = b"\x01\x01\x00\x0c\x21\x12\xa4\x42abcdefghijkl\x00\x20\x00\x08\x00\x01".to_vec();
+    expected.extend(port.to_be_bytes());
+    expected.extend([127 ^ 0x21, 0x12, 0xa4, 1 ^ 0x42]);
+    assert_eq!(bytes[..count], expected);
+    assert_eq!(wait_for(&running, "stun_total", 1), 1);
+    assert_eq!(wait_for(&running, "stun_unanswered_total", 1), 1);
+    running.stop();
+}
+
+// ---- connections that end ----
+
+#[test]
+fn a_peer_that_closed_its_side_gets_an_answer_that_takes_long() {
+    let callee = udp_callee();
+    let running = start(relay(&udp_address(&callee))).unwrap();
+    let waiting = tcp_client(&running);
+    (&waiting)
+        .write_all(&Ends::of_tcp(&waiting).request("MESSAGE", 1, 0))
+        .unwrap();
+    waiting.shutdown(Shutdown::Write).unwrap();
+    let (message, from) = next_request(&callee, "MESSAGE");
+    // One with nothing to wait for is closed after a while; by then the other would be, too.
+    for _ in 0..2 {
+        let done = tcp_client(&running);
+        (&done)
+            .write_all(&Ends::of_tcp(&done).request("OPTIONS", 2, 0))
+            .unwrap();
+        done.shutdown(Shutdown::Write).unwrap();
+        let mut messages = Messages::on(&done);
+        assert!(messages.next().unwrap().starts_with("SIP/2.0 200 "));
+        assert_eq!(messages.next(), None);
+    }
+    callee.send_to(&answer(&message, "200 OK", ""), from).unwrap();
+    let mut messages = Messages::on(&waiting);
+    assert!(messages.next().unwrap().starts_with("SIP/2.0 200 "));
+    assert_eq!(messages.next(), None);
+    assert_eq!(running.counters().value("tcp_opened_total"), Some(0));
+    running.stop();
+}
+
+/// Sends a MESSAGE on a connection whose Via names `back` as the place for answers, and lets `end` end the connection once
+/// the callee has it. The answer must come to `back`.
+fn answer_by_a_new_connection(end: impl FnOnce(TcpStream, &Running)) {
+    let callee = udp_callee();
+    let running = start(relay(&udp_address(&callee))).unwrap();
+    let back = TcpListener::bind(any_port()).unwrap();
+    SockRef::from(&back).set_read_timeout(Some(PATIENCE)).unwrap();
+    let stream = tcp_client(&running);
+    let ends = Ends {
+        from: back.local_addr().unwrap(),
+        ..Ends::of_tcp(&stream)
+    };
+    (&stream).write_all(&ends.request("MESSAGE", 1, 0)).unwrap();
+    let (message, from) = next_request(&callee, "MESSAGE");
+    end(stream, &running);
+    callee.send_to(&answer(&message, "200 OK", ""), from).unwrap();
+    let (stream, _) = back.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let response = Messages::on(&stream).next().unwrap();
+    assert!(response.starts_with("SIP/2.0 200 "), "{response}");
+    // RFC 3261 §18.2.2: received says where the request came from, and sent-by at which port answers are taken.
+    assert!(response.contains("received=127.0.0.1"), "{response}");
+    wait_for(&running, "tcp_opened_total", 1);
+    running.stop();
+}
+
+#[test]
+fn an_answer_to_a_peer_that_closed_both_ways_goes_by_a_new_connection() {
+    answer_by_a_new_connection(|stream, running| {
+        drop(stream);
+        wait_for(running, "tcp_broken_total", 1);
+    });
+}
+
+#[test]
+fn an_answer_to_a_connection_that_was_reset_goes_by_a_new_one() {
+    answer_by_a_new_connection(|stream, running| {
+        reset(stream);
+        wait_for(running, "tcp_broken_total", 1);
+    });
+}
+
+#[test]
+fn a_reset_harms_no_other_connection_whatever_it_cuts_off() {
+    let running = start(config(1)).unwrap();
+    let other = tcp_client(&running);
+    let mut messages = Messages::on(&other);
+    let still_serves = |number: usize, messages: &mut Messages<'_>| {
+        (&other)
+            .write_all(&Ends::of_tcp(&other).request("OPTIONS", number, 0))
+            .unwrap();
+        assert!(messages.next().unwrap().starts_with("SIP/2.0 200 "));
+    };
+    still_serves(1, &mut messages);
+    // Before anything, within a message, between messages, and while answers wait to be read.
+    let request = Ends::of_tcp(&other).request("OPTIONS", 2, 0);
+    let backlog = request.repeat(2_000);
+    for (number, sent) in [&b""[..], &request[..100], &request, &backlog].into_iter().enumerate() {
+        let stream = tcp_client(&running);
+        stream.set_nonblocking(true).unwrap();
+        let mut written = 0;
+        while written < sent.len() {
+            match (&stream).write(&sent[written..]) {
+                Ok(count) => written += count,
+                // Full: answers are not read, so that requests are not, or the connection was given up.
+                Err(_) => break,
+            }
+        }
+        wait_for(&running, "tcp_accepted_total", number as u64 + 2);
+        reset(stream);
+        wait_for(&running, "tcp_broken_total", number as u64 + 1);
+        still_serves(number + 3, &mut messages);
+    }
+    assert_eq!(running.counters().value("tcp_connections"), Some(1));
+    running.stop();
+}
+
+#[test]
+fn one_connection_carries_all_that_goes_to_one_address() {
+    let peer = TcpListener::bind(any_port()).unwrap();
+    let running = start(relay(&format!("tcp:{}", peer.local_addr().unwrap()))).unwrap();
+    let client = udp_client(&running);
+    let ends = Ends::of_udp(&client);
+    client.send(&ends.request("MESSAGE", 0, 0)).unwrap();
+    let (stream, _) = peer.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut messages = Messages::on(&stream);
+    let mut seen = [false; 100];
+    seen[call_number(&messages.next().unwrap())] = true;
+    for number in 1..100 {
+        client.send(&ends.request("MESSAGE", number, 0)).unwrap();
+        seen[call_number(&messages.next().unwrap())] = true;
+    }
+    assert!(seen.iter().all(|seen| *seen));
+    wait_for(&running, "tcp_opened_total", 1);
+    assert_eq!(running.counters().value("tcp_opened_total"), Some(1));
+    running.stop();
+}
+
+// ---- datagrams ----
+
+#[test]
+fn large_datagrams_are_taken_whole_and_large_answers_go_back_over_udp() {
+    let callee = udp_callee();
+    let running = start(relay(&udp_address(&callee))).unwrap();
+    let client = udp_client(&running);
+    let ends = Ends::of_udp(&client);
+    let mut bytes = vec![0; 65_535];
+    // RFC 3261 §18.1.1: the largest datagram there is. What it would become is larger than any.
+    client
+        .send(&ends.request("MESSAGE", 1, 65_507 - ends.request("MESSAGE", 1, 0).len()))
+        .unwrap();
+    let count = client.recv(&mut bytes).unwrap();
+    assert!(bytes[..count].starts_with(b"SIP/2.0 513 "));
+    client.send(&ends.request("MESSAGE", 2, 50_000)).unwrap();
+    let (message, from) = next_request(&callee, "MESSAGE");
+    assert!(message.contains(&"x".repeat(50_000)));
+    // §18.1.1 is of requests: a response keeps to its request's transport.
+    callee
+        .send_to(&answer(&message, "200 OK", &"y".repeat(5_000)), from)
+        .unwrap();
+    let count = client.recv(&mut bytes).unwrap();
+    assert!(count > 5_000 && bytes[..count].starts_with(b"SIP/2.0 200 "));
+    running.stop();
+}
+
+#[test]
+fn answers_leave_from_where_the_request_came_to() {
+    let callee = udp_callee();
+    let listeners: Vec<SocketAddr> = vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.4:0".parse().unwrap()];
+    let mut config = Config::relay_all(&listeners, &udp_address(&callee)).unwrap();
+    config.shards = Some(1);
+    config.control.listen = None;
+    let running = start(config).unwrap();
+    let client = UdpSocket::bind(any_port()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let of_udp = running
+        .addresses()
+        .iter()
+        .filter(|bind| bind.transport == Transport::Udp);
+    for (number, bind) in of_udp.enumerate() {
+        let ends = Ends {
+            transport: "UDP",
+            from: client.local_addr().unwrap(),
+            to: bind.address,
+        };
+        client
+            .send_to(&ends.request("MESSAGE", number, 0), bind.address)
+            .unwrap();
+        let (message, relayed_from) = next_request(&callee, "MESSAGE");
+        // RFC 3581 §3: rport is asked for, and the answer comes to the socket that sent.
+        let via = message.lines().find(|line| line.starts_with("Via:")).unwrap();
+        assert!(
+            via.ends_with(";rport") && via.contains(&relayed_from.to_string()),
+            "{via}"
+        );
+        callee.send_to(&answer(&message, "200 OK", ""), relayed_from).unwrap();
+        let mut bytes = [0; 4096];
+        let (count, from) = client.recv_from(&mut bytes).unwrap();
+        assert!(bytes[..count].starts_with(b"SIP/2.0 200 "));
+        assert_eq!(from, bind.address);
     }
     running.stop();
 }

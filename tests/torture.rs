@@ -548,7 +548,7 @@ fn on_a_stream_the_messages_come_out_whole_and_broken_lengths_end_it() {
 }
 
 #[test]
-fn the_fuzzers_corpus_of_configurations_and_verbs_keeps_its_properties() {
+fn the_fuzzers_corpus_of_configurations_verbs_and_stun_keeps_its_properties() {
     let corpus = |target: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         let files: Vec<_> = fs::read_dir(folder)
@@ -556,8 +556,10 @@ fn the_fuzzers_corpus_of_configurations_and_verbs_keeps_its_properties() {
             .map(|entry| entry.unwrap().path())
             .collect();
         assert!(!files.is_empty());
-        files.into_iter().map(|path| fs::read_to_string(path).unwrap())
+        files.into_iter().map(|path| fs::read(path).unwrap())
     };
-    corpus("config").for_each(|text| referee::config::parse::config_text(&text));
-    corpus("verb").for_each(|text| referee::verb::verb_json(&text));
+    let texts = |target: &str| corpus(target).map(|bytes| String::from_utf8(bytes).unwrap());
+    texts("config").for_each(|text| referee::config::parse::config_text(&text));
+    texts("verb").for_each(|text| referee::verb::verb_json(&text));
+    corpus("stun").for_each(|datagram| referee::stun::stun_answer(&datagram));
 }

@@ -1718,6 +1718,21 @@ fn a_transfer_that_is_to_be_remembered_no_longer_still_ends_its_call() {
 }
 
 #[test]
+fn a_list_goes_on_where_no_transfer_is_remembered() {
+    let config = format!("{TWO_SIDES}\n[limits]\ntransfers_remembered = 0\n");
+    let mut scene = Scene::with(&config, carrier(), platform());
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", course("486 Busy Here", 2_000));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, json!([refer(), {"verb": "hangup"}])));
+    scene.run(10_000);
+    assert_eq!(scene.world.peer(scene.carrier).heard(BYE).len(), 1);
+    scene.world.finish();
+}
+
+#[test]
 fn a_pause_lasts_whatever_an_application_answers_meanwhile() {
     let mut scene = Scene::default();
     scene

@@ -246,6 +246,7 @@ fn trunk(
         &mut inbound_refer,
     );
 
+    let source_rate = source_rate(table);
     let mut hook_settings = HookSettings::default();
     if let Some(table) = table.table("hooks", "[trunk.hooks]") {
         hook_settings = HookSettings::read(&table);
@@ -281,6 +282,7 @@ fn trunk(
             hooks_secret: hook_settings.secret,
             hooks_jambonz_secret: hook_settings.jambonz_secret,
             inbound_refer,
+            source_rate,
             refer,
             health,
             calls_max: (calls_max > 0).then_some(calls_max),
@@ -354,6 +356,13 @@ fn sources(document: &Document<'_>, table: &Table<'_>, addresses: &[Placed<Addre
         }
     }
     sources
+}
+
+/// A rate that is not limited unless it is named.
+fn source_rate(table: &Table<'_>) -> Option<u32> {
+    let mut rate = 0;
+    table.number("source_rate", 1..=RATE_MAX, &mut rate);
+    (rate > 0).then_some(rate)
 }
 
 fn refer_rules(table: Table<'_>) -> ReferRules {
@@ -660,6 +669,9 @@ fn access(table: Table<'_>) -> Access {
         &[("reject", UnknownSource::Reject), ("silent", UnknownSource::Silent)],
         &mut access.unknown_source,
     );
+    table.number("unknown_source_rate", 1..=RATE_MAX, &mut access.unknown_source_rate);
+    access.source_rate = source_rate(&table);
+    table.flag("stun", &mut access.stun);
     table.choice(
         "in_dialog_sources",
         &[("trunk", InDialogSources::Trunk), ("any", InDialogSources::Any)],
@@ -673,6 +685,34 @@ fn limits(table: Table<'_>) -> Limits {
     let mut limits = Limits::default();
     table.number("calls_max", 1..=TABLE_ENTRIES_MAX, &mut limits.calls_max);
     table.number("transactions_max", 1..=TABLE_ENTRIES_MAX, &mut limits.transactions_max);
+    // Up to T1, when requests are sent again anyway (RFC 3261 §17.1.1.1); below a millisecond a turn of work is no queue.
+    table.duration(
+        "queue_delay_target",
+        Duration::from_millis(1)..=Duration::from_millis(500),
+        &mut limits.queue_delay_target,
+    );
+    table.duration(
+        "queue_delay_interval",
+        Duration::from_millis(10)..=seconds(60),
+        &mut limits.queue_delay_interval,
+    );
+    if limits.queue_delay_interval < limits.queue_delay_target {
+        let key = if table.has("queue_delay_interval") {
+            "queue_delay_interval"
+        } else {
+            "queue_delay_target"
+        };
+        table.mistake(
+            table.at_value(key),
+            "`queue_delay_interval` is shorter than `queue_delay_target`",
+        );
+    }
+    table.duration("retry_after", seconds(1)..=seconds(3_600), &mut limits.retry_after);
+    if limits.retry_after.subsec_nanos() > 0 {
+        // RFC 3261 §20.33: delta-seconds.
+        table.mistake(table.at_value("retry_after"), "`retry_after` must be whole seconds");
+    }
+    table.number("sources_max", 1..=1 << 24, &mut limits.sources_max);
     table.number("held_per_call_max", 1..=1_000, &mut limits.held_per_call_max);
     table.number("lookups_max", 1..=TABLE_ENTRIES_MAX, &mut limits.lookups_max);
     table.number(
@@ -681,6 +721,16 @@ fn limits(table: Table<'_>) -> Limits {
         &mut limits.transfers_remembered,
     );
     table.number("connections_max", 1..=1_000_000, &mut limits.connections_max);
+    table.number(
+        "connections_per_source_max",
+        1..=1_000_000,
+        &mut limits.connections_per_source_max,
+    );
+    table.number(
+        "stranger_connections_max",
+        0..=1_000_000,
+        &mut limits.stranger_connections_max,
+    );
     // Less than the largest message could not be written at all.
     table.number(
         "write_queue_bytes_max",
@@ -747,6 +797,8 @@ fn seconds(seconds: u64) -> Duration {
 pub(super) const BINDS_MAX: usize = 64;
 /// [`TrunkId`] is one byte.
 const TRUNKS_MAX: usize = 256;
+/// Events a second: more could not be told apart in microseconds.
+const RATE_MAX: u64 = 1_000_000;
 /// An address of a trunk is known by its place, in one byte.
 const ADDRESSES_MAX: usize = 256;
 /// A thousand times what one core carries.

@@ -83,6 +83,7 @@ impl Config {
             hooks_secret: None,
             hooks_jambonz_secret: None,
             inbound_refer: InboundRefer::Relay,
+            source_rate: None,
             refer: ReferRules {
                 destinations: vec![Destination::Any],
                 ..ReferRules::default()

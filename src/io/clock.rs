@@ -34,6 +34,44 @@ impl Clock {
     }
 }
 
+/// Tells from the kernel's stamps, which are of the wall clock, how long ago something came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrivals {
+    clock: Clock,
+    /// What the wall clock says at [`Instant::START`], as far as known: it may have been set since.
+    wall_at_start: Duration,
+    compared_at: Instant,
+}
+
+/// What waited less is not doubted. A wall clock that was set shows as a wait that is longer, or as a stamp of the future.
+const UNDOUBTED: Duration = Duration::from_millis(1);
+
+impl Arrivals {
+    pub fn new(clock: Clock) -> Arrivals {
+        Arrivals {
+            clock,
+            wall_at_start: clock.wall_clock_at_start,
+            compared_at: Instant::START,
+        }
+    }
+
+    /// How long what has this stamp had waited at `now`; zero if it came since. Where that is unlikely the clocks are compared
+    /// anew, once for each `now`; so no clock is read as long as nothing waits.
+    pub fn waited(&mut self, stamp: Duration, now: Instant) -> Duration {
+        let unlikely = |wall: Duration| wall.abs_diff(stamp) >= UNDOUBTED;
+        if unlikely(self.wall(now)) && self.compared_at != now {
+            self.compared_at = now;
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.wall_at_start = wall.saturating_sub(self.clock.now().since(Instant::START));
+        }
+        self.wall(now).saturating_sub(stamp)
+    }
+
+    fn wall(&self, now: Instant) -> Duration {
+        self.wall_at_start + now.since(Instant::START)
+    }
+}
+
 /// Sixteen bytes from the kernel's random number generator.
 ///
 /// # Errors
@@ -59,6 +97,39 @@ mod tests {
             last = now.max(copy.now());
         }
         assert!(clock.wall_clock_at_start() > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_noticed() {
+        let clock = Clock::start();
+        let mut arrivals = Arrivals::new(clock);
+        // As if the clock had been set back by an hour since.
+        arrivals.wall_at_start += Duration::from_secs(3_600);
+        let now = clock.now();
+        let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        assert!(arrivals.waited(stamp, now) < Duration::from_secs(1_800));
+        // And forward.
+        arrivals.wall_at_start -= Duration::from_secs(3_600);
+        let now = clock.now() + Duration::from_micros(1);
+        let old = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - Duration::from_secs(5);
+        let waited = arrivals.waited(old, now);
+        assert!(
+            waited > Duration::from_secs(4) && waited < Duration::from_secs(1_800),
+            "{waited:?}"
+        );
+    }
+
+    #[test]
+    fn what_came_is_as_old_as_its_stamp_says_and_never_from_the_future() {
+        let clock = Clock::start();
+        let mut arrivals = Arrivals::new(clock);
+        let now = Instant::from_millis(5);
+        let at = |millis| clock.wall_clock_at_start() + Duration::from_millis(millis);
+        // Within the undoubted: no clock is read, so that these times need not be those of now.
+        arrivals.compared_at = now;
+        assert_eq!(arrivals.waited(at(2), now), Duration::from_millis(3));
+        assert_eq!(arrivals.waited(at(5), now), Duration::ZERO);
+        assert_eq!(arrivals.waited(at(7), now), Duration::ZERO);
     }
 
     #[test]

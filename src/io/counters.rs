@@ -65,6 +65,12 @@ counters! {
         tcp_open_failures: "tcp_open_failures_total",
         /// Connections closed or not opened because there were too many
         tcp_over_limit: "tcp_over_limit_total",
+        /// Connections closed at once because their source is no trunk's
+        tcp_strangers: "tcp_strangers_total",
+        /// Connections closed at once because their source, or all sources that are no trunk's, had too many
+        tcp_over_source_limit: "tcp_over_source_limit_total",
+        /// Messages sent another way because a peer that had closed its side was gone
+        tcp_sent_again: "tcp_sent_again_total",
         /// Times that no connection could be accepted for want of descriptors or memory
         tcp_accept_failures: "tcp_accept_failures_total",
         /// Connections that broke or that the peer closed

@@ -7,6 +7,7 @@
 use crate::health::News;
 use crate::message::Index;
 use crate::shard::Ticket;
+use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
 use crossbeam::queue::ArrayQueue;
 use std::collections::VecDeque;
@@ -63,6 +64,8 @@ impl Doorbell {
 pub struct Letter {
     /// Where the bytes came from, or where they go.
     pub flow: Flow,
+    /// When a received message arrived at the machine.
+    pub arrived: Instant,
     /// The ticket of bytes to write.
     pub ticket: Option<Ticket>,
     pub bytes: Vec<u8>,
@@ -79,6 +82,7 @@ impl Letter {
                 peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
                 connection: None,
             },
+            arrived: Instant::START,
             ticket: None,
             bytes: Vec::new(),
             index: Index::default(),

@@ -1,6 +1,7 @@
 //! What was received: parsed, then fed to the shard that owns its call, ours or another worker's.
 
 use crate::identifiers::Secret;
+use crate::io::clock::{Arrivals, Clock};
 use crate::io::counters::Counters;
 use crate::io::handoff::{Handoff, Letter};
 use crate::message::framing::FramingError;
@@ -8,6 +9,7 @@ use crate::message::{Message, ParseError, parse};
 use crate::shard::{Input, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::Flow;
+use std::time::Duration;
 
 /// A shard with everything between it and the sockets of its worker.
 #[derive(Debug)]
@@ -27,15 +29,25 @@ pub struct Intake {
 pub struct Ledger {
     /// When the turn began: the one clock reading of the turn.
     pub now: Instant,
+    /// How long what is being fed had waited at `now`.
+    pub waited: Duration,
+    arrivals: Arrivals,
     pub counters: Counters,
     /// Sends that did not happen, with the shard that asked for them; reported at the end of the turn.
     pub failed: Vec<(u16, Ticket)>,
 }
 
+impl Ledger {
+    /// What is fed next has this stamp of the kernel's; without one it counts as just come.
+    pub fn arrived(&mut self, stamp: Option<Duration>) {
+        self.waited = stamp.map_or(Duration::ZERO, |stamp| self.arrivals.waited(stamp, self.now));
+    }
+}
+
 /// What became of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// Fed to our shard, or on the way to its owner.
+    /// Fed to our shard, on the way to its owner, or not worth it.
     Yes,
     /// They do not parse; the shard was told.
     Malformed,
@@ -45,7 +57,7 @@ pub enum Taken {
 
 impl Intake {
     /// `shard` is number `me` of `shards`, which share `secret`.
-    pub fn new(shard: Shard, mut handoff: Handoff, me: u16, shards: u16, secret: Secret) -> Intake {
+    pub fn new(shard: Shard, mut handoff: Handoff, me: u16, shards: u16, secret: Secret, clock: Clock) -> Intake {
         assert!(me < shards);
         let letter = handoff.letter();
         Intake {
@@ -53,6 +65,8 @@ impl Intake {
             handoff,
             ledger: Ledger {
                 now: Instant::START,
+                waited: Duration::ZERO,
+                arrivals: Arrivals::new(clock),
                 counters: Counters::default(),
                 failed: Vec::new(),
             },
@@ -73,8 +87,16 @@ impl Intake {
         self.shards
     }
 
+    /// Feeds a datagram of STUN.
+    pub fn stun(&mut self, flow: Flow, datagram: &[u8]) {
+        self.shard.handle(Input::Stun { flow, datagram }, self.ledger.now);
+    }
+
     /// Feeds one whole message.
     pub fn message(&mut self, flow: Flow, bytes: &[u8]) -> Taken {
+        if !self.shard.is_heard(flow, bytes, self.ledger.now) {
+            return Taken::Yes;
+        }
         if let Err(error) = parse(bytes, &mut self.letter.index) {
             self.feed_malformed(flow, bytes, error);
             return Taken::Malformed;
@@ -84,13 +106,21 @@ impl Intake {
         let owner = message
             .call_id()
             .map_or(self.me, |call_id| self.secret.owner(call_id, self.shards));
-        if owner == self.me {
-            self.shard.handle(Input::Received { flow, message }, self.ledger.now);
+        if owner == self.me || self.shard.answers_here(flow, message) {
+            self.shard.handle(
+                Input::Received {
+                    flow,
+                    message,
+                    waited: self.ledger.waited,
+                },
+                self.ledger.now,
+            );
             return Taken::Yes;
         }
         let blank = self.handoff.letter();
         let mut letter = std::mem::replace(&mut self.letter, blank);
         letter.fill(flow, None, bytes);
+        letter.arrived = self.ledger.now - self.ledger.waited;
         match self.handoff.pass(owner, letter) {
             Ok(()) => {
                 self.ledger.counters.handoff_passed += 1;

@@ -1,4 +1,4 @@
-//! TCP: listeners, connections as flows, bounded write queues.
+//! TCP: listeners, connections as flows, bounded write queues; who may connect, and how often.
 //!
 //! ```text
 //!   connect ──► Connecting ──► Open ──► Ending ──► Lingering ──► closed
@@ -8,29 +8,34 @@
 //!
 //! A connection belongs to the worker that accepted or opened it, for life. `Ending` writes what is queued, then says so
 //! with a FIN; `Lingering` reads on and throws away, for a close with unread bytes would reset the connection, and the peer
-//! would never see the last response.
+//! would never see the last response. A peer that has closed its side alone is written to until all that it asked is answered;
+//! what a reset shows not to have arrived goes where it would have gone without a connection (RFC 3261 §18.2.2).
 
+mod callers;
+mod connection;
 mod socket;
 
 pub use socket::open;
 
 use crate::config::Limits;
-use crate::io::counters::Counters;
+use crate::identifiers::{Keyed, Random};
 use crate::io::intake::{Intake, Ledger, Taken};
-use crate::io::token;
-use crate::message::framing::{Frame, Framer};
+use crate::io::{stamp, token};
+use crate::message::framing::Frame;
 use crate::shard::Ticket;
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
-use foldhash::fast::FixedState;
+use callers::Callers;
+use connection::{Caller, Connection, State, TRANSACTION_LIFE, Why};
 use hashbrown::HashMap;
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
 use slab::Slab;
 use socket::{prepare, start_connecting};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Bytes per read. Some thirty messages: more would make one busy connection keep others and the timers waiting.
@@ -42,36 +47,12 @@ const READS_PER_TURN: usize = 16;
 /// Connections accepted from one listener in a turn: an accept costs some 5 µs.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long a connection may take to open. Timer B gives up after 32 s: half a dozen destinations can be tried before.
-/// A SYN is sent again after 1 and 3 s, so that two may be lost.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the last bytes of a connection may take to leave, and how long a peer that closes is still written to.
-const ENDING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long what still comes after our FIN, or is still to be answered after theirs, is waited for.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// RFC 3261 §17.1.1.2, timer B and F: no client transaction waits longer, so that no older send is of interest. Bytes
-/// that were queued or unacknowledged for as long have lost their purpose, too.
-const TRANSACTION_LIFE: Duration = Duration::from_secs(32);
-
-/// Tickets kept per connection for the report of its end. At 500 requests a second on one connection all of the last
-/// 32 s; beyond that the oldest are forgotten, which are the most likely to have been answered.
-const TICKETS_MAX: usize = 16_384;
-
-/// RFC 5626 §4.4.1 has pings seconds apart: more often than this they are answered together.
-const PONG_INTERVAL: Duration = Duration::from_millis(100);
-
 /// Timeouts are looked after this often, a part of the connections at a time, all of them once in [`SCAN_PARTS`] times.
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 const SCAN_PARTS: usize = 10;
 
 /// A worker out of file descriptors or memory tries to accept again after this long, for the kernel does not say when.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
-
-/// Buffers larger than this are given up when empty, and every one when its connection rests.
-const BUFFER_BYTES_KEPT: usize = 64 * 1024;
 
 /// The listeners and connections of one worker.
 #[derive(Debug)]
@@ -85,7 +66,8 @@ pub struct Tcp {
     /// Of the last connection; with its slot it names one connection among 2^32.
     generation: u32,
     /// Open and opening connections by where they lead.
-    by_peer: HashMap<(BindId, SocketAddr), usize, FixedState>,
+    by_peer: HashMap<(BindId, SocketAddr), usize, Keyed>,
+    callers: Callers,
     /// Slots of connections that may have something to read, each at most once (`queued_read`).
     readable: VecDeque<usize>,
     /// Slots of connections with a whole message that found the ring to its owner full.
@@ -94,6 +76,8 @@ pub struct Tcp {
     unwritten: Vec<usize>,
     /// Slots of connections to end when the outputs of this turn are written.
     ending: Vec<usize>,
+    /// What a connection that broke has not delivered, to be sent another way.
+    again: Vec<(Flow, Vec<u8>)>,
     scratch: Box<[u8]>,
     scanned: usize,
     next_scan: Instant,
@@ -108,65 +92,9 @@ struct Listener {
     not_before: Instant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Connecting,
-    Open,
-    Ending,
-    Lingering,
-}
-
-#[derive(Debug)]
-struct Connection {
-    id: ConnectionId,
-    bind: BindId,
-    peer: SocketAddr,
-    stream: TcpStream,
-    state: State,
-    /// Since when it has been in this state.
-    since: Instant,
-    /// Their FIN has come: nothing more to read, but what they asked for may still be answered.
-    peer_closed: bool,
-    /// The kernel has announced the end of what the peer sends: a short read is no sign of an empty socket then.
-    end_announced: bool,
-    /// Something on it could not be framed or parsed: what follows is thrown away.
-    deaf: bool,
-    queued_read: bool,
-    queued_write: bool,
-    framer: Framer,
-    /// Received and not consumed: the front of a message, or a parked message and what follows it.
-    partial: Vec<u8>,
-    /// When the first byte of `partial` came.
-    partial_since: Instant,
-    /// `partial` begins with a whole message of that length for which there was no room in a ring.
-    parked: Option<usize>,
-    /// To write; what lies before `written` is gone already. `0 <= written <= out.len()`.
-    out: Vec<u8>,
-    written: usize,
-    /// Since when the kernel has taken nothing.
-    stalled_since: Option<Instant>,
-    /// Sends of the last 32 s whose shards want to know when the connection breaks, oldest first.
-    tickets: VecDeque<(Instant, u16, Ticket)>,
-    /// When something was last sent or received.
-    active_at: Instant,
-    ponged_at: Instant,
-    pong_owed: bool,
-}
-
-/// Why a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    ConnectFailed,
-    Broken,
-    Ended,
-    WriteQueue,
-    PartialMessage,
-    Idle,
-}
-
 impl Tcp {
     /// Takes the listeners of worker `me`, one place for each bind, and registers them. `local`: by bind, where connections
-    /// are opened from.
+    /// are opened from. `random` keys the tables, whose keys are the peers' choice.
     ///
     /// # Errors
     /// The poll does not take a socket.
@@ -176,7 +104,7 @@ impl Tcp {
         local: Vec<IpAddr>,
         listeners: Vec<Option<std::net::TcpListener>>,
         registry: mio::Registry,
-        seed: u64,
+        random: &mut Random,
     ) -> io::Result<Tcp> {
         let mut taken = Vec::new();
         for (bind, listener) in listeners.into_iter().enumerate() {
@@ -197,11 +125,13 @@ impl Tcp {
             listeners: taken,
             connections: Slab::new(),
             generation: 0,
-            by_peer: HashMap::with_hasher(FixedState::with_seed(seed)),
+            by_peer: HashMap::with_hasher(Keyed::new(random)),
+            callers: Callers::new(Keyed::new(random)),
             readable: VecDeque::new(),
             parked: Vec::new(),
             unwritten: Vec::new(),
             ending: Vec::new(),
+            again: Vec::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             scanned: 0,
             next_scan: Instant::START,
@@ -227,14 +157,15 @@ impl Tcp {
             queue(slot, &mut connection.queued_read, &mut self.readable);
         }
         // Any change of one that is opening may be the answer; of an open one only room to write matters.
-        let waits = connection.written < connection.out.len() || connection.state != State::Open;
+        let waits = connection.has_unwritten() || connection.state != State::Open;
         if event.is_writable() && waits || connection.state == State::Connecting {
             queue_write(slot, &mut connection.queued_write, &mut self.unwritten);
         }
     }
 
     /// Accepts what waits. Returns whether there was anything.
-    pub fn accept(&mut self, now: Instant, counters: &mut Counters) -> bool {
+    pub fn accept(&mut self, intake: &mut Intake) -> bool {
+        let now = intake.ledger.now;
         let mut accepted = false;
         for i in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
@@ -245,16 +176,20 @@ impl Tcp {
                 match listener.socket.accept() {
                     Ok((stream, peer)) => {
                         accepted = true;
-                        let bind = listener.bind;
-                        counters.tcp_accepted += 1;
-                        self.take(stream, bind, peer, now, counters);
+                        let flow = Flow {
+                            bind: listener.bind,
+                            transport: Transport::Tcp,
+                            peer,
+                            connection: None,
+                        };
+                        self.take(stream, flow, intake);
                     }
                     Err(error) => match error.kind() {
                         io::ErrorKind::WouldBlock => listener.may_accept = false,
                         // The peer was gone before we came to it.
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                         _ => {
-                            counters.tcp_accept_failures += 1;
+                            intake.ledger.counters.tcp_accept_failures += 1;
                             listener.not_before = now + ACCEPT_RETRY;
                             tracing::warn!(%error, "cannot accept connections, trying again in a second");
                         }
@@ -265,9 +200,23 @@ impl Tcp {
         accepted
     }
 
-    fn take(&mut self, mut stream: TcpStream, bind: BindId, peer: SocketAddr, now: Instant, counters: &mut Counters) {
+    /// Takes a connection, or closes it at once: one of a source with nothing to say here, or one too many.
+    fn take(&mut self, mut stream: TcpStream, flow: Flow, intake: &mut Intake) {
+        let counters = &mut intake.ledger.counters;
+        counters.tcp_accepted += 1;
+        let caller = Caller {
+            is_stranger: intake.shard.is_stranger(flow),
+        };
+        if caller.is_stranger && !intake.shard.serves_strangers() {
+            counters.tcp_strangers += 1;
+            return;
+        }
         if self.connections.len() >= self.limits.connections_max {
             counters.tcp_over_limit += 1;
+            return;
+        }
+        if !self.callers.enter(flow.peer.ip(), caller, &self.limits) {
+            counters.tcp_over_source_limit += 1;
             return;
         }
         prepare(&stream);
@@ -276,63 +225,32 @@ impl Tcp {
             .registry
             .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
         {
+            self.callers.leave(flow.peer.ip(), caller);
             counters.tcp_accept_failures += 1;
             tracing::warn!(%error, "cannot watch a connection");
             return;
         }
-        self.add(stream, bind, peer, State::Open, now, counters);
+        let slot = self.add(stream, flow, Some(caller), &mut intake.ledger);
+        // What came before the registration makes an event, too; looking at once saves a turn.
+        queue(slot, &mut self.connections[slot].queued_read, &mut self.readable);
     }
 
-    fn add(
-        &mut self,
-        stream: TcpStream,
-        bind: BindId,
-        peer: SocketAddr,
-        state: State,
-        now: Instant,
-        counters: &mut Counters,
-    ) -> usize {
+    fn add(&mut self, stream: TcpStream, flow: Flow, caller: Option<Caller>, ledger: &mut Ledger) -> usize {
         self.generation = self.generation.wrapping_add(1);
         let slot = self.connections.vacant_key();
-        let mut connection = Connection {
-            id: ConnectionId {
-                worker: self.me,
-                slot: slot as u32,
-                generation: self.generation,
-            },
-            bind,
-            peer,
-            stream,
-            state,
-            since: now,
-            peer_closed: false,
-            end_announced: false,
-            deaf: false,
-            queued_read: false,
-            queued_write: false,
-            framer: Framer::new(),
-            partial: Vec::new(),
-            partial_since: now,
-            parked: None,
-            out: Vec::new(),
-            written: 0,
-            stalled_since: None,
-            tickets: VecDeque::new(),
-            active_at: now,
-            ponged_at: now - PONG_INTERVAL,
-            pong_owed: false,
+        let id = ConnectionId {
+            worker: self.me,
+            slot: slot as u32,
+            generation: self.generation,
         };
         if self.connections.is_empty() {
-            self.next_scan = now + SCAN_INTERVAL;
+            self.next_scan = ledger.now + SCAN_INTERVAL;
         }
-        if state == State::Open {
-            // What came before the registration makes an event, too; looking at once saves a turn.
-            queue(slot, &mut connection.queued_read, &mut self.readable);
-        }
-        self.by_peer.insert((bind, peer), slot);
+        self.by_peer.insert((flow.bind, flow.peer), slot);
+        let connection = Connection::new(id, flow, stream, caller, ledger.now);
         let taken = self.connections.insert(connection);
         debug_assert_eq!(taken, slot);
-        counters.tcp_connections = self.connections.len() as u64;
+        ledger.counters.tcp_connections = self.connections.len() as u64;
         slot
     }
 
@@ -343,6 +261,7 @@ impl Tcp {
             if let Some(connection) = self.connections.get_mut(slot)
                 && connection.parked.is_some()
             {
+                intake.ledger.arrived(None);
                 work |= self.consume(slot, 0, intake);
                 // It was not read meanwhile, whatever the poll said.
                 let connection = &mut self.connections[slot];
@@ -356,16 +275,28 @@ impl Tcp {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            if !std::mem::take(&mut connection.queued_read) || connection.parked.is_some() || connection.peer_closed {
+            if !std::mem::take(&mut connection.queued_read) || connection.parked.is_some() {
                 continue;
             }
-            match connection.stream.read(&mut self.scratch) {
-                Ok(0) => {
+            let read = connection
+                .stream
+                .try_io(|| stamp::read(connection.stream.as_fd(), &mut self.scratch));
+            match read {
+                // All that may still come is a reset; behind a FIN the kernel shows it in one place only.
+                Ok((0, _)) if connection.peer_closed => {
+                    if let Ok(Some(error)) = connection.stream.take_error() {
+                        work = true;
+                        tracing::debug!(peer = %connection.peer, %error, "a peer has closed both ways");
+                        self.close(slot, Why::Broken, &mut intake.ledger);
+                    }
+                }
+                Ok((0, _)) => {
                     work = true;
                     self.on_peer_closed(slot, &mut intake.ledger);
                 }
-                Ok(count) => {
+                Ok((count, stamp)) => {
                     work = true;
+                    intake.ledger.arrived(stamp);
                     if count == self.scratch.len() || connection.end_announced {
                         queue(slot, &mut connection.queued_read, &mut self.readable);
                     }
@@ -416,8 +347,8 @@ impl Tcp {
             match frame {
                 Ok(Frame::Message(length)) => match intake.message(flow, &rest[..length]) {
                     Taken::Yes => {
+                        connection.on_message(&rest[..length], now);
                         consumed += length;
-                        connection.active_at = now;
                         connection.partial_since = now;
                     }
                     Taken::Malformed => {
@@ -434,8 +365,9 @@ impl Tcp {
                 Ok(Frame::Ping(length)) => {
                     consumed += length;
                     intake.ledger.counters.keepalives += 1;
-                    connection.active_at = now;
-                    connection.pong_owed = true;
+                    if connection.on_ping(now) {
+                        queue_write(slot, &mut connection.queued_write, &mut self.unwritten);
+                    }
                 }
                 Ok(Frame::Skip(length)) => consumed += length,
                 Ok(Frame::Incomplete) => break,
@@ -464,23 +396,22 @@ impl Tcp {
             connection.partial_since = now;
         }
         connection.partial = partial;
-        if connection.pong_owed {
-            pong(slot, connection, now, &mut self.unwritten);
-        }
         consumed > 0
     }
 
     /// Their FIN. Sends that wait for an answer fail, for none can come here; but what was asked before it can be answered.
     fn on_peer_closed(&mut self, slot: usize, ledger: &mut Ledger) {
         let connection = &mut self.connections[slot];
-        connection.peer_closed = true;
         match connection.state {
             State::Connecting | State::Open => {
-                connection.since = ledger.now;
+                connection.on_peer_closed(ledger.now);
                 socket::acknowledge(&connection.stream);
             }
             // Closes it as soon as what is queued is written.
-            State::Ending => queue_write(slot, &mut connection.queued_write, &mut self.unwritten),
+            State::Ending => {
+                connection.peer_closed = true;
+                queue_write(slot, &mut connection.queued_write, &mut self.unwritten);
+            }
             State::Lingering => {
                 self.close(slot, Why::Ended, ledger);
                 return;
@@ -497,7 +428,9 @@ impl Tcp {
     /// Queues bytes on the connection a flow names, on another that leads there, or on a new one. `sent_by`: the shard and
     /// the ticket that learn if it fails. Nothing is written before [`flush`](Tcp::flush).
     pub fn send(&mut self, flow: &Flow, bytes: &[u8], sent_by: Option<(u16, Ticket)>, ledger: &mut Ledger) {
-        let named = flow.connection.and_then(|id| self.slot(id));
+        // What wants an answer gets none where the peer has closed its side.
+        let answers = |slot: &usize| sent_by.is_none() || !self.connections[*slot].peer_closed;
+        let named = flow.connection.and_then(|id| self.slot(id)).filter(answers);
         let open = named.or_else(|| {
             let slot = *self.by_peer.get(&(flow.bind, flow.peer))?;
             let connection = &self.connections[slot];
@@ -530,14 +463,9 @@ impl Tcp {
                 return;
             }
         }
-        connection.out.extend_from_slice(bytes);
-        connection.active_at = ledger.now;
+        connection.queue(bytes, named == Some(slot), flow.peer, ledger.now);
         if let Some((shard, ticket)) = sent_by {
-            connection.forget_old_tickets(ledger.now);
-            if connection.tickets.len() >= TICKETS_MAX {
-                connection.tickets.pop_front();
-            }
-            connection.tickets.push_back((ledger.now, shard, ticket));
+            connection.note_ticket(shard, ticket, ledger.now);
         }
         queue_write(slot, &mut connection.queued_write, &mut self.unwritten);
     }
@@ -549,6 +477,10 @@ impl Tcp {
 
     /// Writes what was queued, one call per connection.
     pub fn flush(&mut self, ledger: &mut Ledger) {
+        for (flow, bytes) in std::mem::take(&mut self.again) {
+            ledger.counters.tcp_sent_again += 1;
+            self.send(&flow, &bytes, None, ledger);
+        }
         for slot in std::mem::take(&mut self.ending) {
             if let Some(connection) = self.connections.get_mut(slot)
                 && matches!(connection.state, State::Connecting | State::Open)
@@ -618,9 +550,9 @@ impl Tcp {
                 self.close(slot, why, ledger);
                 continue;
             }
-            connection.forget_old_tickets(ledger.now);
-            if connection.pong_owed {
-                pong(slot, connection, ledger.now, &mut self.unwritten);
+            connection.forget_old(ledger.now);
+            if connection.pong(ledger.now) {
+                queue_write(slot, &mut connection.queued_write, &mut self.unwritten);
             }
             if ledger.now.since(connection.active_at) >= TRANSACTION_LIFE {
                 connection.give_up_buffers();
@@ -648,6 +580,7 @@ impl Tcp {
         !self.readable.is_empty()
             || !self.unwritten.is_empty()
             || !self.ending.is_empty()
+            || !self.again.is_empty()
             || self.listeners.iter().any(|l| l.may_accept && now >= l.not_before)
     }
 
@@ -670,153 +603,35 @@ impl Tcp {
         let token = token::connection(self.connections.vacant_key());
         self.registry
             .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(self.add(
-            stream,
-            flow.bind,
-            flow.peer,
-            State::Connecting,
-            ledger.now,
-            &mut ledger.counters,
-        ))
+        Ok(self.add(stream, *flow, None, ledger))
     }
 
     fn close(&mut self, slot: usize, why: Why, ledger: &mut Ledger) {
         let mut connection = self.connections.remove(slot);
         report(&mut connection, ledger);
-        let counters = &mut ledger.counters;
-        counters.tcp_connections = self.connections.len() as u64;
-        match why {
-            Why::ConnectFailed => counters.tcp_open_failures += 1,
-            Why::Broken => counters.tcp_broken += 1,
-            Why::WriteQueue => counters.tcp_write_queue_closes += 1,
-            Why::PartialMessage => counters.tcp_partial_message_closes += 1,
-            Why::Idle => counters.tcp_idle_closes += 1,
-            Why::Ended => {}
+        ledger.counters.tcp_connections = self.connections.len() as u64;
+        why.count(&mut ledger.counters);
+        if let Some(caller) = connection.caller {
+            self.callers.leave(connection.peer.ip(), caller);
+        }
+        if why == Why::Broken {
+            let flow = Flow {
+                connection: None,
+                ..connection.flow()
+            };
+            for unsure in connection.unsure.drain(..) {
+                let flow = Flow {
+                    peer: unsure.else_to,
+                    ..flow
+                };
+                self.again.push((flow, unsure.bytes));
+            }
         }
         let key = (connection.bind, connection.peer);
         if self.by_peer.get(&key) == Some(&slot) {
             self.by_peer.remove(&key);
         }
         // Dropping the stream closes it, and the poll forgets a closed socket.
-    }
-}
-
-impl Connection {
-    fn flow(&self) -> Flow {
-        Flow {
-            bind: self.bind,
-            transport: Transport::Tcp,
-            peer: self.peer,
-            connection: Some(self.id),
-        }
-    }
-
-    fn set_state(&mut self, state: State, now: Instant) {
-        self.state = state;
-        self.since = now;
-    }
-
-    fn has_room(&self, bytes: usize, max: usize) -> bool {
-        self.out.len() - self.written + bytes <= max
-    }
-
-    /// Whether a connection that was opening is open; an error if it never will be.
-    fn connected(&self) -> io::Result<bool> {
-        if let Some(error) = self.stream.take_error()? {
-            return Err(error);
-        }
-        match self.stream.peer_addr() {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes as much as the kernel takes.
-    fn write(&mut self, now: Instant) -> io::Result<()> {
-        while self.written < self.out.len() {
-            match self.stream.write(&self.out[self.written..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    self.written += count;
-                    self.stalled_since = None;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stalled_since.get_or_insert(now);
-                    // What is gone makes room once it is the larger part: every byte is moved once on average.
-                    if self.written > self.out.len() / 2 {
-                        self.out.drain(..self.written);
-                        self.written = 0;
-                    }
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.out.clear();
-        self.written = 0;
-        if self.out.capacity() > BUFFER_BYTES_KEPT {
-            self.out = Vec::new();
-        }
-        Ok(())
-    }
-
-    fn timed_out(&self, now: Instant, limits: &Limits) -> Option<Why> {
-        let in_state = now.since(self.since);
-        match self.state {
-            State::Connecting if in_state >= CONNECT_TIMEOUT => return Some(Why::ConnectFailed),
-            State::Ending if in_state >= ENDING_TIMEOUT => return Some(Why::Ended),
-            State::Lingering if in_state >= LINGER => return Some(Why::Ended),
-            State::Open if self.peer_closed && in_state >= LINGER => return Some(Why::Ended),
-            State::Connecting | State::Open | State::Ending | State::Lingering => {}
-        }
-        if self
-            .stalled_since
-            .is_some_and(|since| now.since(since) >= TRANSACTION_LIFE)
-        {
-            return Some(Why::WriteQueue);
-        }
-        if self.state != State::Open {
-            return None;
-        }
-        let waits = !self.partial.is_empty() && self.parked.is_none();
-        if waits && now.since(self.partial_since) >= limits.partial_message_timeout {
-            return Some(Why::PartialMessage);
-        }
-        (now.since(self.active_at) >= limits.idle_timeout).then_some(Why::Idle)
-    }
-
-    fn forget_old_tickets(&mut self, now: Instant) {
-        while let Some((at, _, _)) = self.tickets.front()
-            && now.since(*at) >= TRANSACTION_LIFE
-        {
-            self.tickets.pop_front();
-        }
-    }
-
-    /// A connection that rests holds no memory but its own entry.
-    fn give_up_buffers(&mut self) {
-        if self.partial.is_empty() {
-            self.partial = Vec::new();
-        }
-        if self.out.is_empty() {
-            self.out = Vec::new();
-        }
-        if self.tickets.is_empty() {
-            self.tickets = VecDeque::new();
-        }
-    }
-}
-
-/// Answers pings with one pong, if the last is not too short ago; otherwise [`Tcp::scan`] does it later.
-fn pong(slot: usize, connection: &mut Connection, now: Instant, unwritten: &mut Vec<usize>) {
-    // Whoever does not read its pongs gets no more of them.
-    if connection.out.is_empty() && now.since(connection.ponged_at) >= PONG_INTERVAL {
-        connection.pong_owed = false;
-        connection.ponged_at = now;
-        connection.out.extend_from_slice(b"\r\n");
-        queue_write(slot, &mut connection.queued_write, unwritten);
     }
 }
 
@@ -834,10 +649,7 @@ fn queue_write(slot: usize, queued: &mut bool, list: &mut Vec<usize>) {
 
 /// Reports every send of the last 32 s on this connection as failed.
 fn report(connection: &mut Connection, ledger: &mut Ledger) {
-    connection.forget_old_tickets(ledger.now);
-    ledger
-        .failed
-        .extend(connection.tickets.drain(..).map(|(_, shard, ticket)| (shard, ticket)));
+    ledger.failed.extend(connection.take_tickets(ledger.now));
 }
 
 fn fail(sent_by: Option<(u16, Ticket)>, ledger: &mut Ledger) {

@@ -4,8 +4,9 @@ pub mod mmsg;
 
 use crate::io::counters::Counters;
 use crate::io::intake::{Intake, Ledger, Taken};
-use crate::io::token;
+use crate::io::{stamp, token};
 use crate::shard::{OutRange, Shard, Ticket};
+use crate::stun::is_stun;
 use crate::transport::{BindId, Flow, Transport};
 use foldhash::fast::FixedState;
 use mmsg::{RECEIVE_BATCH, Receiver, Sender};
@@ -58,6 +59,9 @@ pub fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket
     }
     if let Err(error) = mmsg::queue_bounced(socket.as_fd(), address.is_ipv6()) {
         tracing::warn!(%address, %error, "unreachable peers will be noticed by timers only");
+    }
+    if let Err(error) = stamp::enable(socket.as_fd()) {
+        tracing::warn!(%address, %error, "datagrams that wait too long will not be noticed");
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -146,11 +150,7 @@ impl Udp {
         sockets.any(|socket| socket.may_read || socket.may_have_bounced)
     }
 
-    /// Takes the ICMP errors that have come, and reports the sends they are about.
-    ///
-    /// RFC 3261 §18.4: host, network, port or protocol unreachable and parameter problem are failures to send; source
-    /// quench and TTL exceeded are not. The kernel gives no errno to the first and EHOSTUNREACH to the latter, which also
-    /// means that this route does not lead there.
+    /// Takes the ICMP errors that have come, and reports the sends they are about (RFC 3261 §18.4).
     pub fn take_bounced(&mut self, me: u16, ledger: &mut Ledger) -> bool {
         let mut work = false;
         for socket in self.sockets.iter_mut().flatten() {
@@ -200,6 +200,7 @@ impl Udp {
                         total += count;
                         for i in 0..count {
                             if let Some((bytes, peer)) = self.receiver.datagram(i) {
+                                intake.ledger.arrived(self.receiver.stamp(i));
                                 feed(bind, peer, bytes, intake);
                             }
                         }
@@ -337,6 +338,9 @@ fn feed(bind: usize, peer: SocketAddr, bytes: &[u8], intake: &mut Intake) {
     if is_keepalive(bytes) {
         intake.ledger.counters.keepalives += 1;
         return;
+    }
+    if is_stun(bytes) {
+        return intake.stun(flow, bytes);
     }
     match intake.message(flow, bytes) {
         Taken::Yes | Taken::Malformed => {}

@@ -350,7 +350,7 @@ impl Worker {
         }
         work |= udp.take_bounced(intake.me(), &mut intake.ledger);
         work |= udp.receive(intake) > 0;
-        work |= tcp.accept(now, &mut intake.ledger.counters);
+        work |= tcp.accept(intake);
         work |= tcp.read(intake);
         work |= tcp.scan(&mut intake.ledger);
         work |= self.take_parcels();
@@ -378,6 +378,7 @@ impl Worker {
                         let input = Input::Received {
                             flow: letter.flow,
                             message,
+                            waited: intake.ledger.now.since(letter.arrived),
                         };
                         intake.shard.handle(input, intake.ledger.now);
                         intake.handoff.give_back(from, letter);

@@ -1,12 +1,14 @@
 //! Answers of our own: through a transaction, from what a transaction still has, or without one.
 
 use super::arrival::Arrival;
+use super::request::Dialog;
 use super::{ServerOwner, Shard};
 use crate::config::UnknownSource;
 use crate::identifiers::hex16;
 use crate::message::edit::{Response, ViaStamp, write_response};
 use crate::message::{Header, Index, Message, Method, ParseError, ParseErrorKind, Via};
 use crate::proxy::Refused;
+use crate::stun;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transport::{Flow, Transport};
@@ -45,7 +47,7 @@ impl Shard {
         let server = match arrival.server {
             Some(server) => server,
             None if self.transactions.len() >= self.config().limits.transactions_max => {
-                return self.refuse_stateless(arrival.flow, message, refused, extra);
+                return self.refuse_stateless(arrival.flow, message, refused, extra, now);
             }
             None => {
                 let reply_to = reply_flow(arrival.flow, &arrival.via);
@@ -140,15 +142,21 @@ impl Shard {
 
     /// Answers without a transaction: to strangers, and when there is no room for one. The To tag is a MAC, so that the ACK is
     /// known when it comes. The answer goes to the host the request came from and nowhere else.
+    ///
+    /// A source that is no trunk's may be made up, and the answer hit someone else: it gets so many a second, and none that is
+    /// [`AMPLIFICATION_MAX`] times larger than what it sent.
     pub(super) fn refuse_stateless(
         &mut self,
         flow: Flow,
         message: Message<'_>,
         refused: Refused,
         extra: &[(&str, &[u8])],
+        now: Instant,
     ) {
-        if refused.code >= 300 {
-            self.counters.refused_total += 1;
+        let is_stranger = self.is_stranger(flow);
+        if is_stranger && !self.source_rates.answers_stranger(flow.peer.ip(), now) {
+            self.counters.unanswered_rate_total += 1;
+            return;
         }
         let via = message.top_via().ok();
         let tag = hex16(self.stateless_tag(message, via.as_ref()));
@@ -168,8 +176,35 @@ impl Shard {
             None => (ViaStamp::default(), flow),
         };
         write_response(message, stamp, &response, &mut self.outbox.bytes);
+        if is_stranger && self.outbox.bytes.len() - start > AMPLIFICATION_MAX * message.bytes().len() {
+            self.outbox.bytes.truncate(start);
+            self.counters.unanswered_size_total += 1;
+            return;
+        }
         blank_stray_line_ends(&mut self.outbox.bytes[start..]);
+        if refused.code >= 300 {
+            self.counters.refused_total += 1;
+            self.note_refused_invite(flow, message);
+        }
         self.outbox.send(reply_to, self.outbox.since(start), None);
+    }
+
+    /// An INVITE within a dialog has its To tag already, so nothing in its ACK tells what was refused: its call remembers it.
+    fn note_refused_invite(&mut self, flow: Flow, message: Message<'_>) {
+        let (Some(Method::Invite), Some(to_tag)) = (message.method(), message.to_tag()) else {
+            return;
+        };
+        // Strangers change nothing.
+        if self.topology.trunk_of(flow).is_none() {
+            return;
+        }
+        let from_tag = message.from_tag().unwrap_or_default();
+        let call_id = message.call_id().unwrap_or_default();
+        if let (Some(Dialog::Call(key, party)), Ok(cseq)) =
+            (self.call_of(call_id, from_tag, to_tag, |_| true), message.cseq())
+        {
+            self.calls[key].extra_mut().refused_invites[party as usize] = Some(cseq.number);
+        }
     }
 
     fn stateless_tag(&self, message: Message<'_>, via: Option<&Via<'_>>) -> u64 {
@@ -190,7 +225,7 @@ impl Shard {
     ///
     /// A Via is enough to answer by. From, To, Call-ID and CSeq are copied as far as they are there (RFC 4475 §3.3.1): the
     /// sender knows its transaction by the branch, and one that sent no Via would not know the answer.
-    pub(super) fn on_malformed(&mut self, flow: Flow, bytes: &[u8], index: &Index, error: ParseError) {
+    pub(super) fn on_malformed(&mut self, flow: Flow, bytes: &[u8], index: &Index, error: ParseError, now: Instant) {
         self.counters.malformed_total += 1;
         let message = Message::new(bytes, index);
         let is_answerable = index.is_request() && message.count(Header::Via) > 0;
@@ -198,21 +233,37 @@ impl Shard {
             self.counters.malformed_unanswered_total += 1;
             return;
         }
-        if self.topology.trunk_of(flow).is_none() {
-            self.counters.refused_source_total += 1;
-            if self.config().access.unknown_source == UnknownSource::Reject {
-                self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);
-            }
-            return;
+        if self.is_stranger(flow) {
+            return self.refuse_stranger(flow, message, now);
         }
         let refused = match (error.kind, message.method()) {
             // RFC 4475 §3.1.2.18: a method nobody here knows is the greater trouble than its not being that of CSeq.
             (ParseErrorKind::CSeqMethod, Some(Method::Other)) => Refused::new(501, "Not Implemented"),
             (kind, _) => Refused::new(kind.status(), kind.reason()),
         };
-        self.refuse_stateless(flow, message, refused, &[]);
+        self.refuse_stateless(flow, message, refused, &[], now);
+    }
+
+    /// A datagram of STUN. Of sources that are no trunk's it is under the same rate as their requests.
+    pub(super) fn on_stun(&mut self, flow: Flow, datagram: &[u8], now: Instant) {
+        let access = self.config().access;
+        let is_stranger = self.is_stranger(flow);
+        let is_wanted = access.stun && !(is_stranger && access.unknown_source == UnknownSource::Silent);
+        let start = self.outbox.bytes.len();
+        if !is_wanted || stun::answer(datagram, flow.peer, &mut self.outbox.bytes).is_err() {
+            self.counters.stun_unanswered_total += 1;
+        } else if is_stranger && !self.source_rates.answers_stranger(flow.peer.ip(), now) {
+            self.outbox.bytes.truncate(start);
+            self.counters.unanswered_rate_total += 1;
+        } else {
+            self.counters.stun_total += 1;
+            self.outbox.send(flow, self.outbox.since(start), None);
+        }
     }
 }
+
+/// As for a QUIC server towards an address it has not verified (RFC 9000 §8).
+const AMPLIFICATION_MAX: usize = 3;
 
 /// Makes a space of each CR and LF in a head that does not end a line: a copy of a malformed value may hold one, and what is
 /// one line here must not be two at the next reader. The CRLF before a continuation stays.

@@ -1,5 +1,6 @@
 //! Names being looked up, and those that were: so that a request to a known name does not wait.
 
+use crate::identifiers::Keyed;
 use crate::timer::Instant;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -13,10 +14,12 @@ const REMEMBERED_MAX: usize = 10_000;
 /// What is known of names, and what waits for one. `W` is what waits.
 #[derive(Debug)]
 pub struct Names<W> {
-    known: HashMap<Box<str>, Known, FixedState>,
+    known: HashMap<Box<str>, Known, Keyed>,
     open: HashMap<u64, Lookup<W>, FixedState>,
-    by_name: HashMap<Box<str>, u64, FixedState>,
+    by_name: HashMap<Box<str>, u64, Keyed>,
     next_ticket: u64,
+    /// All that waits, for whatever name; at most `lookups_max`, so that there are no more look-ups either.
+    waiting: usize,
     lookups_max: usize,
 }
 
@@ -42,12 +45,14 @@ pub enum Lookedup {
 }
 
 impl<W> Names<W> {
-    pub fn new(lookups_max: usize) -> Names<W> {
+    /// `hasher` is of this table alone: the names are those that peers write.
+    pub fn new(lookups_max: usize, hasher: Keyed) -> Names<W> {
         Names {
-            known: HashMap::with_hasher(FixedState::default()),
+            known: HashMap::with_hasher(hasher),
             open: HashMap::with_hasher(FixedState::default()),
-            by_name: HashMap::with_hasher(FixedState::default()),
+            by_name: HashMap::with_hasher(hasher),
             next_ticket: 0,
+            waiting: 0,
             lookups_max,
         }
     }
@@ -64,18 +69,15 @@ impl<W> Names<W> {
         }
     }
 
-    /// Lets `waiting` wait for a name. `Ok(Some(ticket))`: a look-up must be started; `Err`: too many are under way.
+    /// Lets `waiting` wait for a name. `Ok(Some(ticket))`: a look-up must be started; `Err`: too much waits already.
     pub fn wait(&mut self, name: &str, waiting: W) -> Result<Option<u64>, W> {
+        if self.waiting >= self.lookups_max {
+            return Err(waiting);
+        }
+        self.waiting += 1;
         if let Some(lookup) = self.by_name.get(name).and_then(|ticket| self.open.get_mut(ticket)) {
-            // One name must not gather without bound what waits for it.
-            if lookup.waiting.len() >= self.lookups_max {
-                return Err(waiting);
-            }
             lookup.waiting.push(waiting);
             return Ok(None);
-        }
-        if self.open.len() >= self.lookups_max {
-            return Err(waiting);
         }
         self.next_ticket += 1;
         let ticket = self.next_ticket;
@@ -96,6 +98,7 @@ impl<W> Names<W> {
             return Vec::new();
         };
         self.by_name.remove(&lookup.name);
+        self.waiting -= lookup.waiting.len();
         if self.known.len() >= REMEMBERED_MAX {
             self.known.clear();
         }
@@ -111,6 +114,12 @@ impl<W> Names<W> {
         lookup.waiting
     }
 
+    /// All that waits.
+    #[cfg(feature = "sim")]
+    pub fn waiting(&self) -> impl Iterator<Item = &W> {
+        self.open.values().flat_map(|lookup| &lookup.waiting)
+    }
+
     /// Look-ups under way.
     pub fn open(&self) -> usize {
         self.open.len()
@@ -120,17 +129,23 @@ impl<W> Names<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identifiers::Random;
     use std::net::Ipv4Addr;
+
+    fn keyed() -> Keyed {
+        Keyed::new(&mut Random::new([1; 16]))
+    }
 
     #[test]
     fn all_that_wait_for_a_name_share_one_lookup() {
-        let mut names = Names::new(2);
+        let mut names = Names::new(3, keyed());
         let now = Instant::from_millis(5);
         assert_eq!(names.get("a", |_| true, now), Lookedup::Unknown);
         let ticket = names.wait("a", 1).unwrap().unwrap();
         assert_eq!(names.wait("a", 2), Ok(None));
         assert!(names.wait("b", 3).unwrap().is_some());
-        assert_eq!(names.wait("c", 4), Err(4));
+        // For a new name there is no more room than for a known one.
+        assert_eq!((names.wait("c", 4), names.wait("a", 5)), (Err(4), Err(5)));
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert_eq!(names.resolved(ticket, &[address], Duration::from_secs(1), now), [1, 2]);
         assert_eq!(names.get("a", |_| true, now), Lookedup::Address(address));
@@ -139,11 +154,13 @@ mod tests {
             Lookedup::Unknown
         );
         assert!(names.resolved(ticket, &[address], Duration::ZERO, now).is_empty());
+        assert!(names.wait("c", 6).unwrap().is_some() && names.wait("c", 7) == Ok(None));
+        assert_eq!(names.wait("c", 8), Err(8));
     }
 
     #[test]
     fn a_name_without_addresses_is_remembered_as_such() {
-        let mut names = Names::new(1);
+        let mut names = Names::new(1, keyed());
         let ticket = names.wait("a", ()).unwrap().unwrap();
         names.resolved(ticket, &[], Duration::from_secs(5), Instant::START);
         assert_eq!(names.get("a", |_| true, Instant::START), Lookedup::Nowhere);

@@ -1,5 +1,6 @@
 //! A request's way in: who may speak, which transaction, which dialog or route, and on (RFC 3261 §16.3 to §16.6).
 
+use super::admission::Shed;
 use super::arrival::Arrival;
 use super::own::is_of_refer;
 use super::relay::{Changes, Text, mapped_event_id, next_uri};
@@ -8,7 +9,7 @@ use super::route::NoFlow;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Held, Party};
-use crate::config::{InDialogSources, InboundRefer, TrunkId, UnknownSource};
+use crate::config::{InDialogSources, InboundRefer, TrunkId};
 use crate::identifiers::CallId;
 use crate::message::check::checked_via;
 use crate::message::{Header, Message, MessageBuf, Method, Uri};
@@ -21,6 +22,11 @@ use crate::transport::Flow;
 use crate::traversal::Traversal;
 use crate::usage::Places;
 use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Calls alive under one Call-ID: the passes of a call that comes by more than once, or its forks. A request without a Route of
+/// ours is looked for among all of them. RFC 3261 §16.3 has 70 hops at most, and a call that comes by at every other one loops.
+const PASSES_MAX: usize = 32;
 
 /// A party of a dialog as a request tells it.
 #[derive(Clone, Copy, Debug)]
@@ -32,21 +38,17 @@ pub(super) enum Dialog {
 }
 
 impl Shard {
-    pub(super) fn on_request(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
+    pub(super) fn on_request(&mut self, flow: Flow, message: Message<'_>, waited: Duration, now: Instant) {
         self.counters.requests_total += 1;
         let Some(method) = message.method() else { return };
-        let own = self.own_routes(message);
-        let access = &self.config().access;
-        let (unknown, in_dialog) = (access.unknown_source, access.in_dialog_sources);
         let has_trunks = !self.config().trunks.is_empty();
-        let is_known = !has_trunks
-            || self.topology.trunk_of(flow).is_some()
-            || (own.traversal.is_some() && in_dialog == InDialogSources::Any);
+        let any_in_dialog = self.config().access.in_dialog_sources == InDialogSources::Any;
+        let is_known =
+            !has_trunks || !self.is_stranger(flow) || (any_in_dialog && self.own_routes(message).traversal.is_some());
         if !is_known {
-            self.counters.refused_source_total += 1;
-            if method != Method::Ack && unknown == UnknownSource::Reject {
-                self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[]);
-            }
+            return self.refuse_stranger(flow, message, now);
+        }
+        if has_trunks && self.sheds(flow, message, method, waited, now) {
             return;
         }
         let via = match checked_via(message) {
@@ -54,13 +56,13 @@ impl Shard {
             Err(kind) => {
                 self.counters.malformed_total += 1;
                 if method != Method::Ack {
-                    self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[]);
+                    self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[], now);
                 }
                 return;
             }
         };
         if !has_trunks {
-            return self.answer_without_trunks(flow, message, method);
+            return self.answer_without_trunks(flow, message, method, now);
         }
         let Ok(identity) = self.transactions.identity(message, &via, method) else {
             return;
@@ -69,6 +71,11 @@ impl Shard {
             if method != Method::Ack {
                 self.counters.repeats_total += 1;
                 return self.transactions.on_repeat(server, &mut self.outbox);
+            }
+            let sent_invite = self.transactions.server(server).map(|invite| invite.reply_to);
+            if !sent_invite.is_some_and(|flow_of_invite| self.topology.are_one_peer(flow_of_invite, flow)) {
+                self.counters.stray_acks_total += 1;
+                return;
             }
             if self.transactions.on_ack(server, &mut self.timers, now) {
                 return;
@@ -79,18 +86,20 @@ impl Shard {
             method,
             via,
             identity,
-            own,
+            own: self.own_routes(message),
             server: None,
         };
         match method {
             Method::Cancel => self.on_cancel(message, &arrival, now),
             Method::Ack if self.is_stateless_ack(message, &arrival.via) => {}
+            Method::Ack => self.go_on(message, arrival, now),
+            _ if self.sheds_again(&arrival, message, now) => {}
             _ => self.go_on(message, arrival, now),
         }
     }
 
     /// Nothing is configured: referee is there, and relays for nobody.
-    fn answer_without_trunks(&mut self, flow: Flow, message: Message<'_>, method: Method) {
+    fn answer_without_trunks(&mut self, flow: Flow, message: Message<'_>, method: Method, now: Instant) {
         let is_within_dialog = message.to().is_ok_and(|to| to.tag.is_some());
         let answer = match method {
             Method::Ack => return,
@@ -99,7 +108,7 @@ impl Shard {
             Method::Options => Refused::new(200, "OK"),
             _ => Refused::new(404, "Not Found"),
         };
-        self.refuse_stateless(flow, message, answer, &[]);
+        self.refuse_stateless(flow, message, answer, &[], now);
     }
 
     /// Takes up a request that waited.
@@ -127,7 +136,7 @@ impl Shard {
 
     fn on_new(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
         let Some(from) = self.topology.trunk_of(arrival.flow) else {
-            return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
+            return self.refuse_stranger(arrival.flow, message, now);
         };
         let Ok(uri) = Uri::parse(message.request_uri()) else {
             return;
@@ -155,14 +164,15 @@ impl Shard {
         if self.refuse_proxy_require(message, &arrival, now) {
             return;
         }
-        let limits = self.config().limits;
-        let is_full = self.transactions.len() >= limits.transactions_max
-            || (arrival.method == Method::Invite && self.calls.len() >= limits.calls_max);
-        if arrival.server.is_none() && (is_full || (self.draining && arrival.method == Method::Invite)) {
-            self.counters.shed_total += 1;
-            return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
+        if arrival.server.is_none() && !self.takes_new(from, &arrival, message, now) {
+            return;
         }
-        if self.is_loop(message, from) {
+        let digest = match arrival.method {
+            Method::Invite => self.call_id_digest(message.call_id().unwrap_or_default()),
+            _ => 0,
+        };
+        let passes = self.by_call_id.get(&digest).map_or(0, SmallVec::len);
+        if passes >= PASSES_MAX || self.is_loop(message, from) {
             self.counters.loops_total += 1;
             return self.refuse(message, &arrival, Refused::new(482, "Loop Detected"), &[], now);
         }
@@ -192,7 +202,7 @@ impl Shard {
         };
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller);
         if arrival.method == Method::Invite {
-            let call = self.open_call(message, &arrival, server, [from, first.trunk], now);
+            let call = self.open_call(message, &arrival, server, [from, first.trunk], digest, now);
             self.calls[call].places = Places::of_caller(place);
             context.call = Some(call);
             context.is_initial = true;
@@ -215,6 +225,7 @@ impl Shard {
         arrival: &Arrival<'_>,
         server: ServerKey,
         trunks: [TrunkId; 2],
+        digest: u64,
         now: Instant,
     ) -> CallKey {
         let id = self.new_call_id();
@@ -223,7 +234,7 @@ impl Shard {
             call.sequence_mut(Party::Caller).observe(cseq.number);
         }
         call.invite = Some(server);
-        let key = self.enter_call(call);
+        let key = self.enter_call(call, digest);
         self.calls[key].traversal = key;
         key
     }
@@ -235,11 +246,10 @@ impl Shard {
         }
     }
 
-    /// Enters a call into the tables by which it is found.
-    pub(super) fn enter_call(&mut self, mut call: Call) -> CallKey {
+    /// Enters a call into the tables by which it is found; `digest` is that of its Call-ID.
+    pub(super) fn enter_call(&mut self, mut call: Call, digest: u64) -> CallKey {
         let number = call.id.number;
         call.order = self.counters.calls_total;
-        let digest = self.call_id_digest(call.call_id());
         let key = self.calls.insert(call);
         self.by_call_id.entry(digest).or_default().push(key);
         self.by_number.insert(number, key);
@@ -254,8 +264,7 @@ impl Shard {
         // Calls in progress come before new ones; twice the limit is where that ends.
         let limit = self.config().limits.transactions_max.saturating_mul(2);
         if arrival.server.is_none() && arrival.method != Method::Ack && self.transactions.len() >= limit {
-            self.counters.shed_total += 1;
-            return self.refuse_stateless(arrival.flow, message, Refused::SHED, &[("Retry-After", b"10")]);
+            return self.shed_without_state(arrival.flow, message, arrival.identity, Shed::InDialog, now);
         }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
             self.counters.unmatched_total += 1;
@@ -280,6 +289,10 @@ impl Shard {
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         }
         match dialog {
+            Dialog::Call(key, party) if self.is_out_of_order(message, &arrival, key, party) => {
+                self.counters.out_of_order_total += 1;
+                return self.refuse(message, &arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+            }
             Dialog::Call(key, party) => {
                 if self.is_for_us(message, &arrival, key, party, now)
                     || self.hold_if_needed(message, &arrival, key, party, now)
@@ -306,6 +319,23 @@ impl Shard {
             return;
         }
         self.relay_in_dialog(message, &arrival, dialog, listener, now);
+    }
+
+    /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to the other
+    /// party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not before it is in
+    /// order. Before the answer the numbers of several early dialogs mingle. Whether an older NOTIFY still tells something is
+    /// decided by whoever asked for it.
+    fn is_out_of_order(&self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party) -> bool {
+        let call = &self.calls[key];
+        let is_early = matches!(call.state, CallState::Trying | CallState::Ringing);
+        // One that waited was in order when it came.
+        if arrival.method == Method::Ack || arrival.server.is_some() || is_early {
+            return false;
+        }
+        let sequence = call.sequence(party);
+        let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let is_old_news = arrival.method == Method::Notify && Some(number) < sequence.highest();
+        !sequence.is_in_order(number) && !is_old_news
     }
 
     fn dialog_of(&self, message: Message<'_>, arrival: &Arrival<'_>, to_tag: &[u8]) -> Option<Dialog> {
@@ -466,34 +496,53 @@ impl Shard {
         let mut routes = Text::new();
         let mut last = None;
         let mut context = Context::new(ServerKey::default(), arrival.method, arrival.flow, Party::Caller);
+        let callee = match dialog {
+            Dialog::Call(_, Party::Caller) | Dialog::Token(_, Party::Caller) => message.to_tag(),
+            Dialog::Call(_, Party::Callee) | Dialog::Token(_, Party::Callee) => message.from_tag(),
+        };
+        let callee = self.tag_digest(callee.unwrap_or_default());
         if let Dialog::Token(traversal, party) = dialog
             && let Some(call) = self.calls.get_mut(traversal.call)
             && matches!(call.state, CallState::Trying | CallState::Ringing)
         {
             // An early dialog that is not the one shown last; it may yet be the one that is answered.
-            call.sequence_mut(party).observe(cseq.number);
+            call.observe_early(callee, party, cseq.number);
         }
         if let Dialog::Call(key, party) = dialog {
             let call = &mut self.calls[key];
             let other = party.other();
             context.call = Some(key);
             context.from = party;
+            if call.sequence(party).outward(cseq.number).is_none() {
+                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            }
             call.set_flow(party, arrival.flow);
-            if arrival.method != Method::Ack {
+            if matches!(call.state, CallState::Trying | CallState::Ringing) {
+                call.observe_early(callee, party, cseq.number);
+            } else if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);
             }
+            if let Some(extra) = call.extra_if_any()
+                && extra.refused_invites[party as usize] == Some(cseq.number)
+            {
+                if arrival.method == Method::Ack {
+                    // RFC 3261 §17.1.1.3: the ACK of a refusal goes no further.
+                    self.counters.stray_acks_total += 1;
+                    return;
+                }
+                // Refused for want of room, and back before it heard of that.
+                extra.refused_invites[party as usize] = None;
+            }
             let sequence = call.sequence(party);
-            if sequence.is_shifted() {
-                let Some(outward) = sequence.outward(cseq.number) else {
-                    return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
-                };
-                if outward != cseq.number {
-                    changes.cseq = Some(outward);
-                    context.cseq = Some(cseq.number);
-                }
-                if let Ok(Some(rack)) = message.rack() {
-                    changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
-                }
+            let Some(outward) = sequence.outward(cseq.number) else {
+                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            };
+            if outward != cseq.number {
+                changes.cseq = Some(outward);
+                context.cseq = Some(cseq.number);
+            }
+            if let Ok(Some(rack)) = message.rack() {
+                changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
             }
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
@@ -570,6 +619,12 @@ impl Shard {
         let Some(invite) = found else {
             return self.refuse(message, arrival, Refused::NO_DIALOG, &[], now);
         };
+        // RFC 3261 §22.1: a CANCEL cannot be challenged, so it has to come from the hop that sent the request. Another's gets no
+        // transaction: the true one has the same branch.
+        let sent_invite = self.transactions.server(invite).map(|invite| invite.reply_to);
+        if !sent_invite.is_some_and(|flow| self.topology.are_one_peer(flow, arrival.flow)) {
+            return self.refuse_stateless(arrival.flow, message, Refused::NO_DIALOG, &[], now);
+        }
         let server = self.open_server(message, arrival, now);
         self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
         let Some(transaction) = self.transactions.server(invite).filter(|server| server.is_waiting()) else {

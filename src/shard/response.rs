@@ -43,13 +43,17 @@ impl BranchFailure {
 }
 
 impl Shard {
-    pub(super) fn on_response(&mut self, message: Message<'_>, now: Instant) {
+    pub(super) fn on_response(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
         self.counters.responses_total += 1;
         let topology = &self.topology;
         let fits = |client: &Client<ClientOwner>, via: &Via<'_>| {
             // RFC 3261 §16.7 step 3: without a Via below ours it would have nowhere to go. One to a request of ours has none.
             let is_relayed = matches!(client.owner, ClientOwner::Relay(..));
-            topology.is_sent_by(client.flow.bind, via) && message.is_via_alone(via) != is_relayed
+            // RFC 3261 has the branch alone tell; but it stands in what everyone on the way can read. Whoever is asked answers from
+            // its address, or from another of its trunk's.
+            let is_asked = client.flow.connection.is_some() && client.flow.connection == flow.connection
+                || topology.are_one_peer(client.flow, flow);
+            is_asked && topology.is_sent_by(client.flow.bind, via) && message.is_via_alone(via) != is_relayed
         };
         let answered = self
             .transactions
@@ -110,10 +114,11 @@ impl Shard {
                 branch.timer_c = Some(now + timer_c);
             }
         }
-        if code == 100 {
+        let Some(context) = self.contexts.get(key) else { return };
+        // RFC 3261 §16.7 step 5: a 100 is hop by hop. RFC 4320 §4.1: nothing else is provisional where no INVITE is.
+        if code == 100 || (code < 200 && context.method != Method::Invite) {
             return;
         }
-        let Some(context) = self.contexts.get(key) else { return };
         if code >= 300 && context.search.is_some() {
             let cause = if code == 503 { Cause::NoUse } else { Cause::Refused };
             return self.end_branch(key, number, code, Some(message), cause, now);
@@ -231,7 +236,10 @@ impl Shard {
         }
         // RFC 3261 §12.2.1.2: both remote targets move with the 2xx.
         let mut index = std::mem::take(&mut self.scratch);
-        if let Some(call) = self.calls.get_mut(call_key) {
+        let tags = [message.from_tag(), message.to_tag()].map(Option::unwrap_or_default);
+        // Not by one in an early dialog that another target's answer has left behind.
+        let call = self.calls.get_mut(call_key);
+        if let Some(call) = call.filter(|call| call.sender(tags[0], tags[1]) == Some(from)) {
             if let Some(request) = self.transactions.request_of(server, &mut index) {
                 call.learn_seen(from, request);
             }
@@ -251,7 +259,12 @@ impl Shard {
     ) {
         let call_id = message.call_id().unwrap_or_default();
         let secret = self.setup.secret;
+        let digest = self.tag_digest(message.to_tag().unwrap_or_default());
         let Some(call) = self.calls.get_mut(key) else { return };
+        if state == CallState::Answered {
+            let highest = call.take_early(digest);
+            call.observe_all(highest);
+        }
         let traversal = call.traversal;
         call.learn_callee(message, |uri| {
             let token = Uri::parse(uri).ok().and_then(|uri| uri.param(PARAMETER).flatten());
@@ -285,16 +298,23 @@ impl Shard {
         let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
         let number = message.cseq().map(|cseq| cseq.number);
         let (None, Ok(number)) = (is_known, number) else { return };
-        let digest = self.setup.secret.mac(b'd', &[to_tag]);
-        match self.contexts.get_mut(context) {
-            Some(context) if !context.further_calls.contains(&digest) => context.further_calls.push(digest),
-            Some(_) | None => return,
+        let digest = self.tag_digest(to_tag);
+        let context = self.contexts.get_mut(context);
+        if !context.is_some_and(|context| context.is_new_answer(digest)) {
+            return;
+        }
+        // Whoever answers for many must not open calls without bound; the dialog is relayed by its token all the same.
+        if self.calls.len() >= self.config().limits.calls_max {
+            self.counters.shed_total += 1;
+            return;
         }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
+        another.observe_all(self.calls[first].take_early(digest));
         self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
-        let key = self.enter_call(another);
+        let digest = self.call_id_digest(another.call_id());
+        let key = self.enter_call(another, digest);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
         self.counters.calls_answered_total += 1;
     }

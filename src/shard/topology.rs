@@ -124,6 +124,12 @@ impl Topology {
         })
     }
 
+    /// Whether what comes by one flow may be of whoever stands behind the other: of the same address, or of the same trunk.
+    pub fn are_one_peer(&self, a: Flow, b: Flow) -> bool {
+        let same_address = || a.peer.ip().to_canonical() == b.peer.ip().to_canonical();
+        same_address() || self.trunk_of(a).is_some_and(|trunk| self.may_speak_as(b, trunk))
+    }
+
     /// Whether a URI's host and port are one of our sockets'.
     pub fn names_us(&self, uri: &Uri<'_>) -> bool {
         self.binds.iter().any(|own| own.is_at(uri.host, uri.port))

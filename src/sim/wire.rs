@@ -103,7 +103,12 @@ impl Wire {
             peer: from,
             connection: None,
         };
-        self.deliver(flow, bytes);
+        if crate::stun::is_stun(bytes) {
+            self.shard.handle(Input::Stun { flow, datagram: bytes }, self.now);
+            self.drain();
+        } else {
+            self.deliver(flow, bytes);
+        }
         self.taken()
     }
 
@@ -224,6 +229,7 @@ impl Wire {
             Ok(()) => Input::Received {
                 flow,
                 message: Message::new(bytes, &index),
+                waited: Duration::ZERO,
             },
             Err(error) => Input::Malformed {
                 flow,

@@ -12,6 +12,17 @@ pub struct Names<'a> {
     pub caller: &'a str,
     pub callee: &'a str,
     pub callee_contact: &'a str,
+    /// The CSeq number of the INVITE.
+    pub number: u32,
+}
+
+impl Names<'_> {
+    /// Those of a dialog in which a message of the caller's is in order, whoever wrote it and wherever that one counts from.
+    pub fn numbered_as(self, bytes: &[u8]) -> Self {
+        let cseq = Lines::read(bytes).one("cseq").unwrap();
+        let number = cseq.split_whitespace().next().unwrap().parse().unwrap();
+        Names { number, ..self }
+    }
 }
 
 pub const NAMES: Names<'static> = Names {
@@ -19,6 +30,7 @@ pub const NAMES: Names<'static> = Names {
     caller: "carrier-tag",
     callee: "platform-tag",
     callee_contact: "<sip:bot@10.0.0.5:5060>",
+    number: 1,
 };
 
 /// A call from the carrier that the platform has answered.
@@ -37,6 +49,7 @@ impl Call {
             ("a84b4c76e66710@pc33.atlanta.example", names.call_id),
             ("1928301774", names.caller),
             ("sip:alice@pc33.atlanta.example", "sip:alice@198.51.100.10:5060"),
+            ("314159", &names.number.to_string()),
         ]);
         let sent = deliver(&mut wire, Delivery::Datagram, invite.as_bytes()).sent;
         let heard = sent.last().unwrap().bytes.clone();
@@ -62,6 +75,7 @@ impl Call {
                     super::lines::name_addr(names.callee_contact).1.as_str(),
                 ),
                 ("776asdhds", "776asdhds-ack"),
+                ("314159", &names.number.to_string()),
                 ("1928301774", names.caller),
                 (
                     "<sip:bob@biloxi.example>\r\n",

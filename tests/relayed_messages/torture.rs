@@ -307,6 +307,7 @@ fn torture_messages_within_a_dialog_pass_once_the_dialog_is_there() {
             callee: &tag("to"),
             // The Request-URI is that of a peer that follows no route sets: it must be what the dialog says.
             callee_contact: &format!("<{}>", lines.request_uri()),
+            number: 1,
         };
         for delivery in DELIVERIES {
             let mut call = Call::set_up(&six(), &names);

@@ -355,13 +355,9 @@ fn requests_of_the_transfer_flows_within_a_dialog_are_relayed_unchanged() {
         assert_relayed(&name, &bytes, &relayed[0].bytes, hop);
         // A carrier may not transfer the platform's calls.
         if method == "REFER" {
-            let mut call = Call::set_up(TWO_SIDES, &NAMES);
-            let bytes = within_dialog(
-                &load("transfer", &name),
-                &call.caller_routes,
-                NAMES.caller,
-                NAMES.callee,
-            );
+            let bytes = load("transfer", &name);
+            let mut call = Call::set_up(TWO_SIDES, &NAMES.numbered_as(&bytes));
+            let bytes = within_dialog(&bytes, &call.caller_routes, NAMES.caller, NAMES.callee);
             for delivery in [Delivery::Datagram, Delivery::Whole] {
                 let sent = deliver(&mut call.wire, delivery, &bytes).sent;
                 assert!(sent[0].bytes.starts_with(b"SIP/2.0 603 Decline\r\n"), "{name}");
@@ -384,7 +380,7 @@ fn notifies_of_the_transfer_flows_are_relayed_unchanged() {
         }
         for delivery in DELIVERIES {
             let what = format!("{name}, {delivery:?}");
-            let mut call = Call::set_up(TWO_SIDES, &NAMES);
+            let mut call = Call::set_up(TWO_SIDES, &NAMES.numbered_as(&bytes));
             let bytes = within_dialog(&bytes, &call.caller_routes, NAMES.caller, NAMES.callee);
             // Of a REFER that did not pass here, and then of one that did: whose it is, that party knows.
             let early = text(&bytes).replacen("branch=z9hG4bK", "branch=z9hG4bKearly", 1);

@@ -90,6 +90,7 @@ fn the_example_file_has_the_values_it_says() {
                 hooks_secret: None,
                 hooks_jambonz_secret: None,
                 inbound_refer: InboundRefer::Reject,
+                source_rate: None,
                 refer: ReferRules {
                     bare_number: Some("sip:{number}@trunk.example.net".into()),
                     destinations: vec![
@@ -117,6 +118,7 @@ fn the_example_file_has_the_values_it_says() {
                 hooks_secret: None,
                 hooks_jambonz_secret: None,
                 inbound_refer: InboundRefer::Relay,
+                source_rate: None,
                 refer: ReferRules::default(),
                 health: None,
                 calls_max: None,
@@ -159,6 +161,9 @@ action_retry_for = "1h"
 status_format = "string"
 [access]
 unknown_source = "silent"
+unknown_source_rate = 12
+source_rate = 13
+stun = false
 in_dialog_sources = "any"
 [limits]
 calls_max = 1
@@ -171,6 +176,12 @@ write_queue_bytes_max = 70000
 idle_timeout = "8m"
 partial_message_timeout = "9s"
 handoff_max = 10
+queue_delay_target = "14ms"
+queue_delay_interval = "150ms"
+retry_after = "16s"
+sources_max = 17
+connections_per_source_max = 18
+stranger_connections_max = 0
 retry_after_max = "12s"
 spin = "11us"
 [timers]
@@ -188,6 +199,7 @@ name = "t"
 listen = "l"
 addresses = ["127.0.0.1:5070"]
 inbound_refer = "reject"
+source_rate = 19
 calls_max = 13
 calls_per_second_max = 14
 [trunk.health]
@@ -240,7 +252,10 @@ to = "t"
         config.access,
         Access {
             unknown_source: UnknownSource::Silent,
-            in_dialog_sources: InDialogSources::Any
+            unknown_source_rate: 12,
+            in_dialog_sources: InDialogSources::Any,
+            source_rate: Some(13),
+            stun: false,
         }
     );
     assert_eq!(
@@ -248,10 +263,16 @@ to = "t"
         Limits {
             calls_max: 1,
             transactions_max: 2,
+            queue_delay_target: ms(14),
+            queue_delay_interval: ms(150),
+            retry_after: s(16),
+            sources_max: 17,
             held_per_call_max: 3,
             lookups_max: 4,
             transfers_remembered: 5,
             connections_max: 6,
+            connections_per_source_max: 18,
+            stranger_connections_max: 0,
             write_queue_bytes_max: 70_000,
             idle_timeout: s(480),
             partial_message_timeout: s(9),
@@ -278,6 +299,7 @@ to = "t"
     );
     let trunk = &config.trunks[0];
     assert_eq!((trunk.side, trunk.inbound_refer), (None, InboundRefer::Reject));
+    assert_eq!(trunk.source_rate, Some(19));
     assert_eq!(trunk.hooks_base_url.as_deref(), Some("http://h"));
     assert_eq!(trunk.hooks_secret.as_deref(), Some("s"));
     assert_eq!(trunk.hooks_jambonz_secret.as_deref(), Some("js"));
@@ -353,6 +375,22 @@ fn each_mistake_is_told_with_its_place() {
             &["5:11: `timer_c` is 3m, must be 181s to 1h"],
         ),
         ("[timers]\nt1 = \"5s\"\n", &["5:6: `t2` is shorter than `t1`"]),
+        (
+            "[limits]\nqueue_delay_interval = \"10ms\"\nretry_after = \"1500ms\"\nidle_timeout = \"32s\"\n",
+            &[
+                "5:24: `queue_delay_interval` is shorter than `queue_delay_target`",
+                "6:15: `retry_after` must be whole seconds",
+                "7:16: `idle_timeout` is 32s, must be 33s to 24h",
+            ],
+        ),
+        (
+            "[access]\nsource_rate = 0\nstun = \"yes\"\nunknown_source_rate = 1000001\n",
+            &[
+                "5:15: `source_rate` is 0, must be 1 to 1000000",
+                "6:8: `stun` is a string, must be true or false",
+                "7:23: `unknown_source_rate` is 1000001, must be 1 to 1000000",
+            ],
+        ),
         (
             "[access]\nunknown_source = \"silence\"\n",
             &["5:18: `unknown_source` is \"silence\", must be \"reject\" or \"silent\"; did you mean `silent`?"],

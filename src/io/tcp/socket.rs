@@ -1,6 +1,7 @@
 //! TCP sockets with their options: listening, and connecting.
 
-use super::TRANSACTION_LIFE;
+use super::connection::TRANSACTION_LIFE;
+use crate::io::stamp;
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
@@ -42,6 +43,8 @@ pub(super) fn prepare(stream: &impl AsFd) {
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_TIME));
     // Otherwise a peer that vanished is noticed after a quarter of an hour of retransmissions.
     let _ = socket.set_tcp_user_timeout(Some(TRANSACTION_LIFE));
+    // Without stamps a new request from a stream counts as one that has not waited.
+    let _ = stamp::enable(stream.as_fd());
 }
 
 /// Has the kernel acknowledge now what it would acknowledge with the next bytes to leave, of which there may be none: a peer that

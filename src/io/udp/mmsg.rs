@@ -9,12 +9,14 @@
     reason = "libc's batch calls take raw pointers; no crate offers both without allocating"
 )]
 
+use crate::io::stamp;
 use std::fmt;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+use std::time::Duration;
 
 /// Datagrams per `recvmmsg`. Beyond 32 the cost per datagram no longer falls measurably.
 pub const RECEIVE_BATCH: usize = 32;
@@ -29,13 +31,15 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 pub struct Receiver {
     buffers: Box<[u8]>,
     names: Box<[libc::sockaddr_storage; RECEIVE_BATCH]>,
-    /// Invariant: between calls every entry is reset by `receive` before the kernel sees it; no pointer in it is read by us.
+    /// Invariant: every entry is reset by `receive` before the kernel sees it; of its pointers only that to its entry of
+    /// `controls` is read by us.
     headers: Box<[libc::mmsghdr; RECEIVE_BATCH]>,
     vectors: Box<[libc::iovec; RECEIVE_BATCH]>,
+    controls: Box<[stamp::Control; RECEIVE_BATCH]>,
     received: usize,
 }
 
-// SAFETY: the raw pointers in `headers` and `vectors` are written and used within one call of `receive` that holds `&mut self`.
+// SAFETY: the raw pointers in `headers` and `vectors` point into boxes of the same struct, which keep their place when it moves.
 unsafe impl Send for Receiver {}
 
 impl fmt::Debug for Receiver {
@@ -59,6 +63,7 @@ impl Receiver {
             names: Box::new([zeroed_name(); RECEIVE_BATCH]),
             headers: Box::new([zeroed_header(); RECEIVE_BATCH]),
             vectors: Box::new([EMPTY_VECTOR; RECEIVE_BATCH]),
+            controls: Box::new([stamp::Control::default(); RECEIVE_BATCH]),
             received: 0,
         }
     }
@@ -70,13 +75,14 @@ impl Receiver {
     /// `WouldBlock` if there is none; whatever else the kernel reports.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received = 0;
-        let (buffers, names, vectors) = (
+        let (buffers, names, vectors, controls) = (
             self.buffers.as_mut_ptr(),
             self.names.as_mut_ptr(),
             self.vectors.as_mut_ptr(),
+            self.controls.as_mut_ptr(),
         );
         for (i, entry) in self.headers.iter_mut().enumerate() {
-            // SAFETY: `buffers` has RECEIVE_BATCH times DATAGRAM_BYTES_MAX bytes, `names` and `vectors` RECEIVE_BATCH
+            // SAFETY: `buffers` has RECEIVE_BATCH times DATAGRAM_BYTES_MAX bytes, `names`, `vectors` and `controls` RECEIVE_BATCH
             // entries, and there are as many headers, so that every offset stays inside; `self` is borrowed uniquely.
             unsafe {
                 vectors.add(i).write(libc::iovec {
@@ -85,13 +91,15 @@ impl Receiver {
                 });
                 entry.msg_hdr.msg_name = names.add(i).cast();
                 entry.msg_hdr.msg_iov = vectors.add(i);
+                entry.msg_hdr.msg_control = controls.add(i).cast();
             }
             entry.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             entry.msg_hdr.msg_iovlen = 1;
+            entry.msg_hdr.msg_controllen = mem::size_of::<stamp::Control>() as _;
             entry.msg_hdr.msg_flags = 0;
         }
-        // SAFETY: every header points at a name and one vector of this struct, every vector at a part of `buffers` that
-        // no other vector names; all of them live and are not touched by anyone else during the call.
+        // SAFETY: every header points at a name, a control buffer and one vector of this struct, every vector at a part of `buffers`
+        // that no other vector names; all of them live and are not touched by anyone else during the call.
         let received = retry(|| unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -112,6 +120,13 @@ impl Receiver {
         let len = (self.headers[i].msg_len as usize).min(DATAGRAM_BYTES_MAX);
         let start = i * DATAGRAM_BYTES_MAX;
         Some((&self.buffers[start..start + len], read_name(&self.names[i])?))
+    }
+
+    /// When the kernel took in the `i`-th datagram of the last batch, if it was asked to say so ([`stamp::enable`]).
+    pub fn stamp(&self, i: usize) -> Option<Duration> {
+        assert!(i < self.received);
+        // SAFETY: the kernel has filled the first `received` headers, and `controls` is as it left it.
+        unsafe { stamp::of(&self.headers[i].msg_hdr) }
     }
 }
 
@@ -231,9 +246,22 @@ pub fn queue_bounced(socket: BorrowedFd<'_>, is_ipv6: bool) -> io::Result<()> {
     }
 }
 
+/// Whether an entry of the queue says that a datagram cannot arrive. RFC 3261 §18.4: host, network, port or protocol unreachable
+/// and parameter problem are failures to send; source quench and TTL exceeded are not.
+fn is_failure(origin: u8, kind: u8) -> bool {
+    // RFC 792 and RFC 4443 §3.3; source quench (4) has no errno, so that the kernel keeps it to itself.
+    const TIME_EXCEEDED: u8 = 11;
+    const TIME_EXCEEDED_V6: u8 = 3;
+    match origin {
+        libc::SO_EE_ORIGIN_ICMP => kind != TIME_EXCEEDED,
+        libc::SO_EE_ORIGIN_ICMP6 => kind != TIME_EXCEEDED_V6,
+        _ => false,
+    }
+}
+
 /// Takes the next error from the queue. The start of the datagram that came to nothing is put into `quote`, as much as the
 /// error quotes and there is room for; how much of it is true only its contents can show, for anyone can send an ICMP error.
-/// `Ok(None)`: an entry that is no ICMP error.
+/// `Ok(None)`: an entry that says of no failure.
 ///
 /// # Errors
 /// `WouldBlock` if the queue is empty.
@@ -273,7 +301,7 @@ pub fn next_bounced(socket: BorrowedFd<'_>, quote: &mut [u8]) -> io::Result<Opti
                     .cast::<libc::sock_extended_err>()
                     .read_unaligned()
             };
-            if matches!(error.ee_origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6) {
+            if is_failure(error.ee_origin, error.ee_type) {
                 errno = Some(error.ee_errno as i32);
             }
         }
@@ -464,6 +492,48 @@ mod tests {
             assert_eq!(received, datagrams);
             let error = receiver.receive(to.as_fd()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn source_quench_and_an_exceeded_ttl_are_no_failures_to_send() {
+        const DESTINATION_UNREACHABLE: u8 = 3;
+        const PARAMETER_PROBLEM: u8 = 12;
+        let (v4, v6) = (libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6);
+        assert!(is_failure(v4, DESTINATION_UNREACHABLE) && is_failure(v4, PARAMETER_PROBLEM));
+        assert!(is_failure(v6, 1) && is_failure(v6, 4));
+        assert!(!is_failure(v4, 11) && !is_failure(v6, 3));
+        assert!(!is_failure(libc::SO_EE_ORIGIN_LOCAL, DESTINATION_UNREACHABLE));
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    #[expect(clippy::disallowed_methods, reason = "the kernel's stamps are of this clock")]
+    fn datagrams_come_with_the_time_of_their_arrival() {
+        let (from, to) = (
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+        );
+        let wall = || {
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap()
+        };
+        let mut receiver = Receiver::new();
+        from.send_to(b"before", to.local_addr().unwrap()).unwrap();
+        assert_eq!(receiver.receive(to.as_fd()).unwrap(), 1);
+        assert_eq!(receiver.stamp(0), None);
+        stamp::enable(to.as_fd()).unwrap();
+        let mut last = wall();
+        for _ in 0..3 {
+            from.send_to(b"after", to.local_addr().unwrap()).unwrap();
+        }
+        assert_eq!(receiver.receive(to.as_fd()).unwrap(), 3);
+        // The kernel takes a moment to begin with it; what it has not stamped by then is stamped when it is received.
+        for i in 0..3 {
+            let stamp = receiver.stamp(i).unwrap();
+            assert!(last <= stamp && stamp <= wall(), "{last:?} {stamp:?}");
+            last = stamp;
         }
     }
 
