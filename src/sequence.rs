@@ -94,11 +94,6 @@ impl Sequence {
         Some(number)
     }
 
-    /// Whether requests were inserted, so that the mapping is needed for as long as the dialog has transactions.
-    pub fn is_shifted(&self) -> bool {
-        !self.inserted.is_empty()
-    }
-
     /// The highest number the party has used.
     pub fn highest(&self) -> Option<u32> {
         self.next.checked_sub(1)
