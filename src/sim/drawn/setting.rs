@@ -399,6 +399,7 @@ impl Setting {
             let referee = self.referee(drawn.trunk);
             let mut manners = Manners::new(referee, &format!("\"{name}\" <sip:+4930{name}@example.com>"));
             manners.in_order = false;
+            manners.refuses_merged = true;
             manners.transport = transport;
             manners.first_cseq = drawn.first_cseq;
             manners.follows_routes = drawn.follows_routes;
