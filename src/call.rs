@@ -3,6 +3,7 @@
 //! For each party referee keeps what it needs to speak to it as the other party: identity, remote target, route set, Allow,
 //! flow, and the numbering of each direction. All text of a call lies in one allocation.
 
+pub mod early;
 pub mod refers;
 
 use crate::config::TrunkId;
@@ -14,6 +15,7 @@ use crate::transaction::ServerKey;
 use crate::transport::Flow;
 use crate::usage::Places;
 use crate::verb::Verb;
+use early::EarlyDialogs;
 use refers::Refers;
 use slotmap::new_key_type;
 use std::collections::VecDeque;
@@ -87,8 +89,12 @@ pub struct Call {
     /// Numbers of the requests of each party.
     sequences: [Sequence; 2],
     texts: Texts,
+    /// Numbers of requests before the answer.
+    early: Option<Box<EarlyDialogs>>,
     pub created: Instant,
     pub answered: Option<Instant>,
+    /// The caller's ACK of the answer has passed.
+    pub is_acked: bool,
     /// Its place in the order of opening.
     pub order: u64,
     /// The transaction of the INVITE that opened the call.
@@ -122,10 +128,14 @@ pub struct Extra {
     pub awaits_reply: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
+    /// CSeq number of the last INVITE of each party that was refused here without a transaction: its ACK goes no further.
+    pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.
     pub suspect: Option<Party>,
-    /// The call was to end before its answer, and the answer won: our BYEs follow the ACK.
+    /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
+    /// A REFER of ours that follows it.
+    pub refer_after_ack: Option<TransferKey>,
     /// Our BYEs have left.
     pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.
@@ -172,8 +182,10 @@ impl Call {
             flows: [flow, flow],
             sequences: Default::default(),
             texts: Texts::default(),
+            early: None,
             created: now,
             answered: None,
+            is_acked: false,
             order: 0,
             invite: None,
             places: Places::default(),
@@ -211,8 +223,10 @@ impl Call {
             flows: self.flows,
             sequences: Default::default(),
             texts: self.texts.clone(),
+            early: None,
             created: now,
             answered: None,
+            is_acked: false,
             order: 0,
             invite: self.invite,
             places: Places::default(),
@@ -267,6 +281,33 @@ impl Call {
 
     pub fn sequence_mut(&mut self, party: Party) -> &mut Sequence {
         &mut self.sequences[party as usize]
+    }
+
+    /// `party` has sent a request with this number before the answer, within the early dialog of the callee with this digest
+    /// of its tag.
+    pub fn observe_early(&mut self, callee: u64, party: Party, number: u32) {
+        self.early.get_or_insert_default().observe(callee, party, number);
+    }
+
+    /// The highest numbers within an early dialog, by party: it has become a call, this one or another.
+    pub fn take_early(&mut self, callee: u64) -> [Option<u32>; 2] {
+        let Some(early) = &mut self.early else {
+            return [None; 2];
+        };
+        let highest = early.take(callee);
+        if early.is_empty() {
+            self.early = None;
+        }
+        highest
+    }
+
+    /// The numbers that were used before the call was one.
+    pub fn observe_all(&mut self, highest: [Option<u32>; 2]) {
+        for party in [Party::Caller, Party::Callee] {
+            if let Some(number) = highest[party as usize] {
+                self.sequence_mut(party).observe(number);
+            }
+        }
     }
 
     pub fn extra(&self) -> Option<&Extra> {
@@ -326,16 +367,6 @@ impl Call {
         if let Some(to) = response.value(Header::To)
             && to != self.get(Party::Callee, Trait::Identity)
         {
-            if self
-                .tag(Party::Callee)
-                .is_some_and(|tag| NameAddr::tag_of(to) != Some(tag))
-            {
-                // Another fork, another dialog: the caller numbers on from the INVITE, this callee from where it likes.
-                self.sequences = Default::default();
-                if let Ok(cseq) = response.cseq() {
-                    self.sequences[Party::Caller as usize].observe(cseq.number);
-                }
-            }
             self.set(Party::Callee, Trait::Identity, to);
         }
         self.learn(Party::Callee, response);

@@ -58,6 +58,7 @@ pub mod call;
 pub mod command;
 pub mod command_line;
 pub mod config;
+pub mod coverage;
 #[cfg(feature = "io")]
 pub mod demo;
 pub mod destination;

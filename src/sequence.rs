@@ -10,6 +10,7 @@
 //! ```
 
 use smallvec::SmallVec;
+use std::cmp::Ordering;
 
 /// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
 pub const NUMBER_MAX: u32 = (1 << 31) - 1;
@@ -70,14 +71,11 @@ impl Sequence {
     pub fn inward(&self, number: u32) -> Origin {
         let mut shift = self.extra;
         for (i, next) in self.inserted.iter().enumerate() {
-            let ours = self.number_of(i, *next);
-            if number == ours {
-                return Origin::Inserted;
+            match number.cmp(&self.number_of(i, *next)) {
+                Ordering::Equal => return Origin::Inserted,
+                Ordering::Less => break,
+                Ordering::Greater => shift += 1,
             }
-            if number < ours {
-                break;
-            }
-            shift += 1;
         }
         // Below what the party can have sent only if a peer makes numbers up.
         Origin::Party(number.saturating_sub(shift))

@@ -12,6 +12,8 @@
 mod admission;
 mod answer;
 mod arrival;
+#[cfg(feature = "sim")]
+pub mod audit;
 mod commands;
 pub mod counters;
 mod names;
@@ -186,6 +188,9 @@ pub struct Shard {
     next_record: u64,
     draining: bool,
     counters: Counters,
+    /// Of transfers that are forgotten.
+    #[cfg(feature = "sim")]
+    coverage: crate::coverage::Coverage,
 }
 
 /// Whose a server transaction is.
@@ -240,7 +245,7 @@ enum Unrecorded {
 }
 
 /// Whose a deadline is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum TimerKey {
     Transaction(Deadline),
     /// Timer C of RFC 3261 §16.6.
@@ -258,6 +263,8 @@ enum TimerKey {
     Forget(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
+    /// The answer of a call gets no ACK any more.
+    NoAck(CallKey),
     /// An OPTIONS is due.
     Probe(ProbeId),
     /// The one that began then has had its time.
@@ -305,6 +312,8 @@ impl Shard {
             next_record: 0,
             draining: false,
             counters: Counters::default(),
+            #[cfg(feature = "sim")]
+            coverage: crate::coverage::Coverage::default(),
             setup,
         };
         shard.plan_probes();
@@ -404,6 +413,7 @@ impl Shard {
                 TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
+                TimerKey::NoAck(call) => self.release_after_ack(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
@@ -459,6 +469,11 @@ impl Shard {
 
     fn call_id_digest(&self, call_id: &[u8]) -> u64 {
         self.setup.secret.mac(b'c', &[call_id])
+    }
+
+    /// What tells the dialogs of one INVITE apart, which have the callee's tag.
+    fn tag_digest(&self, tag: &[u8]) -> u64 {
+        self.setup.secret.mac(b'd', &[tag])
     }
 
     fn on_transaction_ended(&mut self, ended: Option<Ended<ServerOwner, ClientOwner>>, now: Instant) {
@@ -541,7 +556,8 @@ impl Shard {
         debug_assert_eq!(self.transfers.len(), self.transfer_by_number.len());
         debug_assert_eq!(self.calls.len(), self.by_number.len());
         debug_assert_eq!(self.calls.len(), self.by_order.len());
-        debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || self.names.open() > 0);
+        let is_owed = self.names.open() > 0 || !self.unrecorded.is_empty();
+        debug_assert!(self.transactions.is_empty() || !self.timers.is_empty() || is_owed);
     }
 }
 

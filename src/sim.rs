@@ -2,39 +2,49 @@
 //!
 //! [`World`] drives shards by their contract alone, as `io` does: it parses, asks who owns a message, feeds inputs, carries
 //! out outputs, and calls at the next deadline. Around them are scripted [`peer`]s, an [`application`] and names to look up.
-//! A run is a function of its seed: what fails replays.
+//! A run is a function of its seed: what fails replays. [`drawn`] makes a whole world from a seed, or from any bytes.
 
 pub mod application;
+mod carry;
 pub mod check;
+pub mod dice;
+pub mod drawn;
+
 pub mod ladder;
 pub mod load;
 pub mod network;
 pub mod peer;
 pub mod scene;
+mod streams;
+pub mod tally;
+pub mod trouble;
 pub mod wire;
 
 use crate::command::{CallSelector, Command, Reply};
 use crate::config::Config;
-use crate::identifiers::{Random, Secret};
-use crate::message::framing::{Frame, Framer};
-use crate::message::{Index, Message, parse};
-use crate::shard::{Input, Output, Setup, Shard, Ticket};
+use crate::identifiers::{Random, Secret, TransferId};
+use crate::message::Index;
+use crate::shard::audit::Pending;
+use crate::shard::{Input, Setup, Shard, Ticket};
 use crate::timer::Instant;
-use crate::transport::{BindId, ConnectionId, Flow, Transport};
 use crate::usage::Usage;
+use crate::webhook::{ActionOutcome, JobId, Lanes, Outcome};
 use application::Application;
 use check::Check;
+use dice::Dice;
 use ladder::Ladder;
 use load::{Backlog, Pace, Waiting};
 use network::Network;
 use peer::script::Act;
-use peer::text::Text;
-use peer::{Packet, Path, Peer};
+use peer::{Path, Peer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use streams::Link;
+use tally::{Fault, Tally};
+use trouble::{Down, Overheard, Troubles};
 
 /// How ladders name the proxy.
 pub const REFEREE: &str = "referee";
@@ -53,60 +63,44 @@ pub struct World {
     shards: Vec<Shard>,
     usage: Arc<Usage>,
     peers: Vec<Peer>,
+    /// Which of the peers are down, and how.
+    down: Vec<Option<Down>>,
     pub network: Network,
     pub application: Application,
     /// How long datagrams keep referee busy; `None`: they take no time.
     pub pace: Option<Pace>,
     backlog: Backlog,
-    random: Random,
+    dice: Dice,
     names: BTreeMap<String, Vec<IpAddr>>,
     links: Vec<Link>,
     events: BTreeMap<(Instant, u64), Event>,
     order: u64,
-    /// How long the store takes; `None`: there is none.
-    store: Option<Duration>,
+    troubles: Troubles,
+    /// Datagrams of peers, for those who send them again.
+    overheard: Vec<Overheard>,
+    /// When the store has recorded all it was given so far.
+    recorded_at: Instant,
+    /// Delivery of hooks with its queues and retries; without it each hook is posted once, at once.
+    lanes: Option<Lanes>,
     replies: BTreeMap<u64, Reply>,
     tickets: u64,
     index: Box<Index>,
     ladder: Ladder,
     check: Check,
-}
-
-/// A stream connection between a peer and referee.
-#[derive(Debug)]
-struct Link {
-    peer: PeerId,
-    /// The peer's end.
-    far: SocketAddr,
-    bind: BindId,
-    owner: u16,
-    is_open: bool,
-    framer: Framer,
-    /// Bytes on their way in that are no whole message yet, in each direction.
-    inward: Vec<u8>,
-    outward: Vec<u8>,
-    /// When the last bytes of each direction arrive: later ones do not come before.
-    inward_at: Instant,
-    outward_at: Instant,
-}
-
-impl Link {
-    /// Where what comes in by it comes from; `number` is its own.
-    fn flow(&self, number: usize) -> Flow {
-        Flow {
-            bind: self.bind,
-            transport: Transport::Tcp,
-            peer: self.far,
-            connection: Some(connection(number, self.owner)),
-        }
-    }
+    /// What is owed to each shard.
+    pending: Vec<Pending>,
+    tally: Tally,
+    /// An audit follows every so many inputs of a shard at least.
+    audit_every: u64,
+    /// Inputs of each shard since its last audit.
+    since_audit: Vec<u64>,
 }
 
 #[derive(Debug)]
 enum Event {
     /// To referee.
     Datagram {
-        peer: PeerId,
+        from: SocketAddr,
         to: SocketAddr,
         bytes: Vec<u8>,
     },
@@ -116,11 +110,12 @@ enum Event {
     },
     /// The first datagram that waits has its turn.
     Turn,
-    /// To a peer.
+    /// To a peer. `ticket`: whom to tell if it cannot be delivered.
     Arrives {
         peer: PeerId,
         path: Path,
         bytes: Vec<u8>,
+        ticket: Option<(usize, Ticket)>,
     },
     ArrivesOnStream {
         link: usize,
@@ -135,15 +130,20 @@ enum Event {
         ticket: u64,
         addresses: Vec<IpAddr>,
     },
+    /// A POST has its answer, or will never have one.
+    Posted {
+        job: JobId,
+        outcome: Outcome,
+    },
     Outcome {
-        shard: usize,
-        transfer: crate::identifiers::TransferId,
-        outcome: crate::webhook::ActionOutcome,
+        transfer: TransferId,
+        outcome: ActionOutcome,
     },
     Recorded {
         shard: usize,
         ticket: u64,
     },
+    Restarts(PeerId),
     Told {
         shard: usize,
         news: crate::health::News,
@@ -153,6 +153,28 @@ enum Event {
 impl World {
     /// A world without peers. All that is random in it comes from the seed.
     pub fn new(seed: u64, shards: u16, config: Config, store: Option<Duration>) -> World {
+        let mut dice = Dice::of_seed(seed, 2);
+        let network = Network::new(dice.remove(1));
+        World::with(
+            seed,
+            shards,
+            config,
+            store.map(|wait| [wait; 2]),
+            dice.remove(0),
+            network,
+        )
+    }
+
+    /// A world whose shards take what is random in them from the seed, and all else from the dice. `store`: how long the store
+    /// takes at least and at most; `None`: there is none.
+    pub fn with(
+        seed: u64,
+        shards: u16,
+        config: Config,
+        store: Option<[Duration; 2]>,
+        dice: Dice,
+        network: Network,
+    ) -> World {
         let mut raw = [0; 16];
         raw[..8].copy_from_slice(&seed.to_be_bytes());
         let mut random = Random::new(raw);
@@ -176,7 +198,6 @@ impl World {
             usage: usage.clone(),
         };
         let made = (0..shards).map(|shard| Shard::new(setup(shard, bytes()))).collect();
-        let network = Network::new(Random::new(bytes()));
         World {
             seed,
             now: Instant::START,
@@ -184,33 +205,62 @@ impl World {
             shards: made,
             usage,
             peers: Vec::new(),
+            down: Vec::new(),
             network,
             application: Application::default(),
             pace: None,
             backlog: Backlog::default(),
-            random: Random::new(bytes()),
+            dice,
             names: BTreeMap::new(),
             links: Vec::new(),
             events: BTreeMap::new(),
             order: 0,
-            store,
+            troubles: Troubles::with_store(store.unwrap_or_default()),
+            overheard: Vec::new(),
+            recorded_at: Instant::START,
+            lanes: None,
             replies: BTreeMap::new(),
             tickets: 0,
             index: Box::default(),
             ladder: Ladder::default(),
-            check: Check::default(),
+            check: Check::new(config.clone(), secret, usize::from(shards)),
+            pending: vec![Pending::default(); usize::from(shards)],
+            tally: Tally::default(),
+            audit_every: 1,
+            since_audit: vec![0; usize::from(shards)],
             config,
         }
     }
 
     pub fn add(&mut self, peer: Peer) -> PeerId {
         self.peers.push(peer);
+        self.down.push(None);
         PeerId(self.peers.len() - 1)
     }
 
     /// Lets a name have addresses; any other has none.
     pub fn name(&mut self, name: &str, addresses: &[IpAddr]) {
         self.names.insert(name.into(), addresses.to_vec());
+    }
+
+    /// Delivers hooks as a process does: in order per transfer, again if they fail, and no more at a time than configured.
+    pub fn deliver_by_lanes(&mut self) {
+        self.lanes = Some(Lanes::new(&self.config.hooks, Random::new([5; 16])));
+    }
+
+    /// Lets an audit follow every so many inputs only: it is dear.
+    pub fn audit_every(&mut self, inputs: u64) {
+        self.audit_every = inputs;
+    }
+
+    /// Lets the ladder say of which call each message is.
+    pub fn number_calls(&mut self) {
+        self.ladder.number_calls();
+    }
+
+    /// From now on all verbs ask for events: each final status that is taken must be told.
+    pub fn all_ask_for_events(&mut self) {
+        self.check.all_ask_for_events();
     }
 
     // ---- acting ----
@@ -230,11 +280,6 @@ impl World {
     /// What keys the tokens and digests of the shards.
     pub fn secret(&self) -> Secret {
         self.secret
-    }
-
-    /// The numbers of all that is random outside the shards and the network.
-    pub fn random(&mut self) -> &mut Random {
-        &mut self.random
     }
 
     /// Lets a peer call a URI; gives back the Call-ID.
@@ -258,8 +303,6 @@ impl World {
 
     /// Gives a command to the shard it is for.
     pub fn command(&mut self, command: Command) -> u64 {
-        self.tickets += 1;
-        let ticket = self.tickets;
         let shard = match &command {
             Command::Verbs { call, .. } | Command::Call { call } | Command::Hangup { call } => match call {
                 CallSelector::Id(id) => id.shard,
@@ -268,7 +311,15 @@ impl World {
             Command::Transfer { id } => id.shard,
             Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks => 0,
         };
-        self.feed(usize::from(shard), Input::Command { ticket, command });
+        self.command_to(usize::from(shard), command)
+    }
+
+    /// Gives a command to a shard.
+    pub fn command_to(&mut self, shard: usize, command: Command) -> u64 {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.check.command(ticket);
+        self.feed(shard, Input::Command { ticket, command });
         ticket
     }
 
@@ -293,15 +344,14 @@ impl World {
 
     /// Begins to drain all shards.
     pub fn drain(&mut self) {
-        for shard in 0..self.shards.len() {
-            self.feed(shard, Input::Drain);
-        }
+        self.tally.note(Fault::Drain);
+        self.begin_to_drain();
     }
 
-    /// Closes every connection of a peer.
-    pub fn close_connections(&mut self, id: PeerId) {
-        for link in self.links.iter_mut().filter(|link| link.peer == id) {
-            link.is_open = false;
+    /// Likewise, where it is no trouble to anyone.
+    pub(crate) fn begin_to_drain(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.feed(shard, Input::Drain);
         }
     }
 
@@ -336,10 +386,11 @@ impl World {
         let event = self.events.first_key_value().map(|((at, _), _)| *at);
         let shards = self.shards.iter().filter_map(Shard::next_timeout);
         let peers = self.peers.iter().filter_map(Peer::next_timeout);
-        event.into_iter().chain(shards).chain(peers).min()
+        let lanes = self.lanes.as_ref().and_then(Lanes::next_deadline);
+        event.into_iter().chain(shards).chain(peers).chain(lanes).min()
     }
 
-    /// Does all that is due at the next instant: what arrives, then shards, then peers.
+    /// Does all that is due at the next instant: what arrives, then shards, then hooks, then peers.
     fn step(&mut self, at: Instant) {
         self.now = self.now.max(at);
         let now = self.now;
@@ -353,6 +404,7 @@ impl World {
                 self.drain_shard(shard);
             }
         }
+        self.post_hooks();
         for peer in 0..self.peers.len() {
             if self.peers[peer].next_timeout().is_some_and(|at| at <= now) {
                 self.peers[peer].handle_timeout(now);
@@ -368,14 +420,14 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Datagram { peer, to, bytes } if self.pace.is_none() => {
-                self.on_datagram(peer, to, &bytes, Duration::ZERO);
+            Event::Datagram { from, to, bytes } if self.pace.is_none() => {
+                self.on_datagram(from, to, &bytes, Duration::ZERO);
             }
-            Event::Datagram { peer, to, bytes } => {
+            Event::Datagram { from, to, bytes } => {
                 let arrived = self.now;
                 let waiting = Waiting {
                     arrived,
-                    peer,
+                    from,
                     to,
                     bytes,
                 };
@@ -385,10 +437,12 @@ impl World {
             }
             Event::Turn => self.on_turn(),
             Event::Stream { link, bytes } => self.on_stream(link, &bytes),
-            Event::Arrives { peer, path, bytes } => {
-                self.peers[peer.0].receive(&bytes, path, self.now);
-                self.drain_peer(peer);
-            }
+            Event::Arrives {
+                peer,
+                path,
+                bytes,
+                ticket,
+            } => self.arrive(peer, path, &bytes, ticket),
             Event::ArrivesOnStream { link, bytes } => self.on_stream_outward(link, &bytes),
             Event::SendFailed { shard, ticket } => self.feed(shard, Input::SendFailed { ticket }),
             Event::Resolved {
@@ -396,6 +450,7 @@ impl World {
                 ticket,
                 addresses,
             } => {
+                self.pending[shard].lookups -= 1;
                 let valid_for = Duration::from_secs(60);
                 self.feed(
                     shard,
@@ -406,378 +461,20 @@ impl World {
                     },
                 );
             }
-            Event::Outcome {
-                shard,
-                transfer,
-                outcome,
-            } => self.feed(shard, Input::ActionOutcome { transfer, outcome }),
-            Event::Recorded { shard, ticket } => self.feed(shard, Input::Recorded { ticket }),
+            Event::Posted { job, outcome } => {
+                if let Some(lanes) = &mut self.lanes {
+                    lanes.finished(job, outcome, self.now);
+                }
+                self.post_hooks();
+            }
+            Event::Outcome { transfer, outcome } => self.on_outcome(transfer, outcome),
+            Event::Recorded { shard, ticket } => {
+                self.pending[shard].records -= 1;
+                self.feed(shard, Input::Recorded { ticket });
+            }
+            Event::Restarts(peer) => self.restart(peer),
             Event::Told { shard, news } => self.feed(shard, Input::Told { news }),
         }
-    }
-
-    // ---- into shards ----
-
-    fn on_turn(&mut self) {
-        let Some(waiting) = self.backlog.first() else { return };
-        let relayed = |world: &World| -> u64 {
-            let counters = world.shards.iter().map(Shard::counters);
-            counters
-                .map(|c| c.relayed_requests_total + c.relayed_responses_total)
-                .sum()
-        };
-        let before = relayed(self);
-        let waited = self.now.since(waiting.arrived);
-        self.on_datagram(waiting.peer, waiting.to, &waiting.bytes, waited);
-        let is_relayed = relayed(self) > before;
-        let time = self.pace.map_or(
-            Duration::ZERO,
-            |pace| if is_relayed { pace.relayed } else { pace.other },
-        );
-        if let Some(at) = self.backlog.took(time, self.now) {
-            self.plan(at, Event::Turn);
-        }
-    }
-
-    fn on_datagram(&mut self, peer: PeerId, to: SocketAddr, bytes: &[u8], waited: Duration) {
-        let Some(bind) = self.bind_at(Transport::Udp, to) else {
-            return;
-        };
-        let flow = Flow {
-            bind,
-            transport: Transport::Udp,
-            peer: self.peers[peer.0].address,
-            connection: None,
-        };
-        if crate::stun::is_stun(bytes) {
-            self.feed(0, Input::Stun { flow, datagram: bytes });
-        } else {
-            self.deliver(flow, peer, bytes, waited);
-        }
-    }
-
-    fn feed(&mut self, shard: usize, input: Input<'_>) {
-        self.shards[shard].handle(input, self.now);
-        self.drain_shard(shard);
-    }
-
-    /// Gives bytes that are one message to the shard that owns it, by the functions a driver uses. `false`: they were none.
-    fn deliver(&mut self, flow: Flow, peer: PeerId, bytes: &[u8], waited: Duration) -> bool {
-        if let Ok(text) = Text::read_any_length(bytes)
-            && text.is_request()
-        {
-            self.check.request(&self.peers[peer.0].name, &text);
-        }
-        self.check.received(bytes);
-        let mut index = std::mem::take(&mut self.index);
-        let read = parse(bytes, &mut index);
-        let message = Message::new(bytes, &index);
-        let shards = self.shards.len() as u16;
-        let shard = message
-            .call_id()
-            .map_or(0, |call_id| self.secret.owner(call_id, shards));
-        match read {
-            Ok(()) => self.feed(usize::from(shard), Input::Received { flow, message, waited }),
-            Err(error) => {
-                let input = Input::Malformed {
-                    flow,
-                    bytes,
-                    index: &index,
-                    error,
-                };
-                self.feed(usize::from(shard), input);
-            }
-        }
-        self.index = index;
-        read.is_ok()
-    }
-
-    fn on_stream(&mut self, number: usize, bytes: &[u8]) {
-        self.links[number].inward.extend_from_slice(bytes);
-        loop {
-            let link = &mut self.links[number];
-            if !link.is_open {
-                return;
-            }
-            match link.framer.next(&link.inward) {
-                Ok(Frame::Message(length)) => {
-                    let message: Vec<u8> = link.inward.drain(..length).collect();
-                    let (flow, peer) = (link.flow(number), link.peer);
-                    if !self.deliver(flow, peer, &message, Duration::ZERO) {
-                        self.links[number].is_open = false;
-                    }
-                }
-                Ok(Frame::Ping(length) | Frame::Skip(length)) => {
-                    link.inward.drain(..length);
-                }
-                Ok(Frame::Incomplete) => return,
-                Err(error) => {
-                    let flow = link.flow(number);
-                    let bytes = std::mem::take(&mut link.inward);
-                    let mut index = std::mem::take(&mut self.index);
-                    let error = error.read_front(&bytes, &mut index);
-                    let input = Input::Malformed {
-                        flow,
-                        bytes: &bytes,
-                        index: &index,
-                        error,
-                    };
-                    self.feed(0, input);
-                    self.index = index;
-                    self.links[number].is_open = false;
-                }
-            }
-        }
-    }
-
-    // ---- out of shards ----
-
-    fn drain_shard(&mut self, number: usize) {
-        while let Some(output) = self.shards[number].poll_output() {
-            match output {
-                Output::Send { flow, bytes, ticket } => {
-                    let bytes = self.shards[number].out_bytes(&bytes).to_vec();
-                    self.send(number, flow, bytes, ticket);
-                }
-                Output::Resolve { ticket, name } => {
-                    let addresses = self.names.get(&name).cloned().unwrap_or_default();
-                    self.ladder.note(self.now, REFEREE, "resolver", &name, "");
-                    let event = Event::Resolved {
-                        shard: number,
-                        ticket,
-                        addresses,
-                    };
-                    self.plan(self.now + Duration::from_millis(5), event);
-                }
-                Output::Record { ticket } => {
-                    let wait = self.store.unwrap_or_default();
-                    self.plan(self.now + wait, Event::Recorded { shard: number, ticket });
-                }
-                Output::Hook(hook) => {
-                    let word = if hook.kind == crate::webhook::HookKind::Event {
-                        "event"
-                    } else {
-                        "action"
-                    };
-                    let outcome = self.application.take(&hook, self.now);
-                    let said = self.application.posted().last().map(|posted| summary(&posted.body));
-                    let label = format!("POST {word} {}", said.unwrap_or_default());
-                    self.ladder.note(self.now, REFEREE, "application", label.trim_end(), "");
-                    if let Some((after, outcome)) = outcome {
-                        let event = Event::Outcome {
-                            shard: number,
-                            transfer: hook.transfer,
-                            outcome,
-                        };
-                        self.plan(self.now + after, event);
-                    }
-                }
-                Output::Reply { ticket, reply } => {
-                    if let Reply::Accepted {
-                        transfer: Some(transfer),
-                        ..
-                    } = &reply
-                    {
-                        self.check.accepted(transfer.to_string());
-                    }
-                    let before = self.replies.insert(ticket, reply);
-                    if before.is_some() {
-                        self.check.violation(format!("command {ticket} got two replies"));
-                    }
-                }
-                Output::Tell { to, news } => {
-                    for shard in 0..self.shards.len() {
-                        if shard != number && to.is_none_or(|to| usize::from(to) == shard) {
-                            self.plan(self.now, Event::Told { shard, news });
-                        }
-                    }
-                }
-                Output::Close(connection) => {
-                    if let Some(link) = self.links.get_mut(connection.slot as usize) {
-                        link.is_open = false;
-                    }
-                }
-            }
-        }
-        self.shards[number].end_batch();
-        self.check.counters(number, self.shards[number].counters());
-    }
-
-    fn send(&mut self, shard: usize, flow: Flow, bytes: Vec<u8>, ticket: Option<Ticket>) {
-        let label = match Text::read(&bytes) {
-            Ok(text) => {
-                let to = self.peer_at(flow).map(|peer| self.peers[peer.0].name.clone());
-                self.check.sent(&to.unwrap_or_default(), &text);
-                text.label()
-            }
-            Err(fault) => {
-                self.check.violation(format!("referee sends a message that {fault}"));
-                "?".into()
-            }
-        };
-        self.check.is_valid(&bytes, &label);
-        match flow.transport {
-            Transport::Udp => {
-                let Some(peer) = self.peer_at(flow) else {
-                    self.ladder
-                        .message(self.now, REFEREE, &flow.peer.to_string(), &label, &bytes, 0);
-                    return;
-                };
-                let name = self.peers[peer.0].name.clone();
-                let arrivals = self.network.datagram(self.now, REFEREE, &name, &label);
-                self.ladder
-                    .message(self.now, REFEREE, &name, &label, &bytes, arrivals.len());
-                let path = Path {
-                    transport: Transport::Udp,
-                    far: self.config.bind(flow.bind).address,
-                    link: None,
-                };
-                for delay in arrivals {
-                    let bytes = bytes.clone();
-                    self.plan(self.now + delay, Event::Arrives { peer, path, bytes });
-                }
-            }
-            Transport::Tcp => {
-                let named = flow.connection.map(|connection| connection.slot as usize);
-                let open = named.filter(|link| self.links[*link].is_open).or_else(|| {
-                    let fits = |link: &Link| link.is_open && link.bind == flow.bind && link.far == flow.peer;
-                    self.links.iter().position(fits)
-                });
-                let link = match open {
-                    Some(link) => link,
-                    None => match self.peers.iter().position(|peer| peer.address == flow.peer) {
-                        Some(peer) => self.open(PeerId(peer), flow.peer, flow.bind, shard as u16),
-                        None => {
-                            self.ladder
-                                .message(self.now, REFEREE, &flow.peer.to_string(), &label, &bytes, 0);
-                            if let Some(ticket) = ticket {
-                                self.plan(self.now + Duration::from_millis(1), Event::SendFailed { shard, ticket });
-                            }
-                            return;
-                        }
-                    },
-                };
-                let name = self.peers[self.links[link].peer.0].name.clone();
-                self.ladder.message(self.now, REFEREE, &name, &label, &bytes, 1);
-                let at = (self.now + self.network.latency(self.now)).max(self.links[link].outward_at);
-                self.links[link].outward_at = at;
-                for bytes in self.cut(bytes) {
-                    self.plan(at, Event::ArrivesOnStream { link, bytes });
-                }
-            }
-        }
-    }
-
-    fn open(&mut self, peer: PeerId, far: SocketAddr, bind: BindId, owner: u16) -> usize {
-        self.links.push(Link {
-            peer,
-            far,
-            bind,
-            owner,
-            is_open: true,
-            framer: Framer::new(),
-            inward: Vec::new(),
-            outward: Vec::new(),
-            inward_at: self.now,
-            outward_at: self.now,
-        });
-        self.links.len() - 1
-    }
-
-    /// Cuts bytes of a stream anywhere: segments are not messages.
-    fn cut(&mut self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
-        let at = self.random.below(bytes.len() as u64 + 1) as usize;
-        let (front, back) = bytes.split_at(at);
-        [front, back]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect()
-    }
-
-    fn peer_at(&self, flow: Flow) -> Option<PeerId> {
-        let of_link = flow
-            .connection
-            .and_then(|connection| self.links.get(connection.slot as usize));
-        if let Some(link) = of_link {
-            return Some(link.peer);
-        }
-        let of_far = |link: &&Link| link.far == flow.peer;
-        let by_link = self.links.iter().find(of_far).map(|link| link.peer);
-        let by_address = self.peers.iter().position(|peer| peer.address == flow.peer).map(PeerId);
-        by_address.or(by_link.filter(|_| flow.transport == Transport::Tcp))
-    }
-
-    // ---- peers ----
-
-    fn drain_peer(&mut self, id: PeerId) {
-        while let Some(Packet { path, bytes }) = self.peers[id.0].poll() {
-            let name = self.peers[id.0].name.clone();
-            let label = Text::read_any_length(&bytes).map_or_else(|_| first_word(&bytes), |text| text.label());
-            match path.transport {
-                Transport::Udp => {
-                    let arrivals = self.network.datagram(self.now, &name, REFEREE, &label);
-                    self.ladder
-                        .message(self.now, &name, REFEREE, &label, &bytes, arrivals.len());
-                    for delay in arrivals {
-                        let event = Event::Datagram {
-                            peer: id,
-                            to: path.far,
-                            bytes: bytes.clone(),
-                        };
-                        self.plan(self.now + delay, event);
-                    }
-                }
-                Transport::Tcp => {
-                    let Some(bind) = self.bind_at(Transport::Tcp, path.far) else {
-                        continue;
-                    };
-                    let named = path
-                        .link
-                        .map(|link| link as usize)
-                        .filter(|link| self.links[*link].is_open);
-                    let fits = |link: &Link| link.is_open && link.peer == id && link.bind == bind;
-                    let link = match named.or_else(|| self.links.iter().position(fits)) {
-                        Some(link) => link,
-                        None => {
-                            let owner = self.random.below(self.shards.len() as u64) as u16;
-                            let port = 40_000 + self.links.len() as u16;
-                            let far = SocketAddr::new(self.peers[id.0].address.ip(), port);
-                            self.open(id, far, bind, owner)
-                        }
-                    };
-                    self.ladder.message(self.now, &name, REFEREE, &label, &bytes, 1);
-                    let at = (self.now + self.network.latency(self.now)).max(self.links[link].inward_at);
-                    self.links[link].inward_at = at;
-                    for bytes in self.cut(bytes) {
-                        self.plan(at, Event::Stream { link, bytes });
-                    }
-                }
-            }
-        }
-    }
-
-    fn on_stream_outward(&mut self, number: usize, bytes: &[u8]) {
-        let link = &mut self.links[number];
-        link.outward.extend_from_slice(bytes);
-        let (peer, path) = (
-            link.peer,
-            Path {
-                transport: Transport::Tcp,
-                far: self.config.bind(link.bind).address,
-                link: Some(number as u64),
-            },
-        );
-        while let Some(length) = whole_message(&self.links[number].outward) {
-            let message: Vec<u8> = self.links[number].outward.drain(..length).collect();
-            self.peers[peer.0].receive(&message, path, self.now);
-            self.drain_peer(peer);
-        }
-    }
-
-    fn bind_at(&self, transport: Transport, address: SocketAddr) -> Option<BindId> {
-        let fits = |bind: &crate::config::Bind| bind.transport == transport && bind.address == address;
-        self.config.binds.iter().position(fits).map(|i| BindId(i as u8))
     }
 
     // ---- looking ----
@@ -795,6 +492,17 @@ impl World {
         &self.shards[number]
     }
 
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// What has gone wrong so far, by kind.
+    pub fn tally(&self) -> Tally {
+        let mut tally = self.tally.clone();
+        tally.add(&self.network.tally);
+        tally
+    }
+
     /// Every rule broken so far, by referee towards anyone.
     pub fn violations(&self) -> Vec<String> {
         let mut all = self.check.violations().to_vec();
@@ -809,23 +517,35 @@ impl World {
     /// # Panics
     /// If a rule was broken, with the seed and the ladder.
     pub fn finish(&mut self) {
+        self.finish_quietly();
+        self.assert_clean();
+    }
+
+    /// Likewise, and leaves it to the caller to ask for [`World::violations`].
+    pub fn finish_quietly(&mut self) {
         let quiet = self.run_until_quiet(Duration::from_secs(3_600));
         if !quiet {
             self.check.violation("something still happens after an hour".into());
         }
         for (number, shard) in self.shards.iter().enumerate() {
-            self.check.over(number, shard);
+            self.check.over(number, shard, &self.pending[number]);
         }
+        self.check.hooks(self.application.posted(), self.lanes.as_ref());
+    }
+
+    /// What calls take of trunks is what they give back.
+    fn check_places(&mut self) {
         for (number, trunk) in self.config.trunks.iter().enumerate() {
-            let calls = self.usage.calls(crate::config::TrunkId(number as u8));
-            if calls > 0 {
+            let id = crate::config::TrunkId(number as u8);
+            let counted = self.usage.calls(id) as usize;
+            let kept: usize = self.shards.iter().map(|shard| shard.places_on(id)).sum();
+            if counted != kept {
                 let name = &trunk.name;
-                self.check
-                    .violation(format!("{calls} calls still have a place on trunk {name}"));
+                self.check.violation(format!(
+                    "{kept} calls have a place on trunk {name}, {counted} are counted"
+                ));
             }
         }
-        self.check.hooks(self.application.posted());
-        self.assert_clean();
     }
 
     /// # Panics
@@ -840,38 +560,4 @@ impl World {
             self.ladder
         );
     }
-}
-
-fn connection(number: usize, owner: u16) -> ConnectionId {
-    ConnectionId {
-        worker: owner,
-        slot: number as u32,
-        generation: 0,
-    }
-}
-
-/// What a hook says, for a ladder: the status of an event, result and cause of an action.
-fn summary(body: &Value) -> String {
-    let of = |name: &str| body.get(name).map(|value| value.to_string().replace('"', ""));
-    match (of("refer_result"), of("refer_cause")) {
-        (Some(result), Some(cause)) => format!("{result} {cause}"),
-        _ => {
-            let late = if body.get("late").is_some() { " late" } else { "" };
-            format!("{}{late}", of("call_status").unwrap_or_default())
-        }
-    }
-}
-
-fn first_word(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.split_whitespace().next().unwrap_or_default().to_owned()
-}
-
-/// The length of the message at the front of a stream, by its Content-Length.
-fn whole_message(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or_default();
-    (bytes.len() >= head + length).then_some(head + length)
 }

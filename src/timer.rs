@@ -151,6 +151,14 @@ impl<K> Timers<K> {
         fired
     }
 
+    /// All entries, those no longer meant included, in no order.
+    #[cfg(feature = "sim")]
+    pub fn entries(&self) -> impl Iterator<Item = (Instant, &K)> {
+        let queued = self.queues.iter().flat_map(|queue| &queue.entries);
+        let odd = self.odd.iter().map(|((at, _), key)| (*at, key));
+        queued.map(|(at, key)| (*at, key)).chain(odd)
+    }
+
     /// Entries armed and not yet fired, those no longer meant included.
     pub fn len(&self) -> usize {
         self.len

@@ -4,11 +4,14 @@
 //! again, and tells what came of it. A client transaction's branch carries its own key, so a response finds it without a
 //! search; a server transaction is found by a keyed 128-bit hash over branch, sent-by and method.
 
+#[cfg(feature = "sim")]
+mod audit;
 pub mod client;
 pub mod server;
 
 use crate::buffer::Buffers;
 use crate::config::SipTimers;
+use crate::coverage::Coverage;
 use crate::identifiers::{Random, from_hex16, hex16};
 use crate::message::edit::RequestWriter;
 use crate::message::{FieldError, Header, Index, Message, Method, Via, parse};
@@ -58,8 +61,27 @@ pub enum Letter {
     M,
 }
 
+impl Letter {
+    fn as_str(self) -> &'static str {
+        match self {
+            Letter::A => "Timer A",
+            Letter::B => "Timer B",
+            Letter::D => "Timer D",
+            Letter::E => "Timer E",
+            Letter::F => "Timer F",
+            Letter::G => "Timer G",
+            Letter::H => "Timer H",
+            Letter::I => "Timer I",
+            Letter::J => "Timer J",
+            Letter::K => "Timer K",
+            Letter::L => "Timer L",
+            Letter::M => "Timer M",
+        }
+    }
+}
+
 /// A transaction's deadline, as the timers carry it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Deadline {
     Server(ServerKey, Letter),
     Client(ClientKey, Letter),
@@ -162,6 +184,7 @@ pub struct Transactions<S, C> {
     buffers: Buffers,
     /// For requests of ours that are read again.
     scratch: Box<Index>,
+    coverage: Coverage,
     hash_key: [u8; 16],
     t1: Duration,
     t2: Duration,
@@ -176,6 +199,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             by_identity: HashMap::with_hasher(foldhash::fast::FixedState::default()),
             buffers: Buffers::default(),
             scratch: Box::default(),
+            coverage: Coverage::default(),
             hash_key,
             t1: timers.t1,
             t2: timers.t2,
@@ -202,6 +226,12 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
     pub fn client(&self, key: ClientKey) -> Option<&Client<C>> {
         self.clients.get(key)
+    }
+
+    /// The arrows that transactions have taken.
+    #[cfg(feature = "sim")]
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
     }
 
     // ---- requests coming in ----
@@ -273,6 +303,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     /// A repeat of the request: the last response again, if there is one.
     pub fn on_repeat(&mut self, key: ServerKey, outbox: &mut Outbox) {
         let Some(server) = self.servers.get(key) else { return };
+        self.coverage
+            .take(|| server.arrow(server.state, "request", Some(server.state)));
         if !server.response.is_empty() {
             outbox.send_copy(server.reply_to, &server.response, None);
         }
@@ -283,9 +315,13 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let Some(server) = self.servers.get_mut(key) else {
             return false;
         };
-        match server.state {
+        let before = server.state;
+        if before == ServerState::Completed {
+            server.state = ServerState::Confirmed;
+        }
+        self.coverage.take(|| server.arrow(before, "ACK", Some(server.state)));
+        match before {
             ServerState::Completed => {
-                server.state = ServerState::Confirmed;
                 self.buffers.release(std::mem::take(&mut server.response));
                 let wait = if server.reply_to.transport.is_reliable() {
                     Duration::ZERO
@@ -316,8 +352,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
     pub fn return_request(&mut self, key: ServerKey, request: Vec<u8>) {
         match self.servers.get_mut(key) {
-            Some(server) if server.is_waiting() => server.request = request,
-            _ => self.buffers.release(request),
+            Some(server) => server.request = request,
+            None => self.buffers.release(request),
         }
     }
 
@@ -335,10 +371,15 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             return false;
         };
         if !server.may_send(code) {
+            self.coverage
+                .take(|| server.arrow(server.state, "response discarded", Some(server.state)));
             return false;
         }
         let first_final = code >= 200 && server.is_waiting();
+        let before = server.state;
         server.on_send(code);
+        self.coverage
+            .take(|| server.arrow(before, class_of(code, server.is_invite()), Some(server.state)));
         let reliable = server.reply_to.transport.is_reliable();
         if server.state == ServerState::Accepted {
             self.buffers.release(std::mem::take(&mut server.response));
@@ -368,11 +409,16 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
     /// Ends a server transaction without a response: a non-INVITE whose answer never came (RFC 4320 §4.2 forbids a 408).
     pub fn drop_server(&mut self, key: ServerKey) {
-        if let Some(server) = self.servers.remove(key) {
-            self.by_identity.remove(&server.identity);
-            self.buffers.release(server.request);
-            self.buffers.release(server.response);
-        }
+        self.remove_server(key, "given up");
+    }
+
+    fn remove_server(&mut self, key: ServerKey, on: &'static str) -> Option<S> {
+        let server = self.servers.remove(key)?;
+        self.coverage.take(|| server.arrow(server.state, on, None));
+        self.by_identity.remove(&server.identity);
+        self.buffers.release(server.request);
+        self.buffers.release(server.response);
+        Some(server.owner)
     }
 
     // ---- requests going out ----
@@ -515,6 +561,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
         let before = client.state;
         let verdict = client.on_response(code);
+        let on = class_of(code, client.is_invite());
+        self.coverage.take(|| client.arrow(before, on, Some(client.state)));
         let reliable = client.flow.transport.is_reliable();
         if client.state != before && !client.is_waiting() {
             let (wait, letter) = match client.state {
@@ -585,6 +633,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let client = self.clients.get_mut(key)?;
         match (letter, client.state) {
             (Letter::A, ClientState::Calling) => {
+                self.coverage
+                    .take(|| client.arrow(client.state, letter.as_str(), Some(client.state)));
                 client.is_resent = true;
                 client.interval *= 2;
                 outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
@@ -592,6 +642,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 None
             }
             (Letter::E, ClientState::Trying | ClientState::Proceeding) => {
+                self.coverage
+                    .take(|| client.arrow(client.state, letter.as_str(), Some(client.state)));
                 client.is_resent = true;
                 client.interval = if client.state == ClientState::Proceeding {
                     self.t2
@@ -603,11 +655,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 None
             }
             (Letter::B, ClientState::Calling) | (Letter::F, ClientState::Trying | ClientState::Proceeding) => {
-                self.remove_client(key).map(Ended::ClientTimeout)
+                self.remove_client(key, letter.as_str()).map(Ended::ClientTimeout)
             }
             (Letter::D, ClientState::Completed)
             | (Letter::K, ClientState::Completed)
-            | (Letter::M, ClientState::Accepted) => self.remove_client(key).map(Ended::Client),
+            | (Letter::M, ClientState::Accepted) => self.remove_client(key, letter.as_str()).map(Ended::Client),
             // Armed in a state the transaction has left since.
             _ => None,
         }
@@ -624,23 +676,17 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let server = self.servers.get_mut(key)?;
         match (letter, server.state) {
             (Letter::G, ServerState::Completed) => {
+                self.coverage
+                    .take(|| server.arrow(server.state, letter.as_str(), Some(server.state)));
                 server.interval = (server.interval * 2).min(self.t2);
                 outbox.send_copy(server.reply_to, &server.response, None);
                 timers.arm(now, server.interval, Deadline::Server(key, letter).into());
                 None
             }
-            (Letter::H, ServerState::Completed) => {
-                let owner = server.owner;
-                self.drop_server(key);
-                Some(Ended::ServerTimeout(owner))
-            }
+            (Letter::H, ServerState::Completed) => self.remove_server(key, letter.as_str()).map(Ended::ServerTimeout),
             (Letter::I, ServerState::Confirmed)
             | (Letter::J, ServerState::Completed)
-            | (Letter::L, ServerState::Accepted) => {
-                let owner = server.owner;
-                self.drop_server(key);
-                Some(Ended::Server(owner))
-            }
+            | (Letter::L, ServerState::Accepted) => self.remove_server(key, letter.as_str()).map(Ended::Server),
             _ => None,
         }
     }
@@ -653,34 +699,50 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         let client = self.clients.get(key)?;
         let is_sent_again = !client.flow.transport.is_reliable() && !client.is_resent;
         match client.state {
-            ClientState::Calling | ClientState::Trying if !is_sent_again => {
-                self.remove_client(key).map(Ended::ClientTransportFailed)
-            }
+            ClientState::Calling | ClientState::Trying if !is_sent_again => self
+                .remove_client(key, TRANSPORT_ERROR)
+                .map(Ended::ClientTransportFailed),
             ClientState::Calling
             | ClientState::Trying
             | ClientState::Proceeding
             | ClientState::Completed
-            | ClientState::Accepted => None,
+            | ClientState::Accepted => {
+                self.coverage
+                    .take(|| client.arrow(client.state, TRANSPORT_ERROR, Some(client.state)));
+                None
+            }
         }
     }
 
     /// Ends a client transaction that was not started, an INVITE that was cancelled and never got its final response (RFC 3261
     /// §9.1), or one whose Timer C fired.
     pub fn drop_client(&mut self, key: ClientKey) {
-        self.remove_client(key);
+        self.remove_client(key, "given up");
     }
 
-    fn remove_client(&mut self, key: ClientKey) -> Option<C> {
+    fn remove_client(&mut self, key: ClientKey, on: &'static str) -> Option<C> {
         let client = self.clients.remove(key)?;
+        self.coverage.take(|| client.arrow(client.state, on, None));
         self.buffers.release(client.request);
         // The responses of a CANCEL are found by its INVITE, so it ends no later. It has nothing left to do.
         if let Some(cancel) = client.cancel {
-            self.remove_client(cancel);
+            self.remove_client(cancel, "INVITE ended");
         }
         Some(client.owner)
     }
 }
 
+const TRANSPORT_ERROR: &str = "transport error";
+
+/// A response as the figures of RFC 3261 §17 name it.
+fn class_of(code: u16, is_invite: bool) -> &'static str {
+    match code {
+        100..=199 => "1xx",
+        _ if !is_invite => "200-699",
+        200..=299 => "2xx",
+        _ => "300-699",
+    }
+}
 /// RFC 3261 §17.1.1.2: Timer D is the far side's Timer H, whose T1 is not known here.
 const TIMER_D_MIN: Duration = Duration::from_secs(32);
 

@@ -13,6 +13,7 @@
 //! event. Any 2xx counts as accepted: RFC 7647 forbids the 202 that RFC 3515 asked for, and both are seen.
 
 pub mod report;
+mod rows;
 
 use crate::call::{CallKey, Party};
 use crate::config::{ByeMeansSuccess, ReferRules, TrunkId};
@@ -21,6 +22,7 @@ use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
 use crate::verb::SipRefer;
 use report::CallFacts;
+use rows::Rows;
 use smallvec::{SmallVec, smallvec};
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub struct Transfer {
     pub ended: Option<Instant>,
     /// What hooks say of the call; the shard keeps its status true.
     pub facts: Box<CallFacts>,
+    /// Its action is posted, and what came of that is not known yet.
+    pub awaits_outcome: bool,
     rules: ReferRules,
     state: State,
     /// REFERs sent.
@@ -63,6 +67,7 @@ pub struct Transfer {
     call_gone: bool,
     /// A timer that fires at another time than this is an old one.
     deadlines: [Option<Instant>; TIMERS],
+    rows: Rows,
 }
 
 /// A SIP status with its reason phrase.
@@ -83,6 +88,21 @@ enum State {
     ByeGrace,
     Lingering,
     Done,
+}
+
+impl State {
+    #[cfg(feature = "sim")]
+    fn as_str(self) -> &'static str {
+        match self {
+            State::Sending => "Sending",
+            State::Backoff => "Backoff",
+            State::Waiting => "Waiting",
+            State::Progress => "Progress",
+            State::ByeGrace => "ByeGrace",
+            State::Lingering => "Lingering",
+            State::Done => "Done",
+        }
+    }
 }
 
 /// How an execution ended.
@@ -184,6 +204,19 @@ pub enum TransferTimer {
     Subscription,
 }
 
+impl TransferTimer {
+    fn as_str(self) -> &'static str {
+        match self {
+            TransferTimer::FirstNotify => "T_first",
+            TransferTimer::Total => "T_total",
+            TransferTimer::Grace => "T_bye_grace",
+            TransferTimer::Linger => "T_linger",
+            TransferTimer::Backoff => "backoff over",
+            TransferTimer::Subscription => "subscription expires",
+        }
+    }
+}
+
 const TIMERS: usize = 6;
 /// Statuses remembered for the control API; a NOTIFY every second for a minute.
 const EVENTS_KEPT: usize = 64;
@@ -232,12 +265,46 @@ pub struct Answer<'a> {
     pub glare_wait: Duration,
 }
 
+impl Answer<'_> {
+    /// As the rows of the state machine name it.
+    fn kind(&self) -> &'static str {
+        match self.code {
+            ..=199 => "1xx",
+            200..=299 if self.refer_sub_false => "2xx with Refer-Sub: false",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            401 | 407 => "401, 407",
+            408 => "408",
+            429 => "429",
+            481 => "481",
+            491 => "491",
+            500 | 503 if self.retry_after.is_some() => "500, 503 with Retry-After",
+            500 if self.overtaken => "500, overtaken",
+            _ => "other 4xx-6xx",
+        }
+    }
+}
+
 /// A NOTIFY of our subscription.
 #[derive(Clone, Debug)]
 pub struct Notification<'a> {
     pub cseq: u32,
     pub status: Option<(u16, &'a [u8])>,
     pub subscription: Option<SubscriptionState<'a>>,
+}
+
+impl Notification<'_> {
+    /// As the rows of the state machine name it.
+    fn kind(&self, is_old: bool) -> &'static str {
+        match (&self.status, &self.subscription) {
+            (Some((200.., _)), _) if is_old => "NOTIFY final, overtaken",
+            (Some((200.., _)), _) => "NOTIFY final",
+            _ if is_old => "NOTIFY not final, overtaken",
+            (_, Some(state)) if state.terminated => "NOTIFY terminated, not final",
+            (Some(_), _) => "NOTIFY 1xx",
+            (None, _) => "NOTIFY without a status",
+        }
+    }
 }
 
 impl Transfer {
@@ -267,6 +334,7 @@ impl Transfer {
             started: now,
             ended: None,
             facts,
+            awaits_outcome: false,
             rules,
             state: State::Sending,
             attempts: 0,
@@ -285,12 +353,14 @@ impl Transfer {
             other_party_gone: false,
             call_gone: false,
             deadlines: [None; TIMERS],
+            rows: Rows::default(),
         };
         (transfer, smallvec![Step::Arm(TransferTimer::Total, total)])
     }
 
     /// A REFER left.
     pub fn sent(&mut self) {
+        self.rows.enter(self.state, "REFER sent");
         self.attempts += 1;
         if self.state == State::Backoff {
             self.state = State::Sending;
@@ -328,6 +398,7 @@ impl Transfer {
 
     /// A response to the REFER.
     pub fn on_response(&mut self, answer: Answer<'_>, now: Instant) -> Steps {
+        self.rows.enter(self.state, answer.kind());
         if answer.code < 200 || !matches!(self.state, State::Sending | State::ByeGrace) || self.refer_status.is_some() {
             return Steps::new();
         }
@@ -406,21 +477,25 @@ impl Transfer {
 
     /// No response to the REFER within 64·T1.
     pub fn on_no_response(&mut self, now: Instant) -> Steps {
+        self.rows.enter(self.state, "no response");
         self.on_unsent(408, "Request Timeout", Cause::Timeout, now)
     }
 
     /// The REFER could not be sent.
     pub fn on_transport_failed(&mut self, now: Instant) -> Steps {
+        self.rows.enter(self.state, "transport error");
         self.on_unsent(503, "Service Unavailable", Cause::Transport, now)
     }
 
     /// The REFER could not be built.
     pub fn on_unsendable(&mut self, now: Instant) -> Steps {
+        self.rows.enter(self.state, "unsendable");
         self.on_unsent(500, "Server Internal Error", Cause::Unsendable, now)
     }
 
     /// The execution is refused here; nothing is sent.
     pub fn on_refused(&mut self, code: u16, reason: &str, cause: Cause, now: Instant) -> Steps {
+        self.rows.enter(self.state, "refused here");
         self.on_unsent(code, reason, cause, now)
     }
 
@@ -444,6 +519,7 @@ impl Transfer {
         let repeated = self.notify_highest == Some(notify.cseq);
         let is_final = notify.status.is_some_and(|(code, _)| code >= 200);
         let is_old = self.notify_highest.is_some_and(|highest| notify.cseq < highest);
+        self.rows.enter(self.state, notify.kind(is_old));
         if is_old && !(is_final && self.final_status.is_none()) {
             return Err(Overtaken);
         }
@@ -527,6 +603,15 @@ impl Transfer {
 
     /// A BYE ended the call, or is about to: the party that got the REFER, or the one we speak for.
     pub fn on_bye(&mut self, from: Party, reason: Option<&[u8]>, now: Instant) -> Steps {
+        let of_notifier = from == self.party;
+        self.rows.enter(
+            self.state,
+            if of_notifier {
+                "BYE of the notifier"
+            } else {
+                "BYE of the other party"
+            },
+        );
         if self.call_gone {
             return Steps::new();
         }
@@ -560,6 +645,7 @@ impl Transfer {
 
     /// We end the call ourselves: by the control API, or because another transfer or a lost dialog asks for it.
     pub fn on_ended_here(&mut self, cause: Cause, now: Instant) -> Steps {
+        self.rows.enter(self.state, "call ended here");
         self.call_gone = true;
         if self.is_over() {
             self.state = State::Done;
@@ -568,11 +654,16 @@ impl Transfer {
         if self.refer_status.is_none() {
             self.refer_status = Some(Status::local(487, "Request Terminated"));
         }
+        if self.final_status.is_some() {
+            // It had ended; only the response to the REFER was still to come.
+            return self.conclude_by_status(now);
+        }
         self.conclude(Outcome::Canceled, cause, now)
     }
 
     /// The first attempt of the action is over: what the application wants is known.
     pub fn on_action_outcome(&mut self) -> Steps {
+        self.rows.enter(self.state, "action answered");
         if self.state == State::Lingering {
             self.state = State::Done;
             self.call_gone = true;
@@ -586,6 +677,7 @@ impl Transfer {
         if self.deadlines[timer as usize] != Some(at) {
             return Steps::new();
         }
+        self.rows.enter(self.state, timer.as_str());
         self.deadlines[timer as usize] = None;
         match (timer, self.state) {
             (TransferTimer::FirstNotify, State::Waiting) => self.conclude(Outcome::Unknown, Cause::NoNotify, now),
@@ -672,6 +764,7 @@ impl Transfer {
     /// The verdict. The first stands.
     fn conclude(&mut self, result: Outcome, cause: Cause, now: Instant) -> Steps {
         debug_assert!(self.verdict.is_none(), "a second verdict");
+        self.rows.verdict(cause.as_str());
         self.verdict = Some(Verdict { result, cause });
         self.ended = Some(now);
         self.deadlines = [None; TIMERS];
@@ -689,6 +782,35 @@ impl Transfer {
             steps.push(Step::EndCall);
         }
         steps
+    }
+
+    /// The rows of the state machine it has gone through.
+    #[cfg(feature = "sim")]
+    pub fn coverage(&self) -> crate::coverage::Coverage {
+        self.rows.taken(self.state)
+    }
+
+    /// Its timers that still count, and when they fire.
+    #[cfg(feature = "sim")]
+    pub fn deadlines(&self) -> impl Iterator<Item = (TransferTimer, Instant)> {
+        use TransferTimer::*;
+        let timers = [FirstNotify, Total, Grace, Linger, Backoff, Subscription];
+        timers
+            .into_iter()
+            .filter_map(|timer| Some((timer, self.deadlines[timer as usize]?)))
+    }
+
+    /// Whether it has the timers that its state needs, so that it ends whatever peers do.
+    #[cfg(feature = "sim")]
+    pub fn can_end(&self) -> bool {
+        let waits_for = |timer: TransferTimer| self.deadlines[timer as usize].is_some();
+        match self.state {
+            State::Sending | State::Waiting | State::Progress => waits_for(TransferTimer::Total),
+            State::Backoff => waits_for(TransferTimer::Total) && waits_for(TransferTimer::Backoff),
+            State::ByeGrace => waits_for(TransferTimer::Grace),
+            State::Lingering => waits_for(TransferTimer::Linger),
+            State::Done => true,
+        }
     }
 
     /// The state as the control API names it.

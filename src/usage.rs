@@ -148,7 +148,7 @@ impl Place {
 /// The places of one call: on the trunk it comes from, and on those where it is or is being tried.
 #[derive(Debug, Default)]
 pub struct Places {
-    #[expect(dead_code, reason = "it is kept to be dropped")]
+    #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "it is kept to be dropped"))]
     from: Option<Place>,
     to: SmallVec<[Place; 1]>,
 }
@@ -173,6 +173,16 @@ impl Places {
     /// Whether there is a place for being tried on this trunk.
     pub fn has(&self, trunk: TrunkId) -> bool {
         self.to.iter().any(|place| place.trunk == trunk)
+    }
+
+    /// Places on this trunk, the caller's included.
+    #[cfg(feature = "sim")]
+    pub fn count_on(&self, trunk: TrunkId) -> usize {
+        self.from
+            .iter()
+            .chain(&self.to)
+            .filter(|place| place.trunk == trunk)
+            .count()
     }
 
     pub fn add(&mut self, place: Place) {

@@ -3,10 +3,10 @@
 mod common;
 
 use common::assert_ladder;
-use referee::command::Reply;
+use referee::command::{CallSelector, Command, Reply};
 use referee::config::{RouteMode, RouteTarget, TrunkId};
 use referee::sim::peer::Peer;
-use referee::sim::peer::script::{Act, Manners, notify, request, respond, respond_with, steps};
+use referee::sim::peer::script::{Act, Manners, notify, request, respond, respond_as_other, respond_with, steps};
 use referee::sim::scene::{PRIVATE, carrier, config};
 use referee::sim::{PeerId, World};
 use serde_json::json;
@@ -366,6 +366,58 @@ fn early_dialogs_of_a_fork_are_kept_apart() {
 }
 
 #[test]
+fn an_early_dialog_that_is_left_behind_moves_neither_target_nor_numbers() {
+    let mut setting = Setting::new("to = [\"b\", \"c\"]\nmode = \"parallel\"");
+    // b rings and sends a request of its own; c answers before that has its response.
+    setting.on(setting.b, &[(50, respond(180)), (100, request("UPDATE"))]);
+    setting.on(setting.c, &[(200, respond(200))]);
+    let late = steps([(300, respond(200))]);
+    setting.world.peer_mut(setting.carrier).on("UPDATE", late);
+    let accepted = steps([(5, respond(202))]);
+    setting.world.peer_mut(setting.carrier).on("REFER", accepted);
+    let call = setting.call();
+    setting.run(1_000);
+    assert_eq!(
+        (setting.outcome(), setting.heard(setting.carrier, "UPDATE")),
+        (vec![200], 1)
+    );
+    let verb = json!({"verb": "sip:refer", "referTo": "sip:x@example.com", "leg": "caller"});
+    setting.world.verbs(&call, &verb).unwrap();
+    setting.run(1_000);
+    // c has sent nothing yet: the first request in its name is its first.
+    let refers = setting.world.peer(setting.carrier).heard("REFER");
+    assert_eq!(refers.iter().map(|refer| refer.cseq().0).collect::<Vec<_>>(), [1]);
+    let end = Command::Hangup {
+        call: CallSelector::SipCallId(call.into_bytes()),
+    };
+    setting.world.command(end);
+    setting.world.finish();
+    let byes = [setting.b, setting.c].map(|peer| setting.heard(peer, BYE));
+    assert_eq!(byes, [0, 1]);
+}
+
+#[test]
+fn no_more_calls_are_opened_by_further_answers_than_there_is_room_for() {
+    let config = text("to = [\"b\"]") + "\n[limits]\ncalls_max = 2\n";
+    let mut setting = Setting::of(&config, 1);
+    let answers: Vec<_> = (1..5).map(|other| (50, respond_as_other(200, other))).collect();
+    setting.on(setting.b, &answers);
+    setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
+    setting.call();
+    setting.run(1_000);
+    let counters = setting.world.shard(0).counters();
+    assert_eq!((counters.calls, counters.shed_total), (2, 2));
+    // Each is a dialog all the same.
+    let acked = setting.world.peer(setting.b).heard("ACK");
+    let tags: std::collections::BTreeSet<_> = acked.iter().filter_map(|ack| ack.tag("To")).collect();
+    assert_eq!(tags.len(), 4, "{tags:?}");
+    for name in setting.world.peer(setting.carrier).live_calls() {
+        setting.world.act(setting.carrier, &name, request(BYE));
+    }
+    setting.world.finish();
+}
+
+#[test]
 fn a_cancel_of_the_caller_ends_every_branch() {
     let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
     setting.on(setting.a, &[(50, respond(180))]);
@@ -508,6 +560,19 @@ fn a_challenge_ends_the_search() {
     setting.call();
     setting.world.finish();
     assert_eq!((setting.outcome(), setting.heard(setting.b, "INVITE")), (vec![407], 0));
+}
+
+#[test]
+fn a_target_that_says_nothing_does_not_go_on_with_a_search_that_is_over() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[]);
+    setting.on(
+        setting.b,
+        &[(50, respond_with(407, &[("Proxy-Authenticate", "Digest realm=\"b\"")]))],
+    );
+    setting.call();
+    setting.world.finish();
+    assert_eq!((setting.outcome(), setting.heard(setting.a2, "INVITE")), (vec![407], 0));
 }
 
 #[test]

@@ -1,57 +1,95 @@
-//! Random peers on a bad network: rules that hold at every step, and the quiet that must follow when the network heals.
+//! Random worlds: rules that hold at every step, and the quiet that must follow when all heals.
 //!
-//! Each seed draws the whole setting. `REFEREE_SEED=n` replays one, `REFEREE_SEEDS=n` runs more than the usual number. A
-//! failure prints the seed, the rules that were broken and the ladder.
+//! Each seed draws a whole world ([`referee::sim::drawn`]). `REFEREE_SEED=n` replays one, `REFEREE_SEEDS=n` runs more than the
+//! usual number. A failure prints the seed, the configuration, the rules that were broken and the ladder.
 
 use proptest::prelude::*;
-use referee::command::{CallSelector, Command};
-use referee::identifiers::Random;
-use referee::sim::network::Weather;
-use referee::sim::peer::Peer;
-use referee::sim::peer::script::{Act, EventIds, Manners, Steps, notify, request, respond, respond_with};
-use referee::sim::scene::{PRIVATE, PUBLIC, Scene, TWO_SIDES, carrier, config, platform};
-use referee::sim::{PeerId, World};
-use referee::timer::Instant;
-use referee::transport::Transport;
+use referee::coverage::Coverage;
+use referee::sim::PeerId;
+use referee::sim::drawn::{self, Drawn};
+use referee::sim::peer::script::request;
+use referee::sim::scene::{Scene, TWO_SIDES, carrier, platform};
+use referee::sim::tally::Tally;
 use serde_json::json;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const BYE: &str = "BYE";
-const SEEDS: u64 = 200;
-/// Each of these found a fault once.
-const KEPT: &[u64] = &[226];
+const SEEDS: u64 = 300;
+
+/// What all seeds together have seen.
+#[derive(Default)]
+struct Seen {
+    tally: Tally,
+    coverage: Coverage,
+    calls: u64,
+    transfers: u64,
+    failed: Vec<u64>,
+}
+
+impl Seen {
+    fn add(&mut self, drawn: &Drawn) {
+        self.tally.add(&drawn.tally);
+        self.coverage.add(&drawn.coverage);
+        for shard in drawn.world.shards() {
+            let counters = shard.counters();
+            self.transfers += counters.transfers_total;
+            self.calls += counters.calls_answered_total;
+        }
+    }
+}
 
 #[test]
 fn every_seed_keeps_the_rules_and_comes_to_rest() {
     if let Some(seed) = number_from("REFEREE_SEED") {
-        println!("{}", run(seed).ladder());
+        let drawn = drawn::of_seed(seed);
+        println!("{}\n{}", drawn.config, drawn.world.ladder());
         return;
     }
     let seeds = number_from("REFEREE_SEEDS").unwrap_or(SEEDS);
-    let mut transfers = 0;
-    let mut calls = 0;
-    for seed in KEPT.iter().copied().chain(0..seeds) {
-        let world = std::panic::catch_unwind(|| run(seed));
-        let Ok(world) = world else {
-            panic!("seed {seed} failed: REFEREE_SEED={seed} replays it");
-        };
-        for shard in 0..2 {
-            let counters = world.shard(shard).counters();
-            transfers += counters.transfers_total;
-            calls += counters.calls_answered_total;
+    let first = number_from("REFEREE_FIRST_SEED").unwrap_or(0);
+    let seen = Mutex::new(Seen::default());
+    let next = AtomicU64::new(first);
+    let work = || {
+        let mut own = Seen::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + seeds {
+                break;
+            }
+            match std::panic::catch_unwind(|| drawn::of_seed(seed)) {
+                Ok(drawn) => own.add(&drawn),
+                Err(_) => own.failed.push(seed),
+            }
         }
+        let mut seen = seen.lock().expect("no thread panics while it adds");
+        seen.tally.add(&own.tally);
+        seen.coverage.add(&own.coverage);
+        seen.calls += own.calls;
+        seen.transfers += own.transfers;
+        seen.failed.append(&mut own.failed);
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let mut seen = seen.into_inner().expect("no thread panics while it adds");
+    seen.failed.sort_unstable();
+    println!("{} calls, {} transfers", seen.calls, seen.transfers);
+    println!("{}", seen.tally);
+    for (arrow, count) in seen.coverage.taken() {
+        println!("{count:9}  {arrow}");
     }
-    // The dice must not avoid what is tested.
-    assert!(
-        calls > seeds && transfers > seeds / 2,
-        "{calls} calls, {transfers} transfers"
-    );
+    assert!(seen.failed.is_empty(), "REFEREE_SEED replays each of {:?}", seen.failed);
 }
 
 #[test]
 fn a_seed_replays_to_the_letter() {
+    let ladder = |seed| drawn::of_seed(seed).world.ladder().to_string();
     for seed in [1, 7] {
-        assert_eq!(run(seed).ladder().to_string(), run(seed).ladder().to_string());
+        assert_eq!(ladder(seed), ladder(seed));
     }
 }
 
@@ -62,213 +100,6 @@ fn number_from(variable: &str) -> Option<u64> {
         text.parse()
             .unwrap_or_else(|_| panic!("{variable} is `{text}`, no number")),
     )
-}
-
-/// Draws a setting from the seed, lets it happen, heals the network, hangs up and waits for silence.
-fn run(seed: u64) -> World {
-    let mut raw = [7; 16];
-    raw[8..].copy_from_slice(&seed.to_be_bytes());
-    let mut dice = Dice(Random::new(raw));
-    let store = dice.one_in(4).then(|| Duration::from_millis(dice.below(80)));
-    let side = if dice.one_in(3) {
-        "tcp:10.0.0.5:5060"
-    } else {
-        "udp:10.0.0.5:5060"
-    };
-    let mut text = TWO_SIDES.replace("udp:10.0.0.5:5060", side);
-    if dice.one_in(2) {
-        text = text.replace("side = \"carrier\"", "side = \"carrier\"\ninbound_refer = \"relay\"");
-    }
-    let mut world = World::new(seed, 2, config(&text), store);
-    let jitter = dice.below(60);
-    let weather = Weather {
-        loss: dice.below(301),
-        duplication: dice.below(150),
-        delay_min: Duration::from_millis(1),
-        delay_max: Duration::from_millis(1 + jitter),
-    };
-    let heals = Instant::from_millis(60_000);
-    world.network.set_weather(weather, Some(heals));
-    if dice.one_in(3) {
-        let from = Instant::from_millis(dice.below(30_000));
-        let until = from + Duration::from_millis(dice.below(20_000));
-        world.network.part("referee", "carrier", from, until);
-    }
-    let carrier = world.add(member(&mut dice, "carrier", "198.51.100.10:5060", PUBLIC));
-    let platform = world.add(member(&mut dice, "platform", "10.0.0.5:5060", PRIVATE));
-    if side.starts_with("tcp") {
-        world.peer_mut(platform).manners.transport = Transport::Tcp;
-    }
-    let mut calls = Vec::new();
-    for _ in 0..2 + dice.below(5) {
-        let caller = if dice.one_in(3) { platform } else { carrier };
-        let callee = if caller == carrier { platform } else { carrier };
-        let answer = dice.answer();
-        world.peer_mut(callee).on("INVITE", answer);
-        let uri = if caller == carrier {
-            "sip:+4930123456@203.0.113.7"
-        } else {
-            "sip:+491701@10.0.0.1"
-        };
-        calls.push(world.call(caller, uri, &[]));
-        if dice.one_in(8) {
-            let call = calls.last().cloned().unwrap_or_default();
-            let at = world.now() + Duration::from_millis(dice.below(2_000));
-            world.peer_mut(caller).act_at(&call, Act::Cancel, at);
-        }
-        world.run_for(Duration::from_millis(dice.below(1_500)));
-    }
-    for peer in [carrier, platform] {
-        for _ in 0..10 {
-            let course = dice.course();
-            world.peer_mut(peer).on("REFER", course);
-        }
-    }
-    for _ in 0..30 {
-        world.run_for(Duration::from_millis(dice.below(2_500)));
-        let call = calls[dice.below(calls.len() as u64) as usize].clone();
-        something_happens(&mut world, &mut dice, &call, [carrier, platform]);
-    }
-    world.run_until(heals);
-    // Whoever takes a call for alive hangs up, until nobody does.
-    for _ in 0..4 {
-        for peer in [carrier, platform] {
-            for call in world.peer(peer).live_calls() {
-                world.act(peer, &call, Act::Cancel);
-                world.act(peer, &call, request(BYE));
-            }
-        }
-        world.run_for(Duration::from_secs(300));
-    }
-    world.finish();
-    for peer in [carrier, platform] {
-        assert!(
-            world.peer(peer).live_calls().is_empty(),
-            "seed {seed}\n{}",
-            world.ladder()
-        );
-    }
-    world
-}
-
-fn member(dice: &mut Dice, name: &str, address: &str, referee: &str) -> Peer {
-    let mut manners = Manners::new(referee, &format!("\"{name}\" <sip:{name}@example.com>"));
-    manners.in_order = false;
-    manners.first_cseq = 1 + dice.below(3) as u32 * 1_000;
-    manners.follows_routes = !dice.one_in(5);
-    if dice.one_in(3) {
-        manners.event_ids = EventIds::Always;
-    }
-    Peer::new(name, address, manners)
-}
-
-fn something_happens(world: &mut World, dice: &mut Dice, call: &str, peers: [PeerId; 2]) {
-    let peer = peers[dice.below(2) as usize];
-    match dice.below(14) {
-        0..=3 => {
-            let verb = json!({"verb": "sip:refer", "referTo": "+4930111", "actionHook": "/a", "eventHook": "/e"});
-            // Most are refused: the call is not answered, or over, or a transfer runs.
-            if let Err(error) = world.verbs(call, &verb) {
-                panic!("{error}");
-            }
-        }
-        4 => world.act(peer, call, request("INVITE")),
-        5 | 6 => world.act(peer, call, request("INFO")),
-        7 => world.act(peer, call, request("UPDATE")),
-        8 | 12 | 13 => {
-            let headers = [("Refer-To", "<sip:x@y>"), ("Referred-By", "<sip:p@example.com>")];
-            let refer = referee::sim::peer::script::request_with("REFER", &headers, "");
-            world.act(if dice.one_in(3) { peers[0] } else { peers[1] }, call, refer);
-        }
-        9 => world.act(peer, call, request(BYE)),
-        10 if dice.one_in(4) => {
-            let call = CallSelector::SipCallId(call.as_bytes().to_vec());
-            world.command(Command::Hangup { call });
-        }
-        11 if dice.one_in(3) => world.close_connections(peer),
-        _ => {}
-    }
-}
-
-/// Random numbers as scripts need them.
-struct Dice(Random);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0.below(bound)
-    }
-
-    fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
-    fn wait(&mut self, millis: u64) -> Duration {
-        Duration::from_millis(self.below(millis))
-    }
-
-    /// How a callee takes an INVITE.
-    fn answer(&mut self) -> Steps {
-        let mut steps = Vec::new();
-        if !self.one_in(4) {
-            steps.push((self.wait(300), respond(180)));
-        }
-        let last = if self.one_in(6) {
-            self.one_of(&[486, 404, 503, 603, 302])
-        } else {
-            200
-        };
-        steps.push((Duration::from_millis(300) + self.wait(2_000), respond(last)));
-        steps
-    }
-
-    /// How a party takes a REFER.
-    fn course(&mut self) -> Steps {
-        let code = match self.below(10) {
-            0 => self.one_of(&[403, 405, 481, 491, 500, 503, 603]),
-            1 => 200,
-            _ => 202,
-        };
-        let mut steps: Steps = vec![(self.wait(300), respond(code))];
-        if self.one_in(12) {
-            steps[0].1 = respond_with(503, &[("Retry-After", "2")]);
-            return steps;
-        }
-        if code < 300 && self.one_in(10) {
-            steps[0].1 = respond_with(code, &[("Refer-Sub", "false")]);
-            return steps;
-        }
-        if code >= 300 {
-            return steps;
-        }
-        let mut at = Duration::ZERO;
-        // In one burst they overtake each other.
-        let (between, last) = if self.one_in(3) { (20, 40) } else { (1_000, 5_000) };
-        for status in ["100 Trying", "180 Ringing"] {
-            at += self.wait(between);
-            if !self.one_in(4) {
-                steps.push((at, notify(status, "active;expires=60")));
-            }
-        }
-        at += self.wait(last);
-        match self.below(8) {
-            0 => {}
-            1 => steps.push((at, request(BYE))),
-            2 => steps.push((at, notify("", "terminated;reason=giveup"))),
-            3 => {
-                steps.push((at, notify("200 OK", "terminated;reason=noresource")));
-                steps.push((at, request(BYE)));
-            }
-            _ => {
-                let status = self.one_of(&["200 OK", "486 Busy Here", "603 Decline"]);
-                steps.push((at, notify(status, "terminated;reason=noresource")));
-            }
-        }
-        steps
-    }
 }
 
 /// One step of a dialog into which referee inserts requests.

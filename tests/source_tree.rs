@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spelling", &[]),
     ("rate", &["timer"]),
     ("stun", &[]),
+    ("coverage", &[]),
     ("transport", &[]),
     ("config", &["spelling", "transport"]),
     ("next_hop", &["message", "transport"]),
@@ -28,7 +29,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("command", &["identifiers", "verb"]),
     (
         "transaction",
-        &["buffer", "config", "identifiers", "message", "timer", "transport"],
+        &[
+            "buffer",
+            "config",
+            "coverage",
+            "identifiers",
+            "message",
+            "timer",
+            "transport",
+        ],
     ),
     (
         "call",
@@ -59,7 +68,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "transfer",
-        &["call", "command", "config", "identifiers", "message", "timer", "verb"],
+        &[
+            "call",
+            "command",
+            "config",
+            "coverage",
+            "identifiers",
+            "message",
+            "timer",
+            "verb",
+        ],
     ),
 ];
 

@@ -1035,6 +1035,81 @@ fn a_hangup_that_the_answer_crosses_ends_the_call_after_its_ack() {
     }
 }
 
+/// A call whose 200 has reached the caller, and whose ACK takes another half a second.
+fn without_ack() -> (Scene, String) {
+    let mut scene = Scene::default();
+    let call = scene.call();
+    let slow = Duration::from_millis(500);
+    scene.world.network.delay("carrier", "referee", "ACK", slow);
+    scene.run(1_100);
+    (scene, call)
+}
+
+#[test]
+fn a_refer_waits_for_the_ack_of_the_answer() {
+    let (mut scene, call) = without_ack();
+    let mut verb = refer();
+    verb["leg"] = json!("callee");
+    verb["referTo"] = json!("sip:carol@example.com");
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on("REFER", course("486 Busy Here", 2_000));
+    accepted(scene.verbs(&call, verb));
+    scene.run(10_000);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+    assert_ladder("transfer_before_ack", &scene.world);
+    is(&scene, 202, Some(486), "failed", "notify_final");
+}
+
+#[test]
+fn a_hangup_waits_for_the_ack_of_the_answer() {
+    let (mut scene, call) = without_ack();
+    let selector = CallSelector::SipCallId(call.into_bytes());
+    scene.world.command(Command::Hangup { call: selector });
+    scene.world.finish();
+    assert_ladder("hangup_before_ack", &scene.world);
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1);
+    }
+}
+
+#[test]
+fn a_hangup_waits_no_longer_than_an_ack_may_take() {
+    for cancelled in [false, true] {
+        let mut scene = Scene::default();
+        let call = scene.call();
+        let network = &mut scene.world.network;
+        network.lose("carrier", "referee", "ACK", 100);
+        network.lose("platform", "referee", BYE, 100);
+        network.delay("referee", "platform", "CANCEL", Duration::from_millis(50));
+        // At 1.000 the 200 is about to leave the platform; at 1.100 it has reached the carrier.
+        scene.run(if cancelled { 1_000 } else { 1_100 });
+        let selector = CallSelector::SipCallId(call.clone().into_bytes());
+        scene.world.command(Command::Hangup { call: selector });
+        scene.run(31_500);
+        for peer in [scene.carrier, scene.platform] {
+            assert!(scene.world.peer(peer).heard(BYE).is_empty());
+        }
+        scene.world.finish();
+        // RFC 3261 §15: 64·T1 after the answer a BYE may leave without its ACK.
+        for peer in [scene.carrier, scene.platform] {
+            assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1, "{cancelled}");
+        }
+    }
+}
+
+#[test]
+fn a_refer_that_waits_for_an_ack_ends_with_the_call() {
+    let (mut scene, call) = without_ack();
+    accepted(scene.verbs(&call, refer()));
+    scene.platform_does(&call, request(BYE));
+    scene.world.finish();
+    assert!(scene.world.peer(scene.carrier).heard("REFER").is_empty());
+    is(&scene, 487, None, "canceled", "call_ended");
+}
+
 // ---- numbers ----
 
 #[test]
@@ -1643,6 +1718,21 @@ fn a_transfer_that_is_to_be_remembered_no_longer_still_ends_its_call() {
 }
 
 #[test]
+fn a_list_goes_on_where_no_transfer_is_remembered() {
+    let config = format!("{TWO_SIDES}\n[limits]\ntransfers_remembered = 0\n");
+    let mut scene = Scene::with(&config, carrier(), platform());
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", course("486 Busy Here", 2_000));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, json!([refer(), {"verb": "hangup"}])));
+    scene.run(10_000);
+    assert_eq!(scene.world.peer(scene.carrier).heard(BYE).len(), 1);
+    scene.world.finish();
+}
+
+#[test]
 fn a_pause_lasts_whatever_an_application_answers_meanwhile() {
     let mut scene = Scene::default();
     scene
@@ -1768,6 +1858,8 @@ fn a_refer_goes_by_every_proxy_of_the_carrier_and_names_one_of_its_identities() 
     let mut carrier = carrier();
     // The proxies are where the carrier is, so that what is sent to the first of them arrives.
     carrier.manners.contact_host = Some("192.0.2.77:5060".into());
+    // What it sends comes past them, without their Routes.
+    carrier.manners.follows_routes = false;
     for line in [
         ("Record-Route", "<sip:198.51.100.10;lr>, <sip:192.0.2.9;lr>"),
         ("Record-Route", "<sip:192.0.2.8;lr>"),

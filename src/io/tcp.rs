@@ -403,7 +403,10 @@ impl Tcp {
     fn on_peer_closed(&mut self, slot: usize, ledger: &mut Ledger) {
         let connection = &mut self.connections[slot];
         match connection.state {
-            State::Connecting | State::Open => connection.on_peer_closed(ledger.now),
+            State::Connecting | State::Open => {
+                connection.on_peer_closed(ledger.now);
+                socket::acknowledge(&connection.stream);
+            }
             // Closes it as soon as what is queued is written.
             State::Ending => {
                 connection.peer_closed = true;

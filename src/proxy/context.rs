@@ -36,8 +36,11 @@ pub struct Context {
     /// A target had no room for the call, by a cap of its trunk's.
     pub found_full: bool,
     /// Digests of the To tags whose 2xx has made a further call: a repeat does not bring back one that has ended.
-    pub further_calls: SmallVec<[u64; 1]>,
+    further_calls: SmallVec<[u64; 1]>,
 }
+
+/// Further calls of one INVITE: more than a person has phones. The dialog of one more is relayed by its token alone.
+const FURTHER_CALLS_MAX: usize = 16;
 
 impl Context {
     /// The context of a request of `from`, without a branch yet.
@@ -78,6 +81,15 @@ impl Context {
         numbered
             .filter(|(_, branch)| !branch.has_ended)
             .map(|(number, _)| number as BranchNumber)
+    }
+
+    /// Notes the dialog of a further 2xx. `true`: it is a new one, and there is room for it.
+    pub fn is_new_answer(&mut self, to_tag: u64) -> bool {
+        let is_new = !self.further_calls.contains(&to_tag) && self.further_calls.len() < FURTHER_CALLS_MAX;
+        if is_new {
+            self.further_calls.push(to_tag);
+        }
+        is_new
     }
 
     /// Whether all its transactions have ended, so that nothing can come for it any more (RFC 3261 §16.7).

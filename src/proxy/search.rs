@@ -138,8 +138,11 @@ impl Search {
         !self.is_over && self.successor(attempt, Cause::NoUse).is_some()
     }
 
-    /// Goes on from an attempt.
+    /// Goes on from an attempt, unless nothing more is tried.
     pub fn go_on(&mut self, from: Attempt, cause: Cause) {
+        if self.is_over {
+            return;
+        }
         if let Some(next) = self.successor(from, cause) {
             self.let_be_due(next);
         }
@@ -199,6 +202,17 @@ mod tests {
         assert!(!search.has_other(attempt(&search, 1)));
         search.go_on(attempt(&search, 1), Cause::NoUse);
         assert_eq!(tried(&mut search), []);
+    }
+
+    #[test]
+    fn nothing_becomes_due_once_the_search_is_over() {
+        for mode in [RouteMode::Parallel, RouteMode::Sequential, RouteMode::Weighted] {
+            let mut search = search(mode, 60);
+            tried(&mut search);
+            search.stop();
+            search.go_on(attempt(&search, 0), Cause::NoUse);
+            assert!(!search.has_due() && tried(&mut search).is_empty());
+        }
     }
 
     #[test]

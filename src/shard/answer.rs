@@ -1,6 +1,7 @@
 //! Answers of our own: through a transaction, from what a transaction still has, or without one.
 
 use super::arrival::Arrival;
+use super::request::Dialog;
 use super::{ServerOwner, Shard};
 use crate::config::UnknownSource;
 use crate::identifiers::hex16;
@@ -183,8 +184,27 @@ impl Shard {
         blank_stray_line_ends(&mut self.outbox.bytes[start..]);
         if refused.code >= 300 {
             self.counters.refused_total += 1;
+            self.note_refused_invite(flow, message);
         }
         self.outbox.send(reply_to, self.outbox.since(start), None);
+    }
+
+    /// An INVITE within a dialog has its To tag already, so nothing in its ACK tells what was refused: its call remembers it.
+    fn note_refused_invite(&mut self, flow: Flow, message: Message<'_>) {
+        let (Some(Method::Invite), Some(to_tag)) = (message.method(), message.to_tag()) else {
+            return;
+        };
+        // Strangers change nothing.
+        if self.topology.trunk_of(flow).is_none() {
+            return;
+        }
+        let from_tag = message.from_tag().unwrap_or_default();
+        let call_id = message.call_id().unwrap_or_default();
+        if let (Some(Dialog::Call(key, party)), Ok(cseq)) =
+            (self.call_of(call_id, from_tag, to_tag, |_| true), message.cseq())
+        {
+            self.calls[key].extra_mut().refused_invites[party as usize] = Some(cseq.number);
+        }
     }
 
     fn stateless_tag(&self, message: Message<'_>, via: Option<&Via<'_>>) -> u64 {

@@ -1,7 +1,7 @@
 //! What the control API asks for: calls and transfers to look at, verbs to run, calls to end.
 
 use super::own::{DEFAULT_HOOK, ip_of, refer_lines};
-use super::{Output, Shard, TimerKey, Unrecorded};
+use super::{Output, Shard, TimerKey, Unrecorded, is_live};
 use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
 use crate::command::{CallSelector, CallView, Command, Refusal, Reply};
 use crate::config::{Side, TrunkId};
@@ -379,19 +379,20 @@ impl Shard {
         let Some(call) = self.calls.get_mut(key) else {
             return Reply::Done;
         };
-        match call.state {
-            CallState::Trying | CallState::Ringing => {
-                // The 487 comes back from the callee; if its answer crosses our CANCEL, our BYEs follow the ACK.
-                call.extra_mut().end_after_ack = true;
-                let invite = call.invite;
-                match invite.and_then(|invite| self.context_of(invite)) {
-                    Some(context) => self.cancel_relay(context, None, now),
-                    None => self.remove_call(key),
-                }
-            }
-            CallState::Answered => {
-                self.end_both(key, headers, Cause::Hangup, now);
-            }
+        let (state, invite) = (call.state, call.invite);
+        if is_live(state) {
+            let extra = call.extra_mut();
+            extra.end_after_ack = true;
+            extra.bye_headers = headers.to_vec();
+        }
+        match state {
+            // The 487 comes back from the callee, unless its answer crosses our CANCEL.
+            CallState::Trying | CallState::Ringing => match invite.and_then(|invite| self.context_of(invite)) {
+                Some(context) => self.cancel_relay(context, None, now),
+                None => self.remove_call(key),
+            },
+            CallState::Answered if self.awaits_ack(key, now) => {}
+            CallState::Answered => self.release_after_ack(key, now),
             CallState::Ending | CallState::Ended => {}
         }
         Reply::Done

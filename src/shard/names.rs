@@ -114,6 +114,12 @@ impl<W> Names<W> {
         lookup.waiting
     }
 
+    /// All that waits.
+    #[cfg(feature = "sim")]
+    pub fn waiting(&self) -> impl Iterator<Item = &W> {
+        self.open.values().flat_map(|lookup| &lookup.waiting)
+    }
+
     /// Look-ups under way.
     pub fn open(&self) -> usize {
         self.open.len()

@@ -193,6 +193,13 @@ impl Shard {
             return;
         }
         let (call, party) = (transfer.call, transfer.party);
+        if self.awaits_ack(call, now) {
+            self.calls[call].extra_mut().refer_after_ack = Some(key);
+            return;
+        }
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
         let headers = transfer.verb.headers.clone();
         let lines = refer_lines(&refer_to, &referred_by, &headers);
@@ -220,6 +227,34 @@ impl Shard {
                 self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
             }
             Err(Unsent::Never) => self.with_transfer(key, now, |transfer| transfer.on_unsendable(now)),
+        }
+    }
+
+    /// Whether the answer of a call has no ACK yet and may still get one. Until then nothing of ours goes into its dialog: the
+    /// callee sends no BYE before (RFC 3261 §15), and the caller nothing that could overtake it (§13.2.2.4).
+    pub(super) fn awaits_ack(&mut self, key: CallKey, now: Instant) -> bool {
+        let Some(call) = self.calls.get(key).filter(|call| !call.is_acked) else {
+            return false;
+        };
+        let until = call.answered.unwrap_or(now) + 64 * self.config().timers.t1;
+        if until <= now {
+            return false;
+        }
+        self.timers.arm_once(now, until.since(now), TimerKey::NoAck(key));
+        true
+    }
+
+    /// The ACK has passed, or none came in time: what waited for it.
+    pub(super) fn release_after_ack(&mut self, key: CallKey, now: Instant) {
+        let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) else {
+            return;
+        };
+        let (refer, ends) = (extra.refer_after_ack.take(), std::mem::take(&mut extra.end_after_ack));
+        if ends {
+            let headers = std::mem::take(&mut extra.bye_headers);
+            self.end_both(key, &headers, Cause::Hangup, now);
+        } else if let Some(refer) = refer {
+            self.send_refer(refer, now);
         }
     }
 
@@ -293,7 +328,7 @@ impl Shard {
     /// and so does one that we ended: a party that did not know yet may have hung up as well.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.release_held(key, now);
-        let tombstone = self.config().transfer.tombstone;
+        let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
             return;
@@ -304,7 +339,16 @@ impl Shard {
         {
             call.state = CallState::Ended;
             call.places.give_back();
-            self.arm(now, tombstone, TimerKey::Forget(key));
+            // A request that was under way ends as it began, the ACK of an INVITE included: by the numbers of the dialog.
+            let is_shifted = [Party::Caller, Party::Callee]
+                .into_iter()
+                .any(|party| call.sequence(party).is_shifted());
+            let wait = if is_shifted {
+                tombstone.max(transaction)
+            } else {
+                tombstone
+            };
+            self.arm(now, wait, TimerKey::Forget(key));
         } else {
             self.remove_call(key);
         }
@@ -442,6 +486,7 @@ impl Shard {
                 }
             }
         }
+        self.forget_transfers();
     }
 
     /// A party says that it knows no such dialog. Dropping one REFER is common and must not cost the call; twice is the truth.
@@ -471,6 +516,9 @@ impl Shard {
         let is_default = target.is_none();
         let (url, auth) = target.map_or((DEFAULT_HOOK.into(), None), |target| (target.url, target.basic_auth));
         let is_posted = self.post(key, HookKind::Action, &url, auth, is_default, id, body);
+        if let Some(transfer) = self.transfers.get_mut(key) {
+            transfer.awaits_outcome = is_posted;
+        }
         if let Some(extra) = self.calls.get_mut(call).and_then(|call| call.extra_if_any()) {
             extra.transfer = None;
             extra.last_transfer = Some(key);
@@ -482,18 +530,24 @@ impl Shard {
             extra.awaits_reply = true;
         }
         self.remembered.push_back(key);
-        if self.remembered.len() > self.config().limits.transfers_remembered
-            && let Some(oldest) = self.remembered.pop_front()
-        {
-            self.forget_transfer(oldest);
-        }
     }
 
-    /// One that is still to end its call is forgotten later.
-    fn forget_transfer(&mut self, key: TransferKey) {
-        if self.transfers.get(key).is_some_and(Transfer::is_lingering) {
-            self.remembered.push_back(key);
-        } else if let Some(forgotten) = self.transfers.remove(key) {
+    /// Forgets the oldest executions beyond the limit: one that is still to end its call once it has, one whose action is not
+    /// answered once it is, since the rest of the call's list waits for that.
+    fn forget_transfers(&mut self) {
+        while self.remembered.len() > self.config().limits.transfers_remembered {
+            let is_done = |key: &TransferKey| {
+                let transfer = self.transfers.get(*key);
+                transfer.is_none_or(|transfer| !transfer.is_lingering() && !transfer.awaits_outcome)
+            };
+            let Some(key) = self.remembered.iter().position(is_done) else {
+                return;
+            };
+            let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
+                continue;
+            };
+            #[cfg(feature = "sim")]
+            self.coverage.add(&forgotten.coverage());
             self.transfer_by_number.remove(&forgotten.id.number);
         }
     }
@@ -542,9 +596,10 @@ impl Shard {
         let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
             return;
         };
-        let Some(transfer) = self.transfers.get(key) else {
+        let Some(transfer) = self.transfers.get_mut(key) else {
             return;
         };
+        transfer.awaits_outcome = false;
         let call = transfer.call;
         let ends_call = transfer.ends_call();
         let reply = match outcome {

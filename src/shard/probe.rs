@@ -46,7 +46,7 @@ struct UnderWay {
 }
 
 /// A place in the shard's list of probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProbeId(u32);
 
 /// An OPTIONS to an address of a trunk.
@@ -110,6 +110,13 @@ impl Shard {
             self.timers
                 .arm_once(Instant::START, wait, TimerKey::Probe(ProbeId(place)));
         }
+    }
+
+    /// Each probe, and since when it is under way.
+    #[cfg(feature = "sim")]
+    pub(super) fn probes_under_way(&self) -> impl Iterator<Item = (ProbeId, Option<Instant>)> {
+        let numbered = self.probes.iter().enumerate();
+        numbered.map(|(place, probe)| (ProbeId(place as u32), probe.under_way.map(|under_way| under_way.since)))
     }
 
     pub(super) fn on_probe_due(&mut self, id: ProbeId, now: Instant) {

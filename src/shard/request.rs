@@ -18,7 +18,6 @@ use crate::proxy::{self, Refused};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
-use crate::transfer::Cause;
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use crate::usage::Places;
@@ -324,13 +323,12 @@ impl Shard {
 
     /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to the other
     /// party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not before it is in
-    /// order. Before the answer the numbers of several early dialogs mingle. Whether an older NOTIFY still tells something is
-    /// decided by whoever asked for it.
+    /// order. Before the answer each early dialog has its own numbers, all above that of the INVITE. Whether an older NOTIFY still
+    /// tells something is decided by whoever asked for it.
     fn is_out_of_order(&self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party) -> bool {
         let call = &self.calls[key];
-        let is_early = matches!(call.state, CallState::Trying | CallState::Ringing);
         // One that waited was in order when it came.
-        if arrival.method == Method::Ack || arrival.server.is_some() || is_early {
+        if arrival.method == Method::Ack || arrival.server.is_some() {
             return false;
         }
         let sequence = call.sequence(party);
@@ -497,12 +495,17 @@ impl Shard {
         let mut routes = Text::new();
         let mut last = None;
         let mut context = Context::new(ServerKey::default(), arrival.method, arrival.flow, Party::Caller);
+        let callee = match dialog {
+            Dialog::Call(_, Party::Caller) | Dialog::Token(_, Party::Caller) => message.to_tag(),
+            Dialog::Call(_, Party::Callee) | Dialog::Token(_, Party::Callee) => message.from_tag(),
+        };
+        let callee = self.tag_digest(callee.unwrap_or_default());
         if let Dialog::Token(traversal, party) = dialog
             && let Some(call) = self.calls.get_mut(traversal.call)
             && matches!(call.state, CallState::Trying | CallState::Ringing)
         {
             // An early dialog that is not the one shown last; it may yet be the one that is answered.
-            call.sequence_mut(party).observe(cseq.number);
+            call.observe_early(callee, party, cseq.number);
         }
         if let Dialog::Call(key, party) = dialog {
             let call = &mut self.calls[key];
@@ -513,21 +516,32 @@ impl Shard {
                 return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
             }
             call.set_flow(party, arrival.flow);
-            if arrival.method != Method::Ack {
+            if matches!(call.state, CallState::Trying | CallState::Ringing) {
+                call.observe_early(callee, party, cseq.number);
+            } else if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);
             }
+            if let Some(extra) = call.extra_if_any()
+                && extra.refused_invites[party as usize] == Some(cseq.number)
+            {
+                if arrival.method == Method::Ack {
+                    // RFC 3261 §17.1.1.3: the ACK of a refusal goes no further.
+                    self.counters.stray_acks_total += 1;
+                    return;
+                }
+                // Refused for want of room, and back before it heard of that.
+                extra.refused_invites[party as usize] = None;
+            }
             let sequence = call.sequence(party);
-            if sequence.is_shifted() {
-                let Some(outward) = sequence.outward(cseq.number) else {
-                    return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
-                };
-                if outward != cseq.number {
-                    changes.cseq = Some(outward);
-                    context.cseq = Some(cseq.number);
-                }
-                if let Ok(Some(rack)) = message.rack() {
-                    changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
-                }
+            let Some(outward) = sequence.outward(cseq.number) else {
+                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            };
+            if outward != cseq.number {
+                changes.cseq = Some(outward);
+                context.cseq = Some(cseq.number);
+            }
+            if let Ok(Some(rack)) = message.rack() {
+                changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
             }
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
@@ -561,10 +575,9 @@ impl Shard {
         };
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes);
-            if let Some(key) = context.call
-                && self.calls[key].extra().is_some_and(|extra| extra.end_after_ack)
-            {
-                self.end_both(key, &[], Cause::CallEnded, now);
+            if let Some(key) = context.call {
+                self.calls[key].is_acked = true;
+                self.release_after_ack(key, now);
             }
             return;
         }

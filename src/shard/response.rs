@@ -15,10 +15,6 @@ use crate::transaction::client::{Client, ClientState};
 use crate::transport::Flow;
 use crate::traversal::{PARAMETER, Traversal};
 
-/// Further dialogs of one INVITE that become calls. Each is another phone that was picked up in the same second; whoever sends
-/// more To tags makes them up, and their dialogs, if there are any, are relayed by their tokens.
-const FURTHER_CALLS_MAX: usize = 16;
-
 /// Why a branch ended without a final response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BranchFailure {
@@ -118,10 +114,11 @@ impl Shard {
                 branch.timer_c = Some(now + timer_c);
             }
         }
-        if code == 100 {
+        let Some(context) = self.contexts.get(key) else { return };
+        // RFC 3261 §16.7 step 5: a 100 is hop by hop. RFC 4320 §4.1: nothing else is provisional where no INVITE is.
+        if code == 100 || (code < 200 && context.method != Method::Invite) {
             return;
         }
-        let Some(context) = self.contexts.get(key) else { return };
         if code >= 300 && context.search.is_some() {
             let cause = if code == 503 { Cause::NoUse } else { Cause::Refused };
             return self.end_branch(key, number, code, Some(message), cause, now);
@@ -239,7 +236,10 @@ impl Shard {
         }
         // RFC 3261 §12.2.1.2: both remote targets move with the 2xx.
         let mut index = std::mem::take(&mut self.scratch);
-        if let Some(call) = self.calls.get_mut(call_key) {
+        let tags = [message.from_tag(), message.to_tag()].map(Option::unwrap_or_default);
+        // Not by one in an early dialog that another target's answer has left behind.
+        let call = self.calls.get_mut(call_key);
+        if let Some(call) = call.filter(|call| call.sender(tags[0], tags[1]) == Some(from)) {
             if let Some(request) = self.transactions.request_of(server, &mut index) {
                 call.learn_seen(from, request);
             }
@@ -259,7 +259,12 @@ impl Shard {
     ) {
         let call_id = message.call_id().unwrap_or_default();
         let secret = self.setup.secret;
+        let digest = self.tag_digest(message.to_tag().unwrap_or_default());
         let Some(call) = self.calls.get_mut(key) else { return };
+        if state == CallState::Answered {
+            let highest = call.take_early(digest);
+            call.observe_all(highest);
+        }
         let traversal = call.traversal;
         call.learn_callee(message, |uri| {
             let token = Uri::parse(uri).ok().and_then(|uri| uri.param(PARAMETER).flatten());
@@ -293,17 +298,19 @@ impl Shard {
         let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
         let number = message.cseq().map(|cseq| cseq.number);
         let (None, Ok(number)) = (is_known, number) else { return };
-        let digest = self.setup.secret.mac(b'd', &[to_tag]);
-        match self.contexts.get_mut(context) {
-            Some(context)
-                if context.further_calls.len() < FURTHER_CALLS_MAX && !context.further_calls.contains(&digest) =>
-            {
-                context.further_calls.push(digest)
-            }
-            Some(_) | None => return,
+        let digest = self.tag_digest(to_tag);
+        let context = self.contexts.get_mut(context);
+        if !context.is_some_and(|context| context.is_new_answer(digest)) {
+            return;
+        }
+        // Whoever answers for many must not open calls without bound; the dialog is relayed by its token all the same.
+        if self.calls.len() >= self.config().limits.calls_max {
+            self.counters.shed_total += 1;
+            return;
         }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
+        another.observe_all(self.calls[first].take_early(digest));
         self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
         let digest = self.call_id_digest(another.call_id());
@@ -350,6 +357,9 @@ impl Shard {
                 if call.answered.is_none() {
                     call.answered = Some(now);
                     self.counters.calls_answered_total += 1;
+                    if call.extra().is_some_and(|extra| extra.end_after_ack) {
+                        self.awaits_ack(call_key, now);
+                    }
                 }
             }
             // A challenged BYE comes again with credentials.

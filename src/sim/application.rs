@@ -1,7 +1,10 @@
-//! The application behind the hooks: HTTP endpoints that answer as they are told, late if they are told to.
+//! The application behind the hooks: HTTP endpoints that answer as they are told or as the dice fall, late if need be.
 
+use super::dice::Dice;
+use super::tally::{Fault, Tally};
+use crate::config::Hooks;
 use crate::timer::Instant;
-use crate::webhook::{ActionOutcome, Hook, HookKind};
+use crate::webhook::{ActionOutcome, Failure, Hook, HookKind, Job, Outcome};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,9 +17,19 @@ pub struct Posted {
     pub transfer: String,
     pub url: String,
     pub webhook_id: String,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// It was answered with 2xx.
+    pub is_taken: bool,
     /// The body as sent, and read.
     pub text: String,
     pub body: Value,
+}
+
+impl Posted {
+    pub fn is_action(&self) -> bool {
+        self.kind == HookKind::Action
+    }
 }
 
 /// How a POST is answered.
@@ -38,18 +51,38 @@ impl Default for Answer {
     }
 }
 
+/// How endpoints answer that nobody told how.
+#[derive(Debug)]
+pub struct Mood {
+    pub dice: Dice,
+    /// Until then; from then on all is answered 200 at once.
+    pub until: Instant,
+    /// The longest time an answer takes.
+    pub slow: Duration,
+    /// Out of a thousand POSTs so many fail: an error, no answer, no connection.
+    pub failing: u64,
+    /// What an action may be answered with.
+    pub replies: Vec<Value>,
+}
+
 /// All endpoints together.
 #[derive(Debug, Default)]
 pub struct Application {
-    /// For the next actions in order; then [`Answer::default`].
+    /// For the next actions in order; then as the mood is, or [`Answer::default`].
     answers: VecDeque<Answer>,
     posted: Vec<Posted>,
+    mood: Option<Mood>,
 }
 
 impl Application {
     /// Answers the next action so; several calls are for the first, second, …
     pub fn answer_action(&mut self, answer: Answer) {
         self.answers.push_back(answer);
+    }
+
+    /// Answers as the dice of this mood fall.
+    pub fn set_mood(&mut self, mood: Mood) {
+        self.mood = Some(mood);
     }
 
     /// What was posted, in order.
@@ -59,23 +92,109 @@ impl Application {
 
     /// Takes a hook. For an action: when its outcome is known, counted from now, and what it is.
     pub fn take(&mut self, hook: &Hook, now: Instant) -> Option<(Duration, ActionOutcome)> {
+        let answer = match hook.kind {
+            HookKind::Event => Answer::default(),
+            HookKind::Action => self.answers.pop_front().unwrap_or_default(),
+        };
+        let is_taken = (200..=299).contains(&answer.status);
         self.posted.push(Posted {
             at: now,
             kind: hook.kind,
             transfer: hook.transfer.to_string(),
             url: hook.url.clone(),
             webhook_id: hook.webhook_id.clone(),
+            attempt: 1,
+            is_taken,
             text: hook.body.clone(),
             body: serde_json::from_str(&hook.body).unwrap_or(Value::Null),
         });
         if hook.kind == HookKind::Event {
             return None;
         }
-        let answer = self.answers.pop_front().unwrap_or_default();
-        let outcome = match answer.status {
-            200..=299 => ActionOutcome::Delivered { reply: answer.reply },
-            _ => ActionOutcome::Failed,
+        let outcome = match is_taken {
+            true => ActionOutcome::Delivered { reply: answer.reply },
+            false => ActionOutcome::Failed,
         };
         Some((answer.after, outcome))
+    }
+
+    /// Takes an attempt; what it comes to, and after what time.
+    pub(super) fn attempt(&mut self, job: &Job, now: Instant, hooks: &Hooks, tally: &mut Tally) -> (Duration, Outcome) {
+        let headers = job.headers(1_750_000_000);
+        let webhook_id = headers.iter().find(|(name, _)| *name == "webhook-id");
+        let webhook_id = webhook_id.map(|(_, id)| id.clone()).unwrap_or_default();
+        let kind = match webhook_id.ends_with("-action") {
+            true => HookKind::Action,
+            false => HookKind::Event,
+        };
+        let (after, outcome) = self.outcome_of(job, now, hooks, tally);
+        self.posted.push(Posted {
+            at: now,
+            kind,
+            transfer: job.transfer().to_string(),
+            url: job.url().to_owned(),
+            webhook_id,
+            attempt: job.attempt,
+            is_taken: matches!(outcome, Outcome::Answered { status: 200..=299, .. }),
+            text: job.body().to_owned(),
+            body: serde_json::from_str(job.body()).unwrap_or(Value::Null),
+        });
+        (after, outcome)
+    }
+
+    fn outcome_of(&mut self, job: &Job, now: Instant, hooks: &Hooks, tally: &mut Tally) -> (Duration, Outcome) {
+        let answered = |status, reply| Outcome::Answered {
+            status,
+            retry_after: None,
+            reply,
+        };
+        let told = match job.wants_reply() {
+            true => self.answers.pop_front(),
+            false => None,
+        };
+        let mood = self.mood.as_mut().filter(|mood| now < mood.until && told.is_none());
+        let Some(mood) = mood else {
+            let answer = told.unwrap_or_default();
+            return (answer.after, answered(answer.status, answer.reply));
+        };
+        let after = mood.dice.between(Duration::from_millis(1), mood.slow);
+        if mood.dice.permille(mood.failing) {
+            return match mood.dice.below(4) {
+                0 => {
+                    tally.note(Fault::HangingHook);
+                    (hooks.timeout, Outcome::Failed(Failure::Timeout))
+                }
+                1 => {
+                    tally.note(Fault::RefusedHook);
+                    (Duration::from_millis(1), Outcome::Failed(Failure::Connect))
+                }
+                _ => {
+                    tally.note(Fault::FailedHook);
+                    let status = mood.dice.one_of(&[500, 503, 429, 404, 302]);
+                    (after, answered(status, None))
+                }
+            };
+        }
+        if after > Duration::from_millis(500) {
+            tally.note(Fault::SlowHook);
+        }
+        let replies = mood.replies.len() as u64;
+        let reply = match job.wants_reply() && replies > 0 && mood.dice.one_in(3) {
+            true => Some(mood.replies[mood.dice.below(replies) as usize].clone()),
+            false => None,
+        };
+        (after, answered(200, reply))
+    }
+}
+
+/// What a hook says, for a ladder: the status of an event, result and cause of an action.
+pub(super) fn summary(body: &Value) -> String {
+    let of = |name: &str| body.get(name).map(|value| value.to_string().replace('"', ""));
+    match (of("refer_result"), of("refer_cause")) {
+        (Some(result), Some(cause)) => format!("{result} {cause}"),
+        _ => {
+            let late = if body.get("late").is_some() { " late" } else { "" };
+            format!("{}{late}", of("call_status").unwrap_or_default())
+        }
     }
 }

@@ -1,107 +1,112 @@
 //! What holds at every step, and what must be true once the network heals and all calls are over.
+//!
+//! The checks see what a peer or an application could see, and the shards' counters; they share no code with what they judge
+//! but the strict reading of messages. Each part has its rules: [`responses`], [`strangers`], [`dialogs`], [`notifies`],
+//! [`hooks`], [`counters`].
+
+mod counters;
+mod dialogs;
+mod hooks;
+mod notifies;
+mod responses;
+mod strangers;
 
 use super::application::Posted;
-use super::peer::OF_REFER;
 use super::peer::text::Text;
+use super::tally::Tally;
+use crate::command::Reply;
+use crate::config::Config;
+use crate::identifiers::Secret;
 use crate::message::properties::malformed_fields;
-use crate::message::{MessageBuf, ParseErrorKind, check};
-use crate::shard::{CounterKind, Counters, Shard};
-use crate::webhook::HookKind;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::message::{MessageBuf, check};
+use crate::shard::Shard;
+use crate::shard::audit::Pending;
+use crate::timer::Instant;
+use crate::transport::Flow;
+use crate::webhook::{self, Hook, Lanes};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rules that were broken, in order.
+type Faults = Vec<String>;
+
+/// A message on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'s> {
+    /// The peer it is for.
+    pub to: &'s str,
+    pub flow: Flow,
+    pub text: &'s Text,
+    pub bytes: usize,
+    pub now: Instant,
+    /// Its shard has no room for a transaction.
+    pub is_full: bool,
+}
 
 /// Watches all that passes referee.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Check {
-    /// Requests that came, by peer, branch and method as CSeq has it; with the final responses they got.
-    requests: BTreeMap<(String, String, String), Finals>,
-    /// Branches of the REFERs that peers sent.
-    refers: BTreeSet<String>,
-    /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
-    notifies: BTreeMap<String, Notify>,
-    /// Calls that somebody has sent a BYE for, and those of them that referee has ended itself.
-    hung_up: BTreeSet<String>,
-    ended_here: BTreeSet<String>,
-    /// Executions that were accepted.
-    accepted: BTreeSet<String>,
-    counters: Vec<Counters>,
+    responses: responses::Responses,
+    strangers: strangers::Strangers,
+    dialogs: dialogs::Dialogs,
+    notifies: notifies::Notifies,
+    hooks: hooks::Hooks,
+    counters: counters::Watch,
     /// Lines that peers sent and that are malformed: these may be passed on as they are.
     malformed: BTreeSet<(u8, Vec<u8>)>,
-    violations: Vec<String>,
-}
-
-#[derive(Debug, Default)]
-struct Finals {
-    /// Distinct codes in order.
-    codes: Vec<u16>,
-}
-
-#[derive(Debug)]
-struct Notify {
-    /// The branch of the REFER's sender.
-    refer: String,
-    has_route: bool,
-    was_relayed: bool,
+    /// Branches of requests that are no valid messages: what answers them copies their faults (RFC 4475 §3.3.1).
+    unreadable: BTreeSet<String>,
+    /// How long a dialog is known after its first BYE, at least.
+    known_for: Duration,
+    faults: Faults,
 }
 
 impl Check {
-    /// A request from this peer came.
-    pub fn request(&mut self, peer: &str, text: &Text) {
-        self.requests.entry(key(peer, text)).or_default();
-        match text.method() {
-            "REFER" => {
-                self.refers.insert(text.origin());
-            }
-            "BYE" => {
-                self.hung_up.insert(text.call_id().to_owned());
-            }
-            _ => {}
-        }
-        if let Some(refer) = text.header(OF_REFER) {
-            self.notifies.entry(text.origin()).or_insert_with(|| Notify {
-                refer: refer.to_owned(),
-                has_route: text.header("Route").is_some(),
-                was_relayed: false,
-            });
+    pub fn new(config: Arc<Config>, secret: Secret, shards: usize) -> Check {
+        Check {
+            known_for: config.transfer.tombstone.min(64 * config.timers.t1),
+            responses: responses::Responses::new(secret),
+            strangers: strangers::Strangers::new(config.clone()),
+            dialogs: dialogs::Dialogs::default(),
+            notifies: notifies::Notifies::default(),
+            hooks: hooks::Hooks::default(),
+            counters: counters::Watch::new(config, shards),
+            malformed: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            faults: Vec::new(),
         }
     }
 
-    /// A request leaves.
-    fn request_sent(&mut self, text: &Text) {
-        if let Some(notify) = self.notifies.get_mut(&text.origin()) {
-            notify.was_relayed = true;
-            if !self.refers.contains(&notify.refer) {
-                self.violations
-                    .push(format!("`{}` of a REFER of referee's own is relayed", text.label()));
-            }
+    // ---- what comes ----
+
+    /// Bytes came from this peer that may be a message; [`Check::taken`] follows when they are dealt with.
+    pub fn received(&mut self, from: &str, flow: Flow, bytes: &[u8]) {
+        let text = Text::read_any_length(bytes).ok();
+        let is_known = text.as_ref().is_some_and(|text| self.dialogs.has_sent(&text.branch()));
+        self.strangers.received(flow, text.as_ref(), is_known, bytes.len());
+        if let Some(text) = text.filter(Text::is_request) {
+            self.responses.request(from, &text);
+            self.dialogs.request(&text);
+            self.notifies.request(&text);
+            self.hooks.request(&text);
+        } else if let Ok(text) = Text::read_any_length(bytes) {
+            self.hooks.response(&text);
+            self.dialogs.response(&text);
         }
-        if text.method() == "BYE" && text.list("Via").len() == 1 {
-            self.hung_up.insert(text.call_id().to_owned());
-            self.ended_here.insert(text.call_id().to_owned());
-        }
+        self.note_malformed(bytes);
     }
 
-    /// A NOTIFY is answered. That of a subscription of a party's is for that party to answer: a peer without route sets loses
-    /// it with the call, and so do both when referee ends their call.
-    fn notify_answered(&mut self, text: &Text) {
-        let Some(notify) = self.notifies.get(&text.origin()) else {
-            return;
-        };
-        let is_lost = match notify.has_route {
-            true => self.ended_here.contains(text.call_id()),
-            false => self.hung_up.contains(text.call_id()),
-        };
-        if self.refers.contains(&notify.refer) && !notify.was_relayed && !is_lost {
-            self.violation(format!(
-                "`{}` answers a NOTIFY of a party's REFER that was not relayed",
-                text.label()
-            ));
-        }
+    /// What was received is dealt with.
+    pub fn taken(&mut self) {
+        self.strangers.taken();
     }
 
-    /// Bytes came that may be a message.
-    pub fn received(&mut self, bytes: &[u8]) {
+    fn note_malformed(&mut self, bytes: &[u8]) {
         let Ok(message) = MessageBuf::parse(bytes.to_vec()) else {
+            if let Ok(text) = Text::read_any_length(bytes) {
+                self.unreadable.insert(text.branch());
+            }
             return;
         };
         let message = message.as_message();
@@ -112,14 +117,19 @@ impl Check {
         }
     }
 
+    /// A datagram of a peer will come again, from whom ever, long after.
+    pub fn replayed(&mut self, text: &Text) {
+        self.responses.replayed(text);
+        self.dialogs.replayed(text);
+    }
+
+    // ---- what leaves ----
+
     /// What leaves is a message by our own strict reading, with every field of ours as its grammar wants it.
     pub fn is_valid(&mut self, bytes: &[u8], label: &str) {
         let message = match MessageBuf::parse(bytes.to_vec()) {
             Ok(message) => message,
-            // RFC 4475 §3.3.1: what answers a request that lacks a field lacks it, too.
-            Err(error) if matches!(error.kind, ParseErrorKind::Missing(_)) && bytes.starts_with(b"SIP/2.0 400 ") => {
-                return;
-            }
+            Err(_) if self.is_answer_to_unreadable(bytes) => return,
             Err(error) => return self.violation(format!("`{label}` is sent but would not be read: {error:?}")),
         };
         let message = message.as_message();
@@ -134,127 +144,83 @@ impl Check {
         }
     }
 
-    /// A message leaves for this peer.
-    pub fn sent(&mut self, peer: &str, text: &Text) {
+    fn is_answer_to_unreadable(&self, bytes: &[u8]) -> bool {
+        let text = Text::read_any_length(bytes).ok();
+        text.is_some_and(|text| text.code() >= 400 && self.unreadable.contains(&text.branch()))
+    }
+
+    /// A message leaves.
+    pub fn sent(&mut self, sent: &Sent<'_>) {
+        let Sent { to, text, now, .. } = *sent;
+        self.strangers.sent(sent.flow, text, sent.bytes, &mut self.faults);
         if text.is_request() {
-            return self.request_sent(text);
-        }
-        let label = text.label();
-        let (code, method) = (text.code(), text.method().to_owned());
-        let Some(finals) = self.requests.get_mut(&key(peer, text)) else {
-            return self.violation(format!("`{label}` to {peer} answers nothing it sent"));
-        };
-        if method == "ACK" {
-            self.violations.push(format!("`{label}` to {peer} answers an ACK"));
-            return;
-        }
-        if code < 200 {
-            if !finals.codes.is_empty() && code != 100 {
-                // RFC 3261 §17.2.1: nothing provisional behind a final response.
-                self.violations
-                    .push(format!("`{label}` to {peer} comes after {:?}", finals.codes));
+            self.dialogs.sent(text, now, self.known_for, &mut self.faults);
+            self.notifies.sent(text, &mut self.faults);
+        } else {
+            let is_news = self.responses.sent(to, text, sent.is_full, &mut self.faults);
+            if is_news && text.method() == "NOTIFY" {
+                self.notifies.answered(text, &mut self.faults);
             }
-            return;
-        }
-        if finals.codes.contains(&code) {
-            return;
-        }
-        let is_further_2xx = code < 300 && finals.codes.iter().all(|code| *code < 300);
-        if !(finals.codes.is_empty() || is_further_2xx && method == "INVITE") {
-            self.violations
-                .push(format!("`{label}` to {peer} is final after {:?}", finals.codes));
-        }
-        finals.codes.push(code);
-        if method == "NOTIFY" {
-            self.notify_answered(text);
         }
     }
 
-    /// A verb was accepted as this execution.
-    pub fn accepted(&mut self, transfer: String) {
-        self.accepted.insert(transfer);
+    // ---- the control API and hooks ----
+
+    /// From now on every verb asks for events.
+    pub fn all_ask_for_events(&mut self) {
+        self.hooks.all_ask_for_events = true;
     }
 
-    /// Counters that only rise do, and what they count adds up.
-    pub fn counters(&mut self, shard: usize, now: Counters) {
-        if self.counters.len() <= shard {
-            self.counters.resize(shard + 1, Counters::default());
-        }
-        let mut before = Vec::new();
-        self.counters[shard].each(|_, _, _, value| before.push(value));
-        let mut i = 0;
-        let mut faults = Vec::new();
-        now.each(|name, kind, _, value| {
-            if kind == CounterKind::Counter && value < before[i] {
-                faults.push(format!("{name} fell from {} to {value}", before[i]));
-            }
-            i += 1;
-        });
-        let ended = now.transfers_success_total
-            + now.transfers_failed_total
-            + now.transfers_unknown_total
-            + now.transfers_canceled_total;
-        if now.transfers_total != ended + now.transfers {
-            faults.push(format!(
-                "{} transfers began, {ended} ended, {} run",
-                now.transfers_total, now.transfers
-            ));
-        }
-        self.violations.extend(faults);
-        self.counters[shard] = now;
+    /// A command was given.
+    pub fn command(&mut self, ticket: u64) {
+        self.hooks.command(ticket);
     }
 
-    /// Every execution posted exactly one action, and events after it say that they are late.
-    pub fn hooks(&mut self, posted: &[Posted]) {
-        let mut actions: BTreeMap<&str, usize> = self.accepted.iter().map(|id| (id.as_str(), 0)).collect();
-        let mut faults = Vec::new();
-        let mut ids = BTreeSet::new();
-        for hook in posted {
-            let actions = actions.entry(&hook.transfer).or_default();
-            if !ids.insert(&hook.webhook_id) {
-                faults.push(format!("{} was posted twice", hook.webhook_id));
-            }
-            let is_late = hook.body.get("late") == Some(&Value::Bool(true));
-            match hook.kind {
-                HookKind::Action => *actions += 1,
-                HookKind::Event if (*actions > 0) != is_late => {
-                    faults.push(format!("{}: late {is_late} after {actions} actions", hook.webhook_id));
-                }
-                HookKind::Event => {}
-            }
+    pub fn replied(&mut self, ticket: u64, reply: &Reply) {
+        self.hooks.replied(ticket, reply, &mut self.faults);
+    }
+
+    /// A hook is handed over.
+    pub fn hook(&mut self, hook: &Hook) {
+        self.hooks.handed(hook, &mut self.faults);
+    }
+
+    /// What the lanes count.
+    pub fn lanes(&mut self, counters: &webhook::Counters) {
+        counters::lanes(counters, &mut self.faults);
+    }
+
+    // ---- numbers ----
+
+    /// The numbers of a shard add up, and its tables keep to their bounds.
+    pub fn counters(&mut self, number: usize, shard: &Shard, tally: &mut Tally) {
+        self.counters.watch(number, shard, tally, &mut self.faults);
+    }
+
+    // ---- the end ----
+
+    /// Hooks, once all is over.
+    pub fn hooks(&mut self, posted: &[Posted], lanes: Option<&Lanes>) {
+        let unheard = self.notifies.unheard();
+        self.hooks.over(posted, lanes.is_some(), &unheard, &mut self.faults);
+        if lanes.is_some_and(|lanes| !lanes.is_idle()) {
+            self.violation("hooks are left".into());
         }
-        for (transfer, actions) in actions {
-            if actions != 1 {
-                faults.push(format!("{transfer} posted {actions} actions"));
-            }
+        for ticket in self.hooks.unanswered() {
+            self.violation(format!("command {ticket} got no reply"));
         }
-        self.violations.extend(faults);
     }
 
     /// Nothing is alive and nothing is left to wait for.
-    pub fn over(&mut self, number: usize, shard: &Shard) {
-        let counters = shard.counters();
-        let mut alive = Vec::new();
-        counters.each(|name, kind, _, value| {
-            if kind == CounterKind::Gauge && value > 0 {
-                alive.push(format!("{value} {name}"));
-            }
-        });
-        if !shard.is_idle() || !alive.is_empty() || shard.next_timeout().is_some() {
-            self.violations
-                .push(format!("shard {number} is not idle: {}", alive.join(", ")));
-        }
+    pub fn over(&mut self, number: usize, shard: &Shard, pending: &Pending) {
+        counters::over(number, shard, pending, &mut self.faults);
     }
 
     pub fn violation(&mut self, what: String) {
-        self.violations.push(what);
+        self.faults.push(what);
     }
 
     pub fn violations(&self) -> &[String] {
-        &self.violations
+        &self.faults
     }
-}
-
-fn key(peer: &str, text: &Text) -> (String, String, String) {
-    (peer.to_owned(), text.branch(), text.cseq().1.to_owned())
 }

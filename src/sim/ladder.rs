@@ -7,8 +7,9 @@
 //!    0.501  referee  ── INVITE ──────────────────► platform   again
 //! ```
 
+use super::peer::text::Text;
 use crate::timer::Instant;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 /// What was sent, in order.
@@ -17,6 +18,8 @@ pub struct Ladder {
     rungs: Vec<Rung>,
     /// Bytes seen, to tell what was sent again.
     seen: BTreeSet<(String, Vec<u8>)>,
+    /// Numbers of the calls, by Call-ID, where each message is to say of which it is.
+    calls: Option<BTreeMap<String, usize>>,
 }
 
 #[derive(Debug)]
@@ -29,6 +32,20 @@ struct Rung {
 }
 
 impl Ladder {
+    /// Lets each message say of which call it is: `INVITE #2`.
+    pub fn number_calls(&mut self) {
+        self.calls.get_or_insert_default();
+    }
+
+    fn number_of(&mut self, bytes: &[u8]) -> Option<usize> {
+        let calls = self.calls.as_mut()?;
+        let text = Text::read_any_length(bytes)
+            .ok()
+            .filter(|text| !text.call_id().is_empty())?;
+        let next = calls.len() + 1;
+        Some(*calls.entry(text.call_id().to_owned()).or_insert(next))
+    }
+
     /// Adds a message. `copies`: how many of it arrive.
     pub fn message(&mut self, at: Instant, from: &str, to: &str, label: &str, bytes: &[u8], copies: usize) {
         let is_new = self.seen.insert((from.to_owned(), bytes.to_vec()));
@@ -41,7 +58,16 @@ impl Ladder {
             1 => {}
             _ => notes.push("twice"),
         }
-        self.note(at, from, to, label, &notes.join(", "));
+        match self.number_of(bytes) {
+            Some(call) => self.note(at, from, to, &format!("{label} #{call}"), &notes.join(", ")),
+            None => self.note(at, from, to, label, &notes.join(", ")),
+        }
+    }
+
+    /// The Call-IDs with their numbers.
+    pub fn calls(&self) -> impl Iterator<Item = (&str, usize)> {
+        let calls = self.calls.iter().flatten();
+        calls.map(|(call_id, number)| (call_id.as_str(), *number))
     }
 
     /// The messages a node has sent, each once, in the order of their bytes.

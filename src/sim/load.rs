@@ -1,6 +1,5 @@
 //! A shard that takes time for what it does: datagrams wait for it in the order they came.
 
-use super::PeerId;
 use crate::timer::Instant;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,7 +25,7 @@ pub struct Backlog {
 #[derive(Debug)]
 pub struct Waiting {
     pub arrived: Instant,
-    pub peer: PeerId,
+    pub from: SocketAddr,
     pub to: SocketAddr,
     pub bytes: Vec<u8>,
 }

@@ -1,8 +1,10 @@
-//! A network that loses, doubles, delays and reorders datagrams, all from one seed. Time is an argument.
+//! A network that loses, doubles, delays and reorders datagrams as the dice fall. Time is an argument.
 
-use crate::identifiers::Random;
+use super::dice::Dice;
+use super::tally::{Fault, Tally};
 use crate::timer::Instant;
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How datagrams fare.
@@ -43,10 +45,12 @@ enum Fate {
     Delayed(Duration),
 }
 
-/// Nothing passes between two nodes for a while.
+/// Nothing passes from one node to another for a while.
 #[derive(Clone, Debug)]
 struct Partition {
     nodes: [String; 2],
+    /// Nor back.
+    both_ways: bool,
     from: Instant,
     until: Instant,
 }
@@ -54,25 +58,30 @@ struct Partition {
 /// The network between all nodes.
 #[derive(Debug)]
 pub struct Network {
-    random: Random,
+    dice: Dice,
     weather: Weather,
     /// From then on the weather is calm.
     calm_from: Option<Instant>,
     rules: Vec<Rule>,
     partitions: Vec<Partition>,
+    /// By sender and receiver, when the last datagram so far arrives.
+    last: BTreeMap<(String, String), Instant>,
+    pub(super) tally: Tally,
 }
 
 /// When the copies of a datagram arrive, counted from its sending; none: it is lost.
 pub type Arrivals = SmallVec<[Duration; 2]>;
 
 impl Network {
-    pub fn new(random: Random) -> Network {
+    pub fn new(dice: Dice) -> Network {
         Network {
-            random,
+            dice,
             weather: Weather::CALM,
             calm_from: None,
             rules: Vec::new(),
             partitions: Vec::new(),
+            last: BTreeMap::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -98,8 +107,21 @@ impl Network {
 
     /// Lets no datagram pass between two nodes for a while.
     pub fn part(&mut self, a: &str, b: &str, from: Instant, until: Instant) {
-        let nodes = [a.to_owned(), b.to_owned()];
-        self.partitions.push(Partition { nodes, from, until });
+        self.partition([a, b], true, from, until);
+    }
+
+    /// Lets no datagram pass from one node to another for a while; back it is as ever.
+    pub fn part_one_way(&mut self, sender: &str, receiver: &str, from: Instant, until: Instant) {
+        self.partition([sender, receiver], false, from, until);
+    }
+
+    fn partition(&mut self, nodes: [&str; 2], both_ways: bool, from: Instant, until: Instant) {
+        self.partitions.push(Partition {
+            nodes: nodes.map(str::to_owned),
+            both_ways,
+            from,
+            until,
+        });
     }
 
     fn rule(&mut self, from: &str, to: &str, label: &str, left: usize, fate: Fate) {
@@ -129,16 +151,33 @@ impl Network {
             }
             return arrivals;
         }
-        let is_parted = self.partitions.iter().any(|partition| {
+        let parts = |partition: &&Partition| {
             let [a, b] = &partition.nodes;
-            (partition.from..partition.until).contains(&now) && ((a == from && b == to) || (a == to && b == from))
-        });
-        if is_parted || self.random.below(1_000) < weather.loss {
+            (partition.from..partition.until).contains(&now)
+                && ((a == from && b == to) || (partition.both_ways && a == to && b == from))
+        };
+        if let Some(partition) = self.partitions.iter().find(parts) {
+            self.tally.note(match partition.both_ways {
+                true => Fault::Partition,
+                false => Fault::OneWay,
+            });
+            return arrivals;
+        }
+        if self.dice.permille(weather.loss) {
+            self.tally.note(Fault::Loss);
             return arrivals;
         }
         arrivals.push(delay);
-        if self.random.below(1_000) < weather.duplication {
+        if self.dice.permille(weather.duplication) {
+            self.tally.note(Fault::Duplicate);
             arrivals.push(self.latency(now));
+        }
+        let last = self.last.entry((from.to_owned(), to.to_owned())).or_default();
+        for arrival in &arrivals {
+            if now + *arrival < *last {
+                self.tally.note(Fault::Overtaking);
+            }
+            *last = (now + *arrival).max(*last);
         }
         arrivals
     }
@@ -146,8 +185,7 @@ impl Network {
     /// How long bytes take now; those of a stream are lost by nothing, and the caller keeps their order.
     pub fn latency(&mut self, now: Instant) -> Duration {
         let weather = self.weather_at(now);
-        let span = (weather.delay_max - weather.delay_min).as_micros() as u64;
-        weather.delay_min + Duration::from_micros(self.random.below(span + 1))
+        self.dice.between(weather.delay_min, weather.delay_max)
     }
 
     fn weather_at(&self, now: Instant) -> Weather {
@@ -162,6 +200,10 @@ impl Network {
 mod tests {
     use super::*;
 
+    fn network() -> Network {
+        Network::new(Dice::of_seed(3, 1).remove(0))
+    }
+
     #[test]
     fn a_seed_replays_and_the_weather_clears() {
         let weather = Weather {
@@ -171,7 +213,7 @@ mod tests {
             delay_max: Duration::from_millis(50),
         };
         let run = || {
-            let mut network = Network::new(Random::new([3; 16]));
+            let mut network = network();
             network.set_weather(weather, Some(Instant::from_millis(1_000)));
             (0..2_000)
                 .map(|i| network.datagram(Instant::from_millis(i), "a", "b", "INVITE"))
@@ -194,15 +236,20 @@ mod tests {
 
     #[test]
     fn rules_and_partitions_hit_what_they_name() {
-        let mut network = Network::new(Random::new([3; 16]));
+        let mut network = network();
         network.lose("a", "b", "200", 1);
         network.part("a", "c", Instant::from_millis(5), Instant::from_millis(7));
+        network.part_one_way("b", "c", Instant::from_millis(5), Instant::from_millis(7));
         assert_eq!(network.datagram(Instant::START, "a", "b", "INVITE").len(), 1);
         assert_eq!(network.datagram(Instant::START, "a", "b", "200 OK (INVITE)").len(), 0);
         assert_eq!(network.datagram(Instant::START, "a", "b", "200 OK (INVITE)").len(), 1);
         for (millis, passes) in [(4, true), (5, false), (6, false), (7, true)] {
             let arrivals = network.datagram(Instant::from_millis(millis), "c", "a", "BYE");
             assert_eq!(!arrivals.is_empty(), passes, "{millis}");
+            let arrivals = network.datagram(Instant::from_millis(millis), "b", "c", "BYE");
+            assert_eq!(!arrivals.is_empty(), passes, "{millis}");
+            let back = network.datagram(Instant::from_millis(millis), "c", "b", "200");
+            assert!(!back.is_empty(), "{millis}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! It is a pure machine: bytes and time go in, packets come out.
 
+pub mod instinct;
 pub mod script;
 pub mod text;
 
@@ -13,6 +14,7 @@ mod server;
 use crate::timer::Instant;
 use crate::transport::Transport;
 use dialog::{Dialog, DialogState};
+use instinct::Instinct;
 use script::{Act, EventIds, Manners, Reaction, Steps};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -21,9 +23,6 @@ use text::{Text, uri_param};
 
 /// What NOTIFYs of peers say of their REFER for the checks, whatever their Event says: the branch of whoever sent it.
 pub const OF_REFER: &str = "X-Of-Refer";
-
-const T1: Duration = Duration::from_millis(500);
-const T2: Duration = Duration::from_secs(4);
 
 /// Where bytes go to or came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub struct Peer {
     pub address: SocketAddr,
     pub manners: Manners,
     reactions: Vec<Reaction>,
-    /// By Call-ID.
+    /// By Call-ID; a further one that an INVITE of its own has made also by the callee's tag, behind a space.
     dialogs: BTreeMap<String, Dialog>,
     /// By branch and method.
     clients: BTreeMap<(String, String), Client>,
@@ -67,8 +66,14 @@ pub struct Peer {
     heard: Vec<Heard>,
     said: Vec<Heard>,
     violations: Vec<String>,
-    /// Branches of what it put on the wire as it was.
+    /// What it does where no reaction is told.
+    pub instinct: Option<Instinct>,
+    /// Branches of what it put on the wire as it was, and of what others did in its name.
     unjudged: BTreeSet<String>,
+    /// Branches and methods of requests that came again long after: they may be answered again, and otherwise.
+    replayed: BTreeSet<String>,
+    /// What it knew before it crashed: branches of its requests, Call-IDs and tags of its dialogs.
+    past: BTreeSet<String>,
 }
 
 /// A client transaction; kept when it has ended, so that a late response is known.
@@ -90,14 +95,14 @@ struct Client {
 
 impl Client {
     /// One whose request goes out now.
-    fn calling(call_id: &str, number: u32, from: String, path: Path, bytes: Vec<u8>) -> Client {
+    fn calling(call_id: &str, number: u32, from: String, path: Path, bytes: Vec<u8>, t1: Duration) -> Client {
         Client {
             call_id: call_id.to_owned(),
             number,
             from,
             bytes,
             path,
-            interval: T1,
+            interval: t1,
             state: ClientState::Calling,
             final_code: None,
             ack: None,
@@ -125,9 +130,19 @@ struct Server {
     final_code: Option<u16>,
     acknowledged: bool,
     interval: Duration,
+    /// Tags of others behind it that have answered, and whether a 2xx of theirs needs no ACK any more.
+    others: BTreeMap<String, bool>,
 }
 
 type Key = (String, String);
+
+/// What another one behind a callee answered with a 2xx, and until when that is repeated.
+#[derive(Debug)]
+struct OtherAnswer {
+    tag: String,
+    bytes: Vec<u8>,
+    until: Instant,
+}
 
 #[derive(Debug)]
 enum Due {
@@ -138,8 +153,13 @@ enum Due {
     },
     Resend(Key),
     GiveUp(Key),
+    GiveUpCancelled(Key),
     /// A final response to an INVITE, again.
     Repeat(Key),
+    /// A reliable provisional response again, after so long.
+    Reliable(Key, Duration),
+    /// The 2xx of another one behind it again, after so long.
+    RepeatOther(Key, OtherAnswer, Duration),
     /// No ACK came for a 2xx.
     NoAck(Key),
 }
@@ -160,7 +180,10 @@ impl Peer {
             heard: Vec::new(),
             said: Vec::new(),
             violations: Vec::new(),
+            instinct: None,
             unjudged: BTreeSet::new(),
+            replayed: BTreeSet::new(),
+            past: BTreeSet::new(),
         }
     }
 
@@ -223,10 +246,36 @@ impl Peer {
         );
     }
 
+    /// Somebody sends a request with this branch in its name: what answers it is heard and not judged.
+    pub fn unjudge(&mut self, branch: String) {
+        self.unjudged.insert(branch);
+    }
+
+    /// A message that it has sent or that was sent to it comes again long after.
+    pub fn replayed(&mut self, text: &Text) {
+        self.replayed.insert(text.branch());
+        self.replayed.insert(text.origin());
+    }
+
+    /// Loses all it knows.
+    pub fn crash(&mut self) {
+        let clients = std::mem::take(&mut self.clients);
+        self.past.extend(clients.into_keys().map(|(branch, _)| branch));
+        let dialogs = std::mem::take(&mut self.dialogs);
+        for dialog in dialogs.into_values() {
+            self.past.extend([dialog.call_id, dialog.local_tag]);
+        }
+        let servers = std::mem::take(&mut self.servers);
+        let names = servers.into_values().map(|server| server.call_id);
+        self.past.extend(names.map(|name| real_call_id(&name).to_owned()));
+        self.agenda.clear();
+        self.outgoing.clear();
+    }
+
     /// Puts bytes on the wire as they are; what answers them is heard and not judged.
     pub fn say(&mut self, bytes: &[u8]) {
         if let Ok(text) = Text::read_any_length(bytes) {
-            self.unjudged.insert(text.branch());
+            self.unjudge(text.branch());
         }
         let path = Path {
             transport: self.manners.transport,
@@ -277,14 +326,24 @@ impl Peer {
             .is_some_and(|dialog| dialog.state == DialogState::Confirmed)
     }
 
+    /// Whether a request of this method fits the state of the dialog: only some before the answer (RFC 3261 §15, RFC 3311 §5.1,
+    /// RFC 3262 §3).
+    fn may_send(&self, call_id: &str, method: &str) -> bool {
+        let Some(dialog) = self.dialogs.get(call_id) else {
+            return false;
+        };
+        match dialog.state {
+            DialogState::Confirmed => true,
+            DialogState::Early => matches!(method, "PRACK" | "UPDATE" | "INFO") && dialog.has_remote_tag(),
+            DialogState::Ended => false,
+        }
+    }
+
     /// Calls it takes for being set up or up.
     pub fn live_calls(&self) -> Vec<String> {
-        let live = |dialog: &&Dialog| matches!(dialog.state, DialogState::Early | DialogState::Confirmed);
-        self.dialogs
-            .values()
-            .filter(live)
-            .map(|dialog| dialog.call_id.clone())
-            .collect()
+        let live = |dialog: &Dialog| matches!(dialog.state, DialogState::Early | DialogState::Confirmed);
+        let named = self.dialogs.iter().filter(|(_, dialog)| live(dialog));
+        named.map(|(name, _)| name.clone()).collect()
     }
 
     /// The rules that were broken towards it.
@@ -308,7 +367,10 @@ impl Peer {
                 Due::Act { call_id, server, act } => self.perform(&call_id, server, act, now),
                 Due::Resend(key) => self.resend(key, now),
                 Due::GiveUp(key) => self.give_up(&key),
+                Due::GiveUpCancelled(key) => self.give_up_cancelled(&key),
                 Due::Repeat(key) => self.repeat(key, now),
+                Due::Reliable(key, wait) => self.repeat_reliable(key, wait, now),
+                Due::RepeatOther(key, other, wait) => self.repeat_other(key, other, wait, now),
                 Due::NoAck(key) => self.no_ack(&key, now),
             }
         }
@@ -384,9 +446,13 @@ impl Peer {
                     self.send_response(&key, code, &headers, now);
                 }
             }
+            Act::RespondAsOther { code, other } => {
+                if let Some(key) = server {
+                    self.respond_as_other(&key, code, other, now);
+                }
+            }
             Act::Request { method, headers, body } => {
-                let is_up = self.is_up(call_id) || method == "PRACK";
-                if is_up {
+                if self.may_send(call_id, &method) {
                     self.send_request(call_id, &method, &headers, &body, now);
                 }
             }
@@ -426,6 +492,20 @@ impl Peer {
             }
             Act::Again { method, headers } => self.send_request(call_id, &method, &headers, "", now),
             Act::Cancel => self.cancel(call_id, now),
+            Act::Decline => {
+                let is_open = |(key, server): &(&Key, &Server)| {
+                    key.1 == "INVITE" && server.call_id == call_id && server.final_code.is_none()
+                };
+                let open: Vec<Key> = self
+                    .servers
+                    .iter()
+                    .filter(is_open)
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                for key in open {
+                    self.send_response(&key, 480, &[], now);
+                }
+            }
             Act::Move { contact } => {
                 if let Some(dialog) = self.dialogs.get_mut(call_id) {
                     dialog.show(contact);
@@ -433,6 +513,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// The Call-ID of a dialog by its name.
+fn real_call_id(name: &str) -> &str {
+    name.split(' ').next().unwrap_or(name)
 }
 
 /// The transport a URI asks for.

@@ -14,6 +14,7 @@
 //!
 //! Timers A and E do not run on reliable transports; D and K are zero there.
 
+use crate::coverage::Arrow;
 use crate::message::{CSeq, Method};
 use crate::transport::Flow;
 use std::time::Duration;
@@ -26,6 +27,18 @@ pub enum ClientState {
     Proceeding,
     Completed,
     Accepted,
+}
+
+impl ClientState {
+    fn as_str(self) -> &'static str {
+        match self {
+            ClientState::Calling => "Calling",
+            ClientState::Trying => "Trying",
+            ClientState::Proceeding => "Proceeding",
+            ClientState::Completed => "Completed",
+            ClientState::Accepted => "Accepted",
+        }
+    }
 }
 
 /// One client transaction. `O` is whatever the layer above wants to find again.
@@ -102,6 +115,20 @@ impl<O> Client<O> {
             (Accepted, _) => OnResponse::Absorb,
             (Completed, 300..=699) if self.is_invite() => OnResponse::AckAgain,
             (Completed, _) => OnResponse::Absorb,
+        }
+    }
+
+    /// An arrow of the drawing above; `to` none: the transaction ends.
+    pub(super) fn arrow(&self, from: ClientState, on: &'static str, to: Option<ClientState>) -> Arrow {
+        Arrow {
+            machine: if self.is_invite() {
+                "INVITE client"
+            } else {
+                "non-INVITE client"
+            },
+            from: from.as_str(),
+            on,
+            to: to.map_or("Terminated", ClientState::as_str),
         }
     }
 

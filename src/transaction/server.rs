@@ -14,6 +14,7 @@
 //! An INVITE starts in Proceeding: a proxy answers 100 at once. Timer G does not run on reliable transports; I and J are
 //! zero there. A failed send does not end a server transaction (RFC 6026 §7.1).
 
+use crate::coverage::Arrow;
 use crate::message::Method;
 use crate::transport::Flow;
 use std::time::Duration;
@@ -26,6 +27,18 @@ pub enum ServerState {
     Completed,
     Confirmed,
     Accepted,
+}
+
+impl ServerState {
+    fn as_str(self) -> &'static str {
+        match self {
+            ServerState::Trying => "Trying",
+            ServerState::Proceeding => "Proceeding",
+            ServerState::Completed => "Completed",
+            ServerState::Confirmed => "Confirmed",
+            ServerState::Accepted => "Accepted",
+        }
+    }
 }
 
 /// One server transaction. `O` is whatever the layer above wants to find again.
@@ -48,6 +61,20 @@ pub struct Server<O> {
 impl<O> Server<O> {
     pub(super) fn is_invite(&self) -> bool {
         self.method == Method::Invite
+    }
+
+    /// An arrow of the drawing above; `to` none: the transaction ends.
+    pub(super) fn arrow(&self, from: ServerState, on: &'static str, to: Option<ServerState>) -> Arrow {
+        Arrow {
+            machine: if self.is_invite() {
+                "INVITE server"
+            } else {
+                "non-INVITE server"
+            },
+            from: from.as_str(),
+            on,
+            to: to.map_or("Terminated", ServerState::as_str),
+        }
     }
 
     /// Whether a response with this code may still be sent.

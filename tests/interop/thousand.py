@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 
-N = int(sys.argv[1])
-CARRIER, PLATFORM, HOOKS, PUBLIC, REST = 5951, 5971, 5990, ("127.0.0.1", 5961), ("127.0.0.1", 5980)
+N, NETWORK = int(sys.argv[1]), sys.argv[2]
+REST, HOOKS = (f"{NETWORK}.1", 8080), (f"{NETWORK}.9", 9000)
+PUBLIC, CARRIER, PLATFORM = (f"{NETWORK}.{host}" for host in (1, 3, 4))
 problems = []
 
 
@@ -39,11 +40,11 @@ def reply(request, code, contact=None, body="", tag=None):
 class Agent(threading.Thread):
     """One UDP socket and everything on it; repeats what is not answered within half a second."""
 
-    def __init__(self, port):
+    def __init__(self, ip):
         super().__init__(daemon=True)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self.socket.bind(("127.0.0.1", port))
+        self.socket.bind((ip, 5060))
         self.open = {}
         self.lock = threading.Lock()
 
@@ -78,8 +79,8 @@ class Platform(Agent):
     def received(self, text, source):
         method, call = text.split(" ", 1)[0], headers(text, "Call-ID")[0]
         if method == "INVITE":
-            answer = reply(text, "200 OK", f"<sip:bot@127.0.0.1:{PLATFORM}>", tag=f"p-{call}")
-            self.send(reply(text, "180 Ringing", f"<sip:bot@127.0.0.1:{PLATFORM}>", tag=f"p-{call}"), source)
+            answer = reply(text, "200 OK", f"<sip:bot@{PLATFORM}>", tag=f"p-{call}")
+            self.send(reply(text, "180 Ringing", f"<sip:bot@{PLATFORM}>", tag=f"p-{call}"), source)
             self.send(answer, source, ("200", call))
         elif method == "ACK":
             self.closed(("200", call))
@@ -99,20 +100,20 @@ class Carrier(Agent):
         self.next = collections.defaultdict(lambda: 2)
 
     def dialog(self, call, method, number, extra=()):
-        lines = [f"{method} sip:bot@127.0.0.1:{PLATFORM} SIP/2.0",
-                 f"Via: SIP/2.0/UDP 127.0.0.1:{CARRIER};branch=z9hG4bK{method}{number}{call};rport"]
+        lines = [f"{method} sip:bot@{PLATFORM} SIP/2.0",
+                 f"Via: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{method}{number}{call};rport"]
         lines += [f"Route: {route}" for route in self.routes.get(call, [])]
-        lines += ["Max-Forwards: 70", f"From: <sip:+49171{call}@127.0.0.1>;tag=c-{call}", f"To: {self.to[call]}",
+        lines += ["Max-Forwards: 70", f"From: <sip:+49171{call}@{CARRIER}>;tag=c-{call}", f"To: {self.to[call]}",
                   f"Call-ID: {call}", f"CSeq: {number} {method}"]
         return lines + list(extra)
 
     def invite(self, call):
         text = "\r\n".join([
-            f"INVITE sip:+4930@127.0.0.1:{PUBLIC[1]} SIP/2.0",
-            f"Via: SIP/2.0/UDP 127.0.0.1:{CARRIER};branch=z9hG4bKINVITE1{call};rport", "Max-Forwards: 70",
-            f"From: <sip:+49171{call}@127.0.0.1>;tag=c-{call}", f"To: <sip:+4930@127.0.0.1:{PUBLIC[1]}>", f"Call-ID: {call}",
-            "CSeq: 1 INVITE", f"Contact: <sip:c@127.0.0.1:{CARRIER}>", "Content-Length: 0", "", ""])
-        self.send(text, PUBLIC, ("INVITE", call))
+            f"INVITE sip:+4930@{PUBLIC} SIP/2.0",
+            f"Via: SIP/2.0/UDP {CARRIER};branch=z9hG4bKINVITE1{call};rport", "Max-Forwards: 70",
+            f"From: <sip:+49171{call}@{CARRIER}>;tag=c-{call}", f"To: <sip:+4930@{PUBLIC}>", f"Call-ID: {call}",
+            "CSeq: 1 INVITE", f"Contact: <sip:c@{CARRIER}>", "Content-Length: 0", "", ""])
+        self.send(text, (PUBLIC, 5060), ("INVITE", call))
 
     def notify(self, call, status):
         number = self.next[call]
@@ -120,10 +121,10 @@ class Carrier(Agent):
         body = f"SIP/2.0 {status}\r\n"
         state = "terminated;reason=noresource" if status[0] != "1" else "active;expires=60"
         lines = self.dialog(call, "NOTIFY", number, [
-            "Event: refer;id=1", f"Subscription-State: {state}", f"Contact: <sip:c@127.0.0.1:{CARRIER}>",
+            "Event: refer;id=1", f"Subscription-State: {state}", f"Contact: <sip:c@{CARRIER}>",
             "Content-Type: message/sipfrag;version=2.0", f"Content-Length: {len(body)}", "", body])
         self.notified[call].append(int(status[:3]))
-        self.send("\r\n".join(lines), PUBLIC, ("NOTIFY", call, number))
+        self.send("\r\n".join(lines), (PUBLIC, 5060), ("NOTIFY", call, number))
 
     def received(self, text, source):
         method, call = text.split(" ", 1)[0], headers(text, "Call-ID")[0]
@@ -135,7 +136,7 @@ class Carrier(Agent):
                 self.routes[call] = list(reversed(headers(text, "Record-Route")))
                 self.to[call] = headers(text, "To")[0]
                 self.answered.add(call)
-                self.send("\r\n".join(self.dialog(call, "ACK", 1, ["Content-Length: 0", "", ""])), PUBLIC)
+                self.send("\r\n".join(self.dialog(call, "ACK", 1, ["Content-Length: 0", "", ""])), (PUBLIC, 5060))
             elif of == "INVITE" and code >= 180:
                 self.closed(("INVITE", call))
                 if code >= 300:
@@ -147,10 +148,10 @@ class Carrier(Agent):
                 if sent < 200:
                     self.notify(call, {100: "180 Ringing", 180: "200 OK"}[sent])
         elif method == "REFER":
-            self.send(reply(text, "202 Accepted", f"<sip:c@127.0.0.1:{CARRIER}>"), source)
+            self.send(reply(text, "202 Accepted", f"<sip:c@{CARRIER}>"), source)
             if not self.notified[call]:
                 self.refers[call] += 1
-                if number != "1" or headers(text, "Contact") != [f"<sip:bot@127.0.0.1:{PLATFORM}>"]:
+                if number != "1" or headers(text, "Contact") != [f"<sip:bot@{PLATFORM}>"]:
                     problems.append(f"{call}: REFER has CSeq {number}, Contact {headers(text, 'Contact')}")
                 self.notify(call, "100 Trying")
         elif method == "BYE":
@@ -189,7 +190,7 @@ def wait(what, done, limit=60):
 
 
 calls = [f"{i:05}@thousand" for i in range(N)]
-threading.Thread(target=Server(("127.0.0.1", HOOKS), Hooks).serve_forever, daemon=True).start()
+threading.Thread(target=Server(HOOKS, Hooks).serve_forever, daemon=True).start()
 platform, carrier = Platform(), Carrier()
 platform.start()
 carrier.start()

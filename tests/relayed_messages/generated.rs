@@ -78,6 +78,13 @@ impl Flow {
         let sent = self.platform(&ok);
         let mut routes = Lines::read(&sent[0].bytes).list("record-route");
         routes.reverse();
+        let route: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
+        let ack = format!(
+            "ACK sip:bot@10.0.0.5:5060;x=1 SIP/2.0\r\nv: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKack\r\n{route}\
+             f: <sip:a@h>;tag=1928301774\r\nt: <sip:bob@biloxi.example>;tag=platform-tag\r\ni: {CALL_ID}\r\nCSeq: 9 ACK\r\n\
+             l: 0\r\n\r\n"
+        );
+        assert_eq!(self.carrier(ack.as_bytes()).len(), 1);
         (routes, heard)
     }
 

@@ -262,7 +262,10 @@ fn the_ack_of_a_refusal_ends_its_repeats_and_is_absorbed_until_timer_i() {
     let mut ends = Ends::over(Transport::Udp, Transport::Tcp);
     let invite = ends.request("INVITE", "a");
     ends.caller_says(&invite);
+    assert!(!ends.wire.shard().is_idle());
     ends.callee_answers("INVITE", 486);
+    // What is left absorbs repeats: referee may stop, if it is asked to.
+    assert!(ends.wire.shard().is_idle() && ends.transactions() > 0);
     let refusal = ends.last_to_caller("486");
     let ack = like(&invite, "ACK", refusal.header("To"));
     // Each repeat of the INVITE gets the refusal again, until the ACK is there.

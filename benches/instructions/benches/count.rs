@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
+use referee_instructions::relayed::Relayed;
 use referee_instructions::{Prepared, prepared};
 
 /// Stages as functions, each over all the messages. The prepared message is handed back, so that dropping it is not
@@ -40,10 +41,25 @@ stages! {
     )
 }
 
+#[library_benchmark]
+#[bench::invite(Relayed::before("invite"))]
+#[bench::_180(Relayed::before("180"))]
+#[bench::_200(Relayed::before("200"))]
+#[bench::ack(Relayed::before("ack"))]
+#[bench::info(Relayed::before("info"))]
+#[bench::info_200(Relayed::before("info_200"))]
+#[bench::bye(Relayed::before("bye"))]
+#[bench::bye_200(Relayed::before("bye_200"))]
+fn relay(mut call: Relayed) -> Relayed {
+    call.relay();
+    black_box(call)
+}
+
+library_benchmark_group!(name = through, benchmarks = [relay]);
 library_benchmark_group!(name = usual, benchmarks = [index, check, view, edit]);
 library_benchmark_group!(name = worst, benchmarks = [worst_index, worst_check, worst_view]);
 
 main!(
     config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
-    library_benchmark_groups = [usual, worst]
+    library_benchmark_groups = [usual, worst, through]
 );

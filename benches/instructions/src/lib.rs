@@ -2,6 +2,7 @@
 
 #[path = "../../parse/messages.rs"]
 mod messages;
+pub mod relayed;
 #[path = "../../parse/view.rs"]
 mod view;
 mod worst;
@@ -109,6 +110,15 @@ mod tests {
             check(message).expect(name);
             view::proxy_view(message).expect(name);
             view::relay(message, &mut Editor::new(), &mut Vec::new()).expect(name);
+        }
+    }
+
+    #[test]
+    fn every_message_of_a_call_is_relayed() {
+        for step in relayed::STEPS {
+            // An INVITE is answered 100, too.
+            let sends = if step == "invite" { 2 } else { 1 };
+            assert_eq!(relayed::Relayed::before(step).relay(), sends, "{step}");
         }
     }
 

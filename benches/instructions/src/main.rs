@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{fs, io};
 
-use referee_instructions::{bytes_of, usual, worst};
+use referee_instructions::{bytes_of, relayed, usual, worst};
 use table::{Row, Table};
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -161,7 +161,10 @@ fn limit(row: &Row, counted: &[Row]) -> Option<u64> {
 fn print(counted: &[Row], table: &Table) {
     println!("build        stage  message          bytes  instructions  per byte   table  at most");
     for row in counted {
-        let bytes = bytes_of(&row.message).map_or(0, |bytes| bytes.len());
+        let bytes = match row.stage.as_str() {
+            "relay" => relayed::Relayed::before(&row.message).bytes().len(),
+            _ => bytes_of(&row.message).map_or(0, |bytes| bytes.len()),
+        };
         let count = row.count.unwrap_or_default();
         let known = table.row(row);
         println!(
@@ -211,8 +214,10 @@ fn counted(features: Option<&str>, build: &str) -> io::Result<Vec<Row>> {
     let worst = ["index", "check", "view"]
         .into_iter()
         .flat_map(|stage| worst().map(move |message| ("worst", stage, message)));
+    let through = relayed::STEPS.into_iter().map(|step| ("through", "relay", step));
     usual
         .chain(worst)
+        .chain(through)
         .map(|(group, stage, message)| {
             let path = counted_file(&home, group, stage, message);
             Ok(Row {

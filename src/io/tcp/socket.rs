@@ -47,6 +47,12 @@ pub(super) fn prepare(stream: &impl AsFd) {
     let _ = stamp::enable(stream.as_fd());
 }
 
+/// Has the kernel acknowledge now what it would acknowledge with the next bytes to leave, of which there may be none: a peer that
+/// closes and waits for it (`SO_LINGER`) is held up for 40 ms otherwise.
+pub(super) fn acknowledge(stream: &impl AsFd) {
+    let _ = SockRef::from(stream).set_tcp_quickack(true);
+}
+
 /// Begins to open a connection to `peer` from the address `local`, unless that is a wildcard, and any port.
 pub(super) fn start_connecting(local: IpAddr, peer: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;

@@ -2,7 +2,7 @@
 
 use super::dialog::DialogState;
 use super::text::{Text, host_port, uri_of};
-use super::{Client, ClientState, Due, Key, Path, Peer, T1, T2};
+use super::{Client, ClientState, Due, Key, Path, Peer, real_call_id};
 use crate::timer::Instant;
 use crate::transport::Transport;
 
@@ -36,7 +36,7 @@ impl Peer {
             dialog.state = DialogState::Ended;
         }
         let first = format!("{method} {} SIP/2.0", dialog.request_uri(follows));
-        let (from, real_call_id) = (dialog.local(), dialog.call_id.clone());
+        let from = dialog.local();
         let bytes = self.write(&first, Some((&branch, path)), &lines, body);
         let key = (branch, method.to_owned());
         if method == "INVITE"
@@ -44,16 +44,17 @@ impl Peer {
         {
             dialog.invite = Some(key.clone());
         }
-        self.start(key, Client::calling(&real_call_id, number, from, path, bytes), now);
+        let t1 = self.manners.t1;
+        self.start(key, Client::calling(call_id, number, from, path, bytes, t1), now);
     }
 
     /// Sends a request for the first time, and sees to what comes of it (RFC 3261 §17.1).
     fn start(&mut self, key: Key, client: Client, now: Instant) {
         self.put(client.path, client.bytes.clone(), now);
         if client.path.transport == Transport::Udp {
-            self.plan(now + T1, Due::Resend(key.clone()));
+            self.plan(now + self.manners.t1, Due::Resend(key.clone()));
         }
-        self.plan(now + 64 * T1, Due::GiveUp(key.clone()));
+        self.plan(now + 64 * self.manners.t1, Due::GiveUp(key.clone()));
         self.clients.insert(key, client);
     }
 
@@ -100,7 +101,10 @@ impl Peer {
         if self.clients.contains_key(&cancel) {
             return;
         }
-        self.start(cancel, Client::calling(&call_id, number, from, path, bytes), now);
+        let t1 = self.manners.t1;
+        // A hop that gives up at the same time has its say first.
+        self.plan(now + 66 * t1, Due::GiveUpCancelled(key.clone()));
+        self.start(cancel, Client::calling(&call_id, number, from, path, bytes, t1), now);
     }
 
     /// A CANCEL, or the ACK for a non-2xx: the INVITE's own head with another method (RFC 3261 §9.1, §17.1.1.3).
@@ -120,21 +124,32 @@ impl Peer {
     }
 
     pub(super) fn resend(&mut self, key: Key, now: Instant) {
+        let t2 = self.manners.t2;
         let Some(client) = self.clients.get_mut(&key) else {
             return;
         };
         let is_invite = key.1 == "INVITE";
         match client.state {
             ClientState::Calling => client.interval *= 2,
-            ClientState::Proceeding if !is_invite => client.interval = T2,
+            ClientState::Proceeding if !is_invite => client.interval = t2,
             ClientState::Proceeding | ClientState::Done | ClientState::TimedOut => return,
         }
         if !is_invite {
-            client.interval = client.interval.min(T2);
+            client.interval = client.interval.min(t2);
         }
         let (path, bytes, wait) = (client.path, client.bytes.clone(), client.interval);
         self.put(path, bytes, now);
         self.plan(now + wait, Due::Resend(key));
+    }
+
+    /// RFC 3261 §9.1: some time after a CANCEL its INVITE counts as ended.
+    pub(super) fn give_up_cancelled(&mut self, key: &Key) {
+        if let Some(client) = self.clients.get_mut(key)
+            && matches!(client.state, ClientState::Calling | ClientState::Proceeding)
+        {
+            client.state = ClientState::Calling;
+            self.give_up(key);
+        }
     }
 
     pub(super) fn give_up(&mut self, key: &Key) {
@@ -173,7 +188,10 @@ impl Peer {
             return self.on_another_answer(&key, &text, now);
         }
         let Some(client) = self.clients.get_mut(&key) else {
-            return self.violation(format!("`{}` answers nothing it sent", text.label()));
+            if !self.past.contains(&key.0) {
+                self.violation(format!("`{}` answers nothing it sent", text.label()));
+            }
+            return;
         };
         let mut faults = Vec::new();
         if text.list("Via").len() != 1 {
@@ -185,7 +203,7 @@ impl Peer {
         if text.header("From") != Some(client.from.as_str()) {
             faults.push("has another From than its request");
         }
-        if text.call_id() != client.call_id {
+        if text.call_id() != real_call_id(&client.call_id) {
             faults.push("has another Call-ID than its request");
         }
         if code > 100 && text.tag("To").is_none() {
@@ -201,7 +219,7 @@ impl Peer {
             }
             ClientState::Done if code >= 200 && method == "INVITE" => {
                 // Only what was there before: a repeat, ACKed again.
-                if client.final_code != Some(code) {
+                if client.final_code != Some(code) && !self.replayed.contains(&key.0) {
                     faults.push("comes after another final response");
                 }
                 if let Some((path, bytes)) = client.ack.clone() {
@@ -224,6 +242,38 @@ impl Peer {
             "REFER" | "UPDATE" | "NOTIFY" if (200..300).contains(&code) => self.refresh_target(&call_id, &text),
             _ => {}
         }
+        if matches!(code, 401 | 407) && self.manners.has_credentials {
+            self.try_again(&key, &call_id, now);
+        }
+    }
+
+    /// A challenged request comes once more, with credentials (RFC 3261 §22.2).
+    fn try_again(&mut self, key: &Key, call_id: &str, now: Instant) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Ok(request) = Text::read(&client.bytes) else { return };
+        if request.header("Authorization").is_some() || key.1 == "CANCEL" {
+            return;
+        }
+        let of_head = [
+            "Via",
+            "Route",
+            "From",
+            "To",
+            "Call-ID",
+            "CSeq",
+            "Max-Forwards",
+            "Contact",
+            "Content-Length",
+        ];
+        let mut lines = request.headers.clone();
+        lines.retain(|(name, _)| !of_head.contains(&name.as_str()));
+        lines.push(("Authorization".into(), "Digest username=\"u\", response=\"00\"".into()));
+        if request.tag("To").is_none()
+            && let Some(dialog) = self.dialogs.get_mut(call_id)
+        {
+            dialog.begin_again();
+        }
+        self.send_request(call_id, &key.1, &lines, &request.body, now);
     }
 
     /// Whether a response is a 2xx of another target than the one whose 2xx came first.
@@ -243,7 +293,7 @@ impl Peer {
             return;
         };
         let ack_of_first = client.ack.clone();
-        let another = first.another(text, client.number);
+        let another = first.another(text);
         let is_new = !self.dialogs.contains_key(&name);
         if is_new {
             self.dialogs.insert(name.clone(), another);
@@ -277,7 +327,11 @@ impl Peer {
         };
         match code {
             100..=199 => {
-                if let Some(sequence) = text.header("RSeq") {
+                if let Some(sequence) = text.header("RSeq")
+                    && dialog
+                        .acked
+                        .insert(format!("{sequence} {}", text.header("To").unwrap_or_default()))
+                {
                     let rack = ("RAck".to_owned(), format!("{sequence} {} INVITE", text.cseq().0));
                     self.send_request(call_id, "PRACK", &[rack], "", now);
                 }

@@ -3,7 +3,7 @@
 use super::text::{Text, host_port, uri_of};
 use super::{Path, transport_of};
 use crate::transport::Transport;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,13 @@ pub struct Dialog {
     pub invite: Option<(String, String)>,
     /// The CSeq number of the other's last INVITE.
     pub last_invite: u32,
+    /// Tags of the callees that have answered its INVITE, where it is the caller's.
+    pub callees: BTreeSet<String>,
+    pub is_callers: bool,
+    /// Provisional responses that it has acknowledged, by RSeq and To.
+    pub acked: BTreeSet<String>,
+    /// A provisional response of its own was acknowledged.
+    pub was_acked: bool,
     /// REFERs that came, in order.
     pub refers: Vec<Refer>,
 }
@@ -82,6 +89,10 @@ impl Dialog {
             flat_uri: uri.into(),
             invite: None,
             last_invite: 0,
+            callees: BTreeSet::new(),
+            is_callers: true,
+            acked: BTreeSet::new(),
+            was_acked: false,
             refers: Vec::new(),
         }
     }
@@ -108,6 +119,10 @@ impl Dialog {
             flat_uri: format!("sip:peer@{}", path.far),
             invite: None,
             last_invite: number,
+            callees: BTreeSet::new(),
+            is_callers: false,
+            acked: BTreeSet::new(),
+            was_acked: false,
             refers: Vec::new(),
         }
     }
@@ -137,8 +152,14 @@ impl Dialog {
     /// is whichever target spoke last (RFC 3261 §12.1.2, §13.2.2.4).
     pub fn learn_callee(&mut self, text: &Text) -> bool {
         let value = text.header("To").unwrap_or_default();
+        self.callees.extend(text.tag("To"));
         if self.remote_has_tag && self.remote_value != value && self.state != DialogState::Early {
             return false;
+        }
+        if self.remote_value != value {
+            // Each callee has numbers of its own.
+            self.remote_number = None;
+            self.remote_numbers.clear();
         }
         self.remote_value = value.to_owned();
         self.remote_has_tag = true;
@@ -150,11 +171,20 @@ impl Dialog {
         true
     }
 
-    /// The dialog that another 2xx to the same INVITE makes; `number` is the INVITE's.
-    pub fn another(&self, text: &Text, number: u32) -> Dialog {
+    /// Its INVITE was challenged and comes again: no dialog has come of it yet.
+    pub fn begin_again(&mut self) {
+        self.state = DialogState::Early;
+        self.remote_has_tag = false;
+        self.remote_value = format!("<{}>", self.flat_uri);
+        self.routes.clear();
+        self.target = self.flat_uri.clone();
+    }
+
+    /// The dialog that another 2xx to the same INVITE makes. Its numbers go on from where they are: it may have been spoken in
+    /// before the answer.
+    pub fn another(&self, text: &Text) -> Dialog {
         let mut another = Dialog {
             state: DialogState::Early,
-            local_number: number,
             remote_number: None,
             remote_numbers: BTreeMap::new(),
             invite: None,

@@ -9,6 +9,9 @@ use std::time::Duration;
 pub enum Act {
     /// Answers the request that is reacted to, with further header lines.
     Respond { code: u16, headers: Vec<(String, String)> },
+    /// Answers an INVITE as another of those behind it does (RFC 3261 §12.1: a dialog of its own); a 2xx makes that one's
+    /// dialog a second one.
+    RespondAsOther { code: u16, other: u8 },
     /// Sends a request within the dialog.
     Request {
         method: String,
@@ -25,6 +28,8 @@ pub enum Act {
     },
     /// Gives up its own INVITE.
     Cancel,
+    /// Declines an INVITE of this dialog that it has not answered.
+    Decline,
     /// Shows this Contact from now on.
     Move { contact: String },
 }
@@ -35,6 +40,11 @@ pub fn respond(code: u16) -> Act {
         code,
         headers: Vec::new(),
     }
+}
+
+/// A response of another one behind the callee.
+pub fn respond_as_other(code: u16, other: u8) -> Act {
+    Act::RespondAsOther { code, other }
 }
 
 /// A response with header lines.
@@ -122,6 +132,11 @@ pub struct Manners {
     pub first_cseq: u32,
     /// When its NOTIFYs of a REFER have an id.
     pub event_ids: EventIds,
+    /// Whether a challenged request comes again with credentials.
+    pub has_credentials: bool,
+    /// Its timers of RFC 3261 §17.
+    pub t1: Duration,
+    pub t2: Duration,
     /// Whether it hangs up on all targets that answer its call but the first.
     pub hangs_up_on_forks: bool,
     /// Whether the network keeps order, so that a CSeq that falls is a fault of referee's.
@@ -141,6 +156,9 @@ impl Manners {
             contact_host: None,
             first_cseq: 1,
             event_ids: EventIds::FromTheSecond,
+            has_credentials: false,
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
             hangs_up_on_forks: true,
             in_order: true,
         }

@@ -3,10 +3,12 @@
 use super::dialog::{Dialog, DialogState, Refer};
 use super::script::{Steps, respond, steps};
 use super::text::{Text, host_port, param, reason, uri_of};
-use super::{Due, Key, OF_REFER, OFFER, Path, Peer, Server, T1, T2};
+use super::{Client, ClientState, Due, Key, OF_REFER, OFFER, OtherAnswer, Path, Peer, Server, real_call_id};
 use crate::timer::Instant;
 use crate::transport::Transport;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 impl Peer {
     // ---- requests that come ----
@@ -27,11 +29,11 @@ impl Peer {
             }
             return;
         }
-        let call_id = text.call_id().to_owned();
+        let call_id = self.dialog_name(&text);
         let has_tag = text.tag("To").is_some();
         let tag = match self.dialogs.get(&call_id) {
-            Some(dialog) => dialog.local_tag.clone(),
-            None => self.new_tag(),
+            Some(dialog) if has_tag || method != "INVITE" => dialog.local_tag.clone(),
+            Some(_) | None => self.new_tag(),
         };
         self.servers.insert(
             key.clone(),
@@ -43,7 +45,8 @@ impl Peer {
                 response: None,
                 final_code: None,
                 acknowledged: false,
-                interval: T1,
+                interval: self.manners.t1,
+                others: BTreeMap::new(),
             },
         );
         self.check_request(&text, path);
@@ -51,19 +54,30 @@ impl Peer {
             return self.on_cancel(&key, now);
         }
         if has_tag {
-            if !self.take_in_dialog(&key, &text, now) {
+            if !self.take_in_dialog(&call_id, &key, &text, now) {
                 return;
             }
         } else if method == "INVITE" {
+            // RFC 3261 §8.2.2.2: the same once more, on another way or by somebody who recorded it.
+            let known = self.dialogs.get(&call_id).map(|dialog| dialog.last_invite);
+            if known.is_some_and(|number| number >= text.cseq().0) {
+                return self.send_response(&key, 482, &[], now);
+            }
             let contact = self.contact("user");
             let number = self.manners.first_cseq;
-            self.dialogs
-                .insert(call_id.clone(), Dialog::of_callee(&text, tag, contact, number, path));
+            let dialog = Dialog::of_callee(&text, tag, contact, number, path);
+            if let Some(before) = self.dialogs.insert(call_id.clone(), dialog) {
+                // Of an INVITE that was challenged; requests of its early dialog may still come.
+                self.past.insert(before.local_tag);
+            }
         }
         let place = self.reactions.iter().position(|reaction| reaction.method == method);
         let planned = match place {
             Some(place) => self.reactions.remove(place).steps,
-            None => default_steps(&method, has_tag),
+            None => match &mut self.instinct {
+                Some(instinct) => instinct.react(&method, has_tag, now),
+                None => default_steps(&method, has_tag),
+            },
         };
         for (wait, act) in planned {
             if wait.is_zero() {
@@ -76,6 +90,15 @@ impl Peer {
                 };
                 self.plan(now + wait, due);
             }
+        }
+    }
+
+    /// The name of the dialog that a request is of.
+    fn dialog_name(&self, text: &Text) -> String {
+        let name = format!("{} {}", text.call_id(), text.tag("From").unwrap_or_default());
+        match self.dialogs.contains_key(&name) {
+            true => name,
+            false => text.call_id().to_owned(),
         }
     }
 
@@ -102,6 +125,7 @@ impl Peer {
         }
         if let Some(refer) = text.header(OF_REFER)
             && !self.clients.contains_key(&(refer.to_owned(), "REFER".to_owned()))
+            && !self.past.contains(refer)
         {
             faults.push("is of a REFER that it has not sent".to_owned());
         }
@@ -111,14 +135,32 @@ impl Peer {
     }
 
     /// A request of a dialog. `false`: it was answered with an error.
-    pub(super) fn take_in_dialog(&mut self, key: &Key, text: &Text, now: Instant) -> bool {
-        let call_id = text.call_id();
+    pub(super) fn take_in_dialog(&mut self, call_id: &str, key: &Key, text: &Text, now: Instant) -> bool {
         let (in_order, follows) = (self.manners.in_order, self.manners.follows_routes);
+        let is_waiting = |client: &Client| matches!(client.state, ClientState::Calling | ClientState::Proceeding);
+        let own_invite = self.dialogs.get(call_id).and_then(|dialog| dialog.invite.as_ref());
+        let is_glare = own_invite.and_then(|key| self.clients.get(key)).is_some_and(is_waiting);
+        if let Some(other) = self.other_of(call_id, text) {
+            return self.take_for_other(key, text, &other, now);
+        }
+        if text.tag("To").is_some_and(|tag| self.past.contains(&tag)) {
+            self.send_response_bare(key, 481, now);
+            return false;
+        }
         let Some(dialog) = self.dialogs.get_mut(call_id) else {
-            self.violation(format!("`{}` is of no dialog", text.label()));
+            if !self.past.contains(text.call_id()) {
+                self.violation(format!("`{}` is of no dialog", text.label()));
+            }
             self.send_response(key, 481, &[], now);
             return false;
         };
+        let from_tag = text.tag("From").unwrap_or_default();
+        if dialog.is_callers && !dialog.remote().ends_with(&format!(";tag={from_tag}")) {
+            // Another one that its INVITE has reached, which it knows from a provisional response, or not yet.
+            let code = if dialog.callees.contains(&from_tag) { 200 } else { 481 };
+            self.send_response_bare(key, code, now);
+            return false;
+        }
         if !dialog.has_remote_tag() {
             // It has overtaken the response that makes the dialog, or that one is lost.
             self.send_response(key, 481, &[], now);
@@ -139,8 +181,8 @@ impl Peer {
             faults.push("has another method in CSeq".to_owned());
         }
         let is_ended = dialog.state == DialogState::Ended;
-        let taken = dialog.remote_numbers.insert(number, key.0.clone());
-        if taken.is_some() && !is_ended {
+        let taken = dialog.remote_numbers.insert(number, text.origin());
+        if taken.is_some() && !is_ended && !self.replayed.contains(&text.origin()) {
             faults.push(format!("has the CSeq number {number} of an earlier one"));
         }
         let is_old = dialog.remote_number.is_some_and(|last| number < last);
@@ -152,7 +194,9 @@ impl Peer {
             _ if is_ended => Some(481),
             // A BYE that was overtaken still ends the dialog.
             "BYE" => None,
-            _ if is_old => Some(500),
+            _ if is_old || taken.is_some() => Some(500),
+            // RFC 3261 §14.2.
+            "INVITE" if is_glare => Some(491),
             _ => None,
         };
         if code.is_none() {
@@ -162,6 +206,7 @@ impl Peer {
                     dialog.refers.push(Refer { number, origin });
                 }
                 "PRACK" => {
+                    dialog.was_acked = true;
                     let acked = text.header("RAck").unwrap_or_default().to_owned();
                     let invite = dialog.last_invite;
                     if !acked.ends_with(&format!(" {invite} INVITE")) {
@@ -190,7 +235,13 @@ impl Peer {
     pub(super) fn on_cancel(&mut self, key: &Key, now: Instant) {
         let invite = (key.0.clone(), "INVITE".to_owned());
         let Some(server) = self.servers.get(&invite) else {
-            self.violation("a CANCEL matches no INVITE".into());
+            let is_past = self
+                .servers
+                .get(key)
+                .is_some_and(|server| self.past.contains(real_call_id(&server.call_id)));
+            if !is_past {
+                self.violation("a CANCEL matches no INVITE".into());
+            }
             return self.send_response(key, 481, &[], now);
         };
         let is_open = server.final_code.is_none();
@@ -201,13 +252,30 @@ impl Peer {
     }
 
     pub(super) fn on_ack(&mut self, text: &Text) {
+        if self.replayed.contains(&text.origin()) {
+            return;
+        }
         let number = text.cseq().0;
-        let of_invite = |(key, server): &(&Key, &mut Server)| {
-            key.1 == "INVITE" && server.call_id == text.call_id() && server.request.cseq().0 == number
+        let name = self.dialog_name(text);
+        let of_invite = |(key, server): &(&Key, &Server)| {
+            key.1 == "INVITE" && server.call_id == name && server.request.cseq().0 == number
         };
-        let Some((key, server)) = self.servers.iter_mut().find(of_invite) else {
-            return self.violation(format!("an ACK has the CSeq number {number} of no INVITE"));
+        // That of a non-2xx has the branch of its INVITE (RFC 3261 §17.1.1.3); that of a 2xx has its number.
+        let own = (text.branch(), "INVITE".to_owned());
+        let found = match self.servers.contains_key(&own) {
+            true => Some(own),
+            false => self.servers.iter().find(of_invite).map(|(key, _)| key.clone()),
         };
+        let Some((key, server)) = found.and_then(|key| self.servers.get_mut(&key).map(|server| (key, server))) else {
+            if !self.past.contains(text.call_id()) {
+                self.violation(format!("an ACK has the CSeq number {number} of no INVITE"));
+            }
+            return;
+        };
+        if let Some(is_acknowledged) = text.tag("To").and_then(|tag| server.others.get_mut(&tag)) {
+            *is_acknowledged = true;
+            return;
+        }
         let mut faults = Vec::new();
         match server.final_code {
             Some(code) if code >= 300 && key.0 != text.branch() => {
@@ -225,6 +293,102 @@ impl Peer {
         }
     }
 
+    // ---- others behind it ----
+
+    /// The tag of another one behind it, if a request is for that one.
+    fn other_of(&self, call_id: &str, text: &Text) -> Option<String> {
+        let to = text.tag("To")?;
+        let mut of_call = self.servers.values().filter(|server| server.call_id == call_id);
+        of_call.any(|server| server.others.contains_key(&to)).then_some(to)
+    }
+
+    /// Another one behind it knows no more than that it has a call, and takes its end. Always `false`: it is answered.
+    fn take_for_other(&mut self, key: &Key, text: &Text, tag: &str, now: Instant) -> bool {
+        if let Some(server) = self.servers.get_mut(key) {
+            server.tag = tag.to_owned();
+        }
+        let code = match text.method() {
+            "BYE" | "INFO" | "PRACK" | "NOTIFY" => 200,
+            "REFER" => 603,
+            _ => 488,
+        };
+        self.send_response_bare(key, code, now);
+        false
+    }
+
+    /// A response that tells nothing of a dialog.
+    fn send_response_bare(&mut self, key: &Key, code: u16, now: Instant) {
+        let Some(server) = self.servers.get_mut(key) else {
+            return;
+        };
+        let lines = copied(&server.request, code, &server.tag, false);
+        let path = server.path;
+        server.final_code = Some(code);
+        let bytes = self.write(&format!("SIP/2.0 {code} {}", reason(code)), None, &lines, "");
+        if let Some(server) = self.servers.get_mut(key) {
+            server.response = Some(bytes.clone());
+        }
+        self.put(path, bytes, now);
+    }
+
+    /// Another one behind it answers an INVITE: an early dialog of its own, or a second call.
+    pub(super) fn respond_as_other(&mut self, key: &Key, code: u16, other: u8, now: Instant) {
+        let contact = self.contact(&format!("other{other}"));
+        let follows = self.manners.follows_routes;
+        let Some(server) = self.servers.get_mut(key) else {
+            return;
+        };
+        let is_over = server
+            .final_code
+            .is_some_and(|final_code| final_code >= 300 || code >= 300 || code < 200);
+        if is_over || key.1 != "INVITE" {
+            return;
+        }
+        let tag = format!("{}-other{other}", server.tag);
+        let mut lines = copied(&server.request, code, &tag, follows);
+        lines.push(("Contact".into(), contact));
+        server.others.insert(tag.clone(), code < 200);
+        let (path, call_id, is_first) = (server.path, server.call_id.clone(), server.final_code.is_none());
+        let body = if code >= 200 {
+            lines.push(("Content-Type".into(), "application/sdp".into()));
+            OFFER
+        } else {
+            ""
+        };
+        if code >= 200 {
+            // Its own does not answer any more: the call is the other's.
+            server.final_code = Some(code);
+            server.acknowledged |= is_first;
+            if is_first
+                && let Some(dialog) = self.dialogs.get_mut(&call_id)
+                && dialog.state == DialogState::Early
+            {
+                dialog.state = DialogState::Ended;
+            }
+        }
+        let bytes = self.write(&format!("SIP/2.0 {code} {}", reason(code)), None, &lines, body);
+        self.put(path, bytes.clone(), now);
+        if code >= 200 {
+            let until = now + 64 * self.manners.t1;
+            let other = OtherAnswer { tag, bytes, until };
+            self.plan(
+                now + self.manners.t1,
+                Due::RepeatOther(key.clone(), other, self.manners.t1),
+            );
+        }
+    }
+
+    /// The 2xx of another one behind it again, until its ACK comes or 64·T1 are over (RFC 3261 §13.3.1.4).
+    pub(super) fn repeat_other(&mut self, key: Key, other: OtherAnswer, wait: Duration, now: Instant) {
+        let Some(server) = self.servers.get(&key) else { return };
+        if server.others.get(&other.tag) != Some(&false) || now >= other.until {
+            return;
+        }
+        self.put(server.path, other.bytes.clone(), now);
+        let wait = (2 * wait).min(self.manners.t2);
+        self.plan(now + wait, Due::RepeatOther(key, other, wait));
+    }
+
     // ---- responses of its own ----
 
     pub(super) fn send_response(&mut self, key: &Key, code: u16, headers: &[(String, String)], now: Instant) {
@@ -235,18 +399,7 @@ impl Peer {
         if server.final_code.is_some() {
             return;
         }
-        let request = &server.request;
-        let mut lines: Vec<(String, String)> = Vec::new();
-        for (name, value) in &request.headers {
-            let copied = match name.as_str() {
-                "Via" | "From" | "Call-ID" | "CSeq" => value.clone(),
-                "To" if code == 100 || param(value, "tag").is_some() => value.clone(),
-                "To" => format!("{value};tag={}", server.tag),
-                "Record-Route" if follows && code > 100 && code < 300 => value.clone(),
-                _ => continue,
-            };
-            lines.push((name.clone(), copied));
-        }
+        let mut lines = copied(&server.request, code, &server.tag, follows);
         let call_id = server.call_id.clone();
         let path = server.path;
         if code >= 200 {
@@ -259,7 +412,7 @@ impl Peer {
             if makes_dialog && !says("Contact") {
                 lines.push(("Contact".into(), dialog.contact.clone()));
             }
-            if key.1 == "BYE" && (200..300).contains(&code) {
+            if key.1 == "BYE" && ((200..300).contains(&code) || code == 481) {
                 dialog.state = DialogState::Ended;
             }
             if is_invite && code >= 200 && dialog.state == DialogState::Early {
@@ -287,27 +440,42 @@ impl Peer {
             server.response = Some(bytes.clone());
         }
         self.put(path, bytes, now);
+        if is_invite && code < 200 && says("RSeq") {
+            self.plan(now + self.manners.t1, Due::Reliable(key.clone(), self.manners.t1));
+        }
         if is_invite && code >= 200 {
             // RFC 3261 §13.3.1.4: a 2xx is repeated on any transport, a non-2xx where the transport may lose it.
             if code < 300 || path.transport == Transport::Udp {
-                self.plan(now + T1, Due::Repeat(key.clone()));
+                self.plan(now + self.manners.t1, Due::Repeat(key.clone()));
             }
-            self.plan(now + 64 * T1, Due::NoAck(key.clone()));
+            self.plan(now + 64 * self.manners.t1, Due::NoAck(key.clone()));
         }
     }
 
+    /// A reliable provisional response again, until its PRACK or a final response (RFC 3262 §3).
+    pub(super) fn repeat_reliable(&mut self, key: Key, wait: Duration, now: Instant) {
+        let Some(server) = self.servers.get(&key) else { return };
+        let (Some(response), false) = (&server.response, server.final_code.is_some()) else {
+            return;
+        };
+        let is_acked = self.dialogs.get(&server.call_id).is_none_or(|dialog| dialog.was_acked);
+        if is_acked || wait > 32 * self.manners.t1 {
+            return;
+        }
+        self.put(server.path, response.clone(), now);
+        self.plan(now + 2 * wait, Due::Reliable(key, 2 * wait));
+    }
+
     pub(super) fn repeat(&mut self, key: Key, now: Instant) {
+        let t2 = self.manners.t2;
         let Some(server) = self.servers.get_mut(&key).filter(|server| !server.acknowledged) else {
             return;
         };
         let Some(response) = server.response.clone() else {
             return;
         };
-        server.interval = (server.interval * 2).min(T2);
+        server.interval = (server.interval * 2).min(t2);
         let (path, wait) = (server.path, server.interval);
-        if wait > 64 * T1 {
-            return;
-        }
         self.put(path, response, now);
         self.plan(now + wait, Due::Repeat(key));
     }
@@ -323,6 +491,22 @@ impl Peer {
             self.send_request(&call_id, "BYE", &[], "", now);
         }
     }
+}
+
+/// What a response copies of its request.
+fn copied(request: &Text, code: u16, tag: &str, record_route: bool) -> Vec<(String, String)> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for (name, value) in &request.headers {
+        let copied = match name.as_str() {
+            "Via" | "From" | "Call-ID" | "CSeq" => value.clone(),
+            "To" if code == 100 || param(value, "tag").is_some() => value.clone(),
+            "To" => format!("{value};tag={tag}"),
+            "Record-Route" if record_route && code > 100 && code < 300 => value.clone(),
+            _ => continue,
+        };
+        lines.push((name.clone(), copied));
+    }
+    lines
 }
 
 /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).

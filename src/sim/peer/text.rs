@@ -124,6 +124,16 @@ impl Text {
         param(&bottom, "branch").unwrap_or_default()
     }
 
+    /// The status that the body of a NOTIFY of a REFER has, its version left out or not (RFC 3420).
+    pub fn fragment(&self) -> Option<u16> {
+        let line = self.body.lines().next()?;
+        let status = line
+            .split_once(' ')
+            .filter(|(version, _)| version.starts_with("SIP"))
+            .map_or(line, |(_, rest)| rest);
+        status.trim_start().get(..3)?.parse().ok()
+    }
+
     /// What a ladder shows of it: `INVITE`, `180 Ringing (INVITE)`, `NOTIFY 180 Ringing`.
     pub fn label(&self) -> String {
         if !self.is_request() {
@@ -238,6 +248,7 @@ pub fn reason(code: u16) -> &'static str {
         429 => "Provide Referrer Identity",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
         486 => "Busy Here",
         487 => "Request Terminated",
         488 => "Not Acceptable Here",

@@ -1,0 +1,244 @@
+//! What the application is told: one action for each execution, in order, and nothing but what peers have said.
+
+use super::Faults;
+use super::notifies::Told;
+use crate::command::Reply;
+use crate::sim::application::Posted;
+use crate::sim::peer::text::Text;
+use crate::webhook::{Hook, HookKind};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub(super) struct Hooks {
+    /// Every verb has an eventHook.
+    pub all_ask_for_events: bool,
+    /// Commands without a reply.
+    open: BTreeSet<u64>,
+    answered: BTreeSet<u64>,
+    /// Executions that were accepted.
+    accepted: BTreeSet<String>,
+    /// Hooks that shards handed over, by their ids.
+    handed: BTreeMap<String, Handed>,
+    /// By transfer, the actions handed over.
+    actions: BTreeMap<String, usize>,
+    /// By Call-ID and CSeq number, the statuses that NOTIFYs had.
+    notified: BTreeMap<(String, u32), BTreeSet<u16>>,
+    /// By Call-ID, the statuses that REFERs got.
+    refer_statuses: BTreeMap<String, BTreeSet<u16>>,
+}
+
+#[derive(Debug)]
+struct Handed {
+    kind: HookKind,
+    transfer: String,
+    /// The body without what delivery adds.
+    body: Value,
+    /// Its place among all.
+    place: usize,
+}
+
+impl Hooks {
+    // ---- what peers say ----
+
+    pub fn request(&mut self, text: &Text) {
+        if text.method() == "NOTIFY"
+            && let Some(status) = text.fragment()
+        {
+            let key = (text.call_id().to_owned(), text.cseq().0);
+            self.notified.entry(key).or_default().insert(status);
+        }
+    }
+
+    pub fn response(&mut self, text: &Text) {
+        if text.method() == "REFER" {
+            let statuses = self.refer_statuses.entry(text.call_id().to_owned()).or_default();
+            statuses.insert(text.code());
+        }
+    }
+
+    // ---- what shards say ----
+
+    pub fn command(&mut self, ticket: u64) {
+        self.open.insert(ticket);
+    }
+
+    pub fn replied(&mut self, ticket: u64, reply: &Reply, faults: &mut Faults) {
+        self.open.remove(&ticket);
+        if !self.answered.insert(ticket) {
+            faults.push(format!("command {ticket} got two replies"));
+        }
+        if let Reply::Accepted {
+            transfer: Some(transfer),
+            ..
+        } = reply
+        {
+            self.accepted.insert(transfer.to_string());
+        }
+    }
+
+    pub fn unanswered(&self) -> Vec<u64> {
+        self.open.iter().copied().collect()
+    }
+
+    pub fn handed(&mut self, hook: &Hook, faults: &mut Faults) {
+        let transfer = hook.transfer.to_string();
+        let id = hook.webhook_id.clone();
+        let body: Value = serde_json::from_str(&hook.body).unwrap_or(Value::Null);
+        let actions = self.actions.entry(transfer.clone()).or_default();
+        match hook.kind {
+            HookKind::Action => {
+                *actions += 1;
+                if *actions > 1 {
+                    faults.push(format!("{id} is action {actions} of its execution"));
+                }
+            }
+            HookKind::Event => {
+                let is_late = body.get("late") == Some(&Value::Bool(true));
+                if (*actions > 0) != is_late {
+                    faults.push(format!("{id}: late {is_late} after {actions} actions"));
+                }
+            }
+        }
+        let says = match hook.kind {
+            HookKind::Action => self.is_true_action(&body),
+            HookKind::Event => self.is_true_event(&id, &body),
+        };
+        if let Err(lie) = says {
+            faults.push(format!("{id} says {lie}"));
+        }
+        let handed = Handed {
+            kind: hook.kind,
+            transfer,
+            body,
+            place: self.handed.len(),
+        };
+        if self.handed.insert(id.clone(), handed).is_some() {
+            faults.push(format!("{id} is handed over twice"));
+        }
+    }
+
+    /// An event tells the status of a NOTIFY that came, by its CSeq number.
+    fn is_true_event(&self, id: &str, body: &Value) -> Result<(), String> {
+        let number = id
+            .rsplit('-')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default();
+        let call_id = body["call_id"].as_str().unwrap_or_default().to_owned();
+        let status = code(&body["call_status"]);
+        let said = self.notified.get(&(call_id, number));
+        match said.is_some_and(|said| said.contains(&status)) {
+            true => Ok(()),
+            false => Err(format!("{status}, and NOTIFY {number} said {said:?}")),
+        }
+    }
+
+    /// An action tells statuses that were said, and its verdict follows from them.
+    fn is_true_action(&self, body: &Value) -> Result<(), String> {
+        let call_id = body["call_id"].as_str().unwrap_or_default();
+        let (result, cause) = (&body["refer_result"], &body["refer_cause"]);
+        if let Some(status) = body.get("refer_status").map(code)
+            && body.get("refer_status_source").is_none()
+            && !self
+                .refer_statuses
+                .get(call_id)
+                .is_some_and(|said| said.contains(&status))
+        {
+            return Err(format!("that the REFER got {status}, which nobody answered"));
+        }
+        let last = body.get("final_referred_call_status").map(code);
+        if let Some(status) = last {
+            let mut of_call = self.notified.iter().filter(|((known, _), _)| known == call_id);
+            if !of_call.any(|(_, said)| said.contains(&status)) {
+                return Err(format!("{status}, and no NOTIFY did"));
+            }
+        }
+        // A REFER that is refused fails, whatever NOTIFYs said before.
+        let is_refused = body.get("refer_status").map(code).is_some_and(|status| status >= 300)
+            && body.get("refer_status_source").is_none();
+        if (*cause == "notify_final") != last.is_some() && !(last.is_some() && is_refused) {
+            return Err(format!("{result}, {cause} and the final status {last:?}"));
+        }
+        let is_2xx = last.is_some_and(|status| (200..300).contains(&status));
+        if is_2xx && *result != "success" && !is_refused {
+            return Err(format!("{result} of {last:?}"));
+        }
+        Ok(())
+    }
+
+    // ---- the end ----
+
+    /// All is over: every execution has its action, and the application has got what was handed over.
+    pub fn over(&self, posted: &[Posted], by_lanes: bool, told: &[Told], faults: &mut Faults) {
+        for transfer in &self.accepted {
+            let actions = self.actions.get(transfer).copied().unwrap_or_default();
+            if actions != 1 {
+                faults.push(format!("{transfer} has {actions} actions"));
+            }
+        }
+        for (transfer, actions) in self.actions.iter().filter(|(_, actions)| **actions == 0) {
+            faults.push(format!("{transfer} has events and {actions} actions"));
+        }
+        self.delivered(posted, by_lanes, faults);
+        for told in told.iter().filter(|_| self.all_ask_for_events) {
+            let tells = |(id, handed): (&String, &Handed)| {
+                id.ends_with(&format!("-event-{}", told.cseq))
+                    && handed.body["call_id"] == told.call_id.as_str()
+                    && code(&handed.body["call_status"]) == told.status
+            };
+            if !self.handed.iter().any(tells) {
+                faults.push(format!("no event tells of {told:?}"));
+            }
+        }
+    }
+
+    fn delivered(&self, posted: &[Posted], by_lanes: bool, faults: &mut Faults) {
+        let mut taken = BTreeSet::new();
+        let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut attempts: BTreeMap<&str, u32> = BTreeMap::new();
+        for post in posted {
+            let id = post.webhook_id.as_str();
+            let Some(handed) = self.handed.get(id) else {
+                faults.push(format!("{id} is posted and was not handed over"));
+                continue;
+            };
+            let mut body = post.body.clone();
+            if let Some(body) = body.as_object_mut() {
+                body.remove("missed");
+            }
+            if body != handed.body || post.kind != handed.kind || post.transfer != handed.transfer {
+                faults.push(format!("{id} is posted with another body than was handed over"));
+            }
+            let before = attempts.insert(id, post.attempt).unwrap_or_default();
+            if post.attempt != before + 1 || taken.contains(id) {
+                faults.push(format!(
+                    "{id}: attempt {} after {before}, taken {}",
+                    post.attempt,
+                    taken.contains(id)
+                ));
+            }
+            if post.is_taken {
+                taken.insert(id);
+            }
+            // Hooks of one transfer keep their order; what was overtaken does not come any more.
+            let last = last.entry(&post.transfer).or_default();
+            if handed.place < *last {
+                faults.push(format!("{id} is posted after a later one"));
+            }
+            *last = handed.place;
+        }
+        for (id, handed) in &self.handed {
+            let is_lost = !attempts.contains_key(id.as_str());
+            if is_lost && (handed.kind == HookKind::Action && !by_lanes || !by_lanes) {
+                faults.push(format!("{id} was never posted"));
+            }
+        }
+    }
+}
+
+/// A status, which hooks may have as a string.
+fn code(value: &Value) -> u16 {
+    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    number.and_then(|number| u16::try_from(number).ok()).unwrap_or_default()
+}

@@ -1,0 +1,129 @@
+//! Whose a NOTIFY of a REFER is (RFC 3515 §2.4.6): those of a party's REFER reach the party, those of referee's never do.
+
+use super::Faults;
+use crate::sim::peer::OF_REFER;
+use crate::sim::peer::text::Text;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub(super) struct Notifies {
+    /// Branches of the REFERs that peers sent, and of those that referee did.
+    refers: BTreeSet<String>,
+    own_refers: BTreeSet<String>,
+    /// By Call-ID, how many referee sent, and whether a NOTIFY came that does not say of which it is.
+    refers_of: BTreeMap<String, (u32, bool)>,
+    /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
+    notifies: BTreeMap<String, Notify>,
+    /// Calls that somebody has sent a BYE for, and those of them that referee has ended itself.
+    hung_up: BTreeSet<String>,
+    ended_here: BTreeSet<String>,
+    /// REFERs of referee's own whose final status was answered 200: an event must tell it.
+    told: BTreeMap<String, Told>,
+}
+
+#[derive(Debug)]
+struct Notify {
+    /// The branch of the REFER's sender.
+    refer: String,
+    cseq: u32,
+    /// The status of its body.
+    status: Option<u16>,
+    has_route: bool,
+    was_relayed: bool,
+}
+
+/// A final status that referee has taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub call_id: String,
+    pub cseq: u32,
+    pub status: u16,
+}
+
+impl Notifies {
+    /// A request came.
+    pub fn request(&mut self, text: &Text) {
+        match text.method() {
+            "REFER" => {
+                self.refers.insert(text.origin());
+            }
+            "BYE" => {
+                self.hung_up.insert(text.call_id().to_owned());
+            }
+            _ => {}
+        }
+        if let Some(refer) = text.header(OF_REFER) {
+            let says_which = text.header("Event").is_some_and(|event| event.contains("id="));
+            self.refers_of.entry(text.call_id().to_owned()).or_default().1 |= !says_which;
+            self.notifies.entry(text.origin()).or_insert_with(|| Notify {
+                refer: refer.to_owned(),
+                cseq: text.cseq().0,
+                status: text.fragment(),
+                has_route: text.header("Route").is_some(),
+                was_relayed: false,
+            });
+        }
+    }
+
+    /// A request leaves.
+    pub fn sent(&mut self, text: &Text, faults: &mut Faults) {
+        if let Some(notify) = self.notifies.get_mut(&text.origin()) {
+            notify.was_relayed = true;
+            if !self.refers.contains(&notify.refer) {
+                faults.push(format!("`{}` of a REFER of referee's own is relayed", text.label()));
+            }
+        }
+        if text.list("Via").len() == 1 {
+            match text.method() {
+                "BYE" => {
+                    self.hung_up.insert(text.call_id().to_owned());
+                    self.ended_here.insert(text.call_id().to_owned());
+                }
+                "REFER" => {
+                    if self.own_refers.insert(text.branch()) {
+                        self.refers_of.entry(text.call_id().to_owned()).or_default().0 += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A NOTIFY has its final response. That of a subscription of a party's is for that party to answer: a peer without route
+    /// sets loses it with the call, and so do both when referee ends their call.
+    pub fn answered(&mut self, text: &Text, faults: &mut Faults) {
+        let Some(notify) = self.notifies.get(&text.origin()) else {
+            return;
+        };
+        let is_lost = match notify.has_route {
+            true => self.ended_here.contains(text.call_id()),
+            false => self.hung_up.contains(text.call_id()),
+        };
+        // For want of room or of a next hop nothing is relayed.
+        let is_shed = text.code() == 503 || text.first.ends_with("Next Hop Unreachable");
+        if self.refers.contains(&notify.refer) && !notify.was_relayed && !is_lost && !is_shed {
+            faults.push(format!(
+                "`{}` answers a NOTIFY of a party's REFER that was not relayed",
+                text.label()
+            ));
+        }
+        // Where one of several is meant and not said, it may be taken for another's.
+        let is_clear = matches!(self.refers_of.get(text.call_id()), Some((1, _) | (_, false)));
+        let is_ours = is_clear && self.own_refers.contains(&notify.refer) && !notify.was_relayed;
+        if let Some(status) = notify.status.filter(|status| *status >= 200)
+            && is_ours
+            && text.code() == 200
+        {
+            self.told.entry(notify.refer.clone()).or_insert(Told {
+                call_id: text.call_id().to_owned(),
+                cseq: notify.cseq,
+                status,
+            });
+        }
+    }
+
+    /// What referee has taken and must have told.
+    pub fn unheard(&self) -> Vec<Told> {
+        self.told.values().cloned().collect()
+    }
+}
