@@ -2,7 +2,6 @@
 
 use super::application::{Posted, summary};
 use super::check::Sent;
-use super::load::Pace;
 use super::peer::text::Text;
 use super::peer::{Packet, Path};
 use super::streams::Link;
@@ -13,7 +12,6 @@ use crate::command::Reply;
 use crate::identifiers::TransferId;
 use crate::message::{Message, parse};
 use crate::shard::{Input, Output, Shard, Ticket};
-use crate::stun::is_stun;
 use crate::transport::{BindId, Flow, Transport};
 use crate::webhook::{ActionOutcome, Hook};
 use std::net::SocketAddr;
@@ -22,12 +20,7 @@ use std::time::Duration;
 impl World {
     // ---- into shards ----
 
-    pub(super) fn feed(&mut self, shard: usize, input: Input<'_>) {
-        self.shards[shard].handle(input, self.now);
-        self.drain_shard(shard);
-    }
-
-    /// The datagram whose turn it is, and when the next one has its.
+    /// The first datagram that waits is handled; the next has its turn when that is done.
     pub(super) fn on_turn(&mut self) {
         let Some(waiting) = self.backlog.first() else { return };
         let relayed = |world: &World| -> u64 {
@@ -40,8 +33,10 @@ impl World {
         let waited = self.now.since(waiting.arrived);
         self.on_datagram(waiting.from, waiting.to, &waiting.bytes, waited);
         let is_relayed = relayed(self) > before;
-        let time = |pace: Pace| if is_relayed { pace.relayed } else { pace.other };
-        let time = self.pace.map_or(Duration::ZERO, time);
+        let time = self.pace.map_or(
+            Duration::ZERO,
+            |pace| if is_relayed { pace.relayed } else { pace.other },
+        );
         if let Some(at) = self.backlog.took(time, self.now) {
             self.plan(at, Event::Turn);
         }
@@ -57,11 +52,16 @@ impl World {
             peer: from,
             connection: None,
         };
-        if is_stun(bytes) {
+        if crate::stun::is_stun(bytes) {
             self.feed(0, Input::Stun { flow, datagram: bytes });
         } else {
             self.deliver(flow, bytes, waited);
         }
+    }
+
+    pub(super) fn feed(&mut self, shard: usize, input: Input<'_>) {
+        self.shards[shard].handle(input, self.now);
+        self.drain_shard(shard);
     }
 
     /// Gives bytes that are one message to the shard that owns it, by the functions a driver uses. `false`: they were none.
