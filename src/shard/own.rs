@@ -546,6 +546,7 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
+            self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]
             self.coverage.add(&forgotten.coverage());
             self.transfer_by_number.remove(&forgotten.id.number);
@@ -751,6 +752,7 @@ impl Shard {
                     learn_swallowed(call, party, message);
                 }
                 let server = self.open_server(message, arrival, now);
+                self.counters.answered_total += 1;
                 self.answer_notify(server, message, arrival, now);
             }
             Err(crate::transfer::Overtaken) => {

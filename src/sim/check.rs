@@ -71,7 +71,7 @@ impl Check {
             dialogs: dialogs::Dialogs::default(),
             notifies: notifies::Notifies::default(),
             hooks: hooks::Hooks::default(),
-            counters: counters::Watch::new(config, shards),
+            counters: counters::Watch::new(shards),
             malformed: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             faults: Vec::new(),

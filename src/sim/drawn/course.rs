@@ -109,10 +109,14 @@ impl<'s> Course<'s> {
     }
 
     fn event(&mut self, world: &mut World) {
-        match self.dice.below(32) {
+        let choice = self.dice.below(32);
+        if self.setting.is_about_transfers && choice > 12 && !self.dice.one_in(3) {
+            return self.verb(world);
+        }
+        match choice {
             0..=8 => self.verb(world),
-            9..=11 => self.call(world),
-            12..=20 => self.within(world),
+            9..=12 => self.call(world),
+            13..=20 => self.within(world),
             21 => self.crash(world),
             22 => {
                 let id = self.member().id;
@@ -172,7 +176,13 @@ impl<'s> Course<'s> {
     }
 
     fn verb(&mut self, world: &mut World) {
-        let Some((call, _)) = self.party(world) else { return };
+        let is_up = |call: &&(String, PeerId)| world.peer(call.1).is_up(&call.0);
+        let up: Vec<String> = self.calls.iter().filter(is_up).map(|(call, _)| call.clone()).collect();
+        let call = match (up.is_empty() || self.dice.one_in(5), self.party(world)) {
+            (false, _) => up[self.dice.below(up.len() as u64) as usize].clone(),
+            (true, Some((call, _))) => call,
+            (true, None) => return,
+        };
         let refer = self.sip_refer();
         let verbs = match self.dice.below(8) {
             0 => json!([{"verb": "tag", "data": {"n": 1}}, {"verb": "pause", "length": 1}, refer]),
@@ -186,6 +196,30 @@ impl<'s> Course<'s> {
         // Most are refused: the call is not answered, or over, or a transfer runs.
         if let Err(error) = world.verbs(&call, &verbs) {
             panic!("{error}");
+        }
+        if self.dice.one_in(3) {
+            self.meanwhile(world, call);
+        }
+    }
+
+    /// Something happens to a call while its transfer runs.
+    fn meanwhile(&mut self, world: &mut World, call: String) {
+        let soon = self.dice.one_of(&[20, 400, 2_500]);
+        world.run_for(self.dice.millis(soon));
+        let parties = self.members.iter().map(|member| member.id);
+        let parties: Vec<PeerId> = parties.filter(|id| world.peer(*id).is_up(&call)).collect();
+        if parties.is_empty() {
+            return;
+        }
+        let party = self.dice.one_of(&parties);
+        match self.dice.below(6) {
+            0..=2 => world.act(party, &call, request("BYE")),
+            3 => {
+                let call = CallSelector::SipCallId(call.into_bytes());
+                world.command(Command::Hangup { call });
+            }
+            4 => self.crash_of(world, party),
+            _ => world.act(party, &call, request("INVITE")),
         }
     }
 
@@ -239,6 +273,10 @@ impl<'s> Course<'s> {
 
     fn crash(&mut self, world: &mut World) {
         let id = self.member().id;
+        self.crash_of(world, id);
+    }
+
+    fn crash_of(&mut self, world: &mut World, id: PeerId) {
         let how = match self.dice.one_in(2) {
             true => Down::Silent,
             false => Down::Refusing,

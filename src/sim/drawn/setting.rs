@@ -47,6 +47,8 @@ pub struct Setting {
     names: Vec<(String, IpAddr)>,
     /// referee asks trunks how they are until it drains.
     pub has_probes: bool,
+    /// A world in which little else goes on than transfers.
+    pub is_about_transfers: bool,
 }
 
 /// A trunk with the addresses that calls to it go to.
@@ -84,6 +86,7 @@ pub struct Member {
 
 impl Setting {
     pub fn draw(mut dice: Dice) -> Setting {
+        let is_about_transfers = dice.one_in(4);
         let shards = 1 + dice.below(3) as u16;
         let t1 = Duration::from_millis(dice.one_of(&[500, 500, 500, 250, 1_000]));
         let heals = Instant::from_millis(45_000 + dice.below(30_000));
@@ -101,8 +104,13 @@ impl Setting {
             manners: Vec::new(),
             names: Vec::new(),
             has_probes: false,
+            is_about_transfers,
             trunks,
         };
+        if is_about_transfers {
+            setting.weather.loss /= 5;
+            setting.odd /= 2;
+        }
         setting.listeners();
         setting.timers(&mut dice);
         setting.limits(&mut dice);
@@ -163,7 +171,7 @@ impl Setting {
 
     /// A key that is there in few worlds: a limit so low that it is reached.
     fn rare(&mut self, dice: &mut Dice, name: &str, values: &[&str]) {
-        if dice.one_in(5) {
+        if dice.one_in(if self.is_about_transfers { 32 } else { 8 }) {
             let value = dice.one_of(values);
             self.line(&format!("{name} = {value}"));
         }
@@ -237,7 +245,7 @@ impl Setting {
             addresses.push(format!("\"{transport}:{host}:5060\""));
         }
         let mut text = String::new();
-        let side = match (trunk.is_public, dice.one_in(6)) {
+        let side = match (trunk.is_public, dice.one_in(6) && !self.is_about_transfers) {
             (_, true) => None,
             (true, false) => Some("carrier"),
             (false, false) => Some("platform"),
@@ -391,6 +399,7 @@ impl Setting {
             let referee = self.referee(drawn.trunk);
             let mut manners = Manners::new(referee, &format!("\"{name}\" <sip:+4930{name}@example.com>"));
             manners.in_order = false;
+            manners.refuses_merged = true;
             manners.transport = transport;
             manners.first_cseq = drawn.first_cseq;
             manners.follows_routes = drawn.follows_routes;
@@ -404,6 +413,7 @@ impl Setting {
                 until: self.heals,
                 odd: self.odd,
                 refer_code: drawn.refer_code,
+                answers: self.is_about_transfers,
             });
             members.push(Member {
                 id: world.add(peer),

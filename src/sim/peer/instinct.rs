@@ -18,6 +18,8 @@ pub struct Instinct {
     pub odd: u64,
     /// What it answers to every other REFER.
     pub refer_code: Option<u16>,
+    /// It answers every call at once.
+    pub answers: bool,
 }
 
 impl Instinct {
@@ -42,6 +44,9 @@ impl Instinct {
     fn answer(&mut self) -> Steps {
         let mut steps = Vec::new();
         let mut at = Duration::ZERO;
+        if self.answers {
+            return vec![(self.dice.millis(100), respond(200))];
+        }
         if self.dice.permille(self.odd) {
             // Rings for ever, or says nothing at all.
             if self.dice.one_in(2) {

@@ -60,7 +60,7 @@ impl Peer {
         } else if method == "INVITE" {
             // RFC 3261 §8.2.2.2: the same once more, on another way or by somebody who recorded it.
             let known = self.dialogs.get(&call_id).map(|dialog| dialog.last_invite);
-            if known.is_some_and(|number| number >= text.cseq().0) {
+            if self.manners.refuses_merged && known.is_some_and(|number| number >= text.cseq().0) {
                 return self.send_response(&key, 482, &[], now);
             }
             let contact = self.contact("user");
