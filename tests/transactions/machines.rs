@@ -599,6 +599,7 @@ impl Both {
     fn ended(&mut self, ended: Option<Ended<usize, usize>>) {
         let (number, seen) = match ended {
             None => return,
+            Some(Ended::TryingIsDue(_)) => unreachable!("the figures have no 100 of RFC 4320"),
             Some(Ended::ClientTimeout(number)) => (number, Seen::Timeout),
             Some(Ended::ClientTransportFailed(number) | Ended::ServerTimeout(number)) => (number, Seen::Failure),
             Some(Ended::Client(number) | Ended::Server(number)) => (number, Seen::Over),
