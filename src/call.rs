@@ -381,16 +381,6 @@ impl Call {
         if let Some(to) = response.value(Header::To)
             && to != self.get(Party::Callee, Trait::Identity)
         {
-            if self
-                .tag(Party::Callee)
-                .is_some_and(|tag| NameAddr::tag_of(to) != Some(tag))
-            {
-                // Another fork, another dialog: the caller numbers on from the INVITE, this callee from where it likes.
-                self.sequences = Default::default();
-                if let Ok(cseq) = response.cseq() {
-                    self.sequences[Party::Caller as usize].observe(cseq.number);
-                }
-            }
             self.set(Party::Callee, Trait::Identity, to);
         }
         self.learn(Party::Callee, response);

@@ -218,9 +218,11 @@ impl Shard {
     /// Refuses a request of a source that is no trunk's, without a transaction.
     pub(super) fn refuse_stranger(&mut self, flow: Flow, message: Message<'_>, now: Instant) {
         self.counters.refused_source_total += 1;
-        if message.method() != Some(Method::Ack) && self.config().access.unknown_source == UnknownSource::Reject {
-            self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[], now);
+        if message.method() == Some(Method::Ack) || self.config().access.unknown_source == UnknownSource::Silent {
+            self.counters.dropped_total += 1;
+            return;
         }
+        self.refuse_stateless(flow, message, Refused::new(403, "Forbidden"), &[], now);
     }
 
     /// Sheds a request if it is new and something stands against taking it up. `true`: it was. This is the first thing that is
@@ -254,7 +256,6 @@ impl Shard {
     pub(super) fn sheds_again(&mut self, arrival: &Arrival<'_>, message: Message<'_>, now: Instant) -> bool {
         let was_shed = self.shed_lately.has(arrival.identity, now);
         if was_shed {
-            self.counters.repeats_total += 1;
             self.refuse_shed(arrival.flow, message, self.config().limits.retry_after, now);
         }
         was_shed

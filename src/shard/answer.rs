@@ -58,10 +58,15 @@ impl Shard {
                     .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local)
             }
         };
-        if refused.code >= 300 {
-            self.counters.refused_total += 1;
-        }
+        self.count_answer(refused);
         self.respond(server, message, arrival, refused, extra, now);
+    }
+
+    fn count_answer(&mut self, status: Refused) {
+        match status.code {
+            ..300 => self.counters.answered_total += 1,
+            300.. => self.counters.refused_total += 1,
+        }
     }
 
     pub(super) fn respond(
@@ -159,6 +164,7 @@ impl Shard {
         let is_stranger = self.is_stranger(flow);
         if is_stranger && !self.source_rates.answers_stranger(flow.peer.ip(), now) {
             self.counters.unanswered_rate_total += 1;
+            self.counters.dropped_total += 1;
             return;
         }
         let via = message.top_via().ok();
@@ -182,11 +188,12 @@ impl Shard {
         if is_stranger && self.outbox.bytes.len() - start > AMPLIFICATION_MAX * message.bytes().len() {
             self.outbox.bytes.truncate(start);
             self.counters.unanswered_size_total += 1;
+            self.counters.dropped_total += 1;
             return;
         }
         blank_stray_line_ends(&mut self.outbox.bytes[start..]);
+        self.count_answer(refused);
         if refused.code >= 300 {
-            self.counters.refused_total += 1;
             self.note_refused_invite(flow, message);
         }
         self.outbox.send(reply_to, self.outbox.since(start), None);
@@ -230,10 +237,12 @@ impl Shard {
     /// sender knows its transaction by the branch, and one that sent no Via would not know the answer.
     pub(super) fn on_malformed(&mut self, flow: Flow, bytes: &[u8], index: &Index, error: ParseError, now: Instant) {
         self.counters.malformed_total += 1;
+        self.counters.requests_total += u64::from(index.is_request());
         let message = Message::new(bytes, index);
         let is_answerable = index.is_request() && message.count(Header::Via) > 0;
         if !is_answerable || message.method() == Some(Method::Ack) {
             self.counters.malformed_unanswered_total += 1;
+            self.counters.dropped_total += u64::from(index.is_request());
             return;
         }
         if self.is_stranger(flow) {

@@ -434,6 +434,8 @@ impl Shard {
         };
         extra.hold = None;
         for held in std::mem::take(&mut extra.held) {
+            self.counters.resumed_total += 1;
+            self.counters.refused_total += 1;
             self.answer_stored(held.server, Refused::new(487, "Request Terminated"), now);
         }
     }
@@ -572,6 +574,7 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
+            self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]
             self.coverage.add(&forgotten.coverage());
             self.transfer_by_number.remove(&forgotten.id.number);
@@ -777,6 +780,7 @@ impl Shard {
                     learn_swallowed(call, party, message);
                 }
                 let server = self.open_server(message, arrival, now);
+                self.counters.answered_total += 1;
                 self.answer_notify(server, message, arrival, now);
             }
             Err(crate::transfer::Overtaken) => {

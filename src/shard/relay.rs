@@ -173,6 +173,7 @@ impl Shard {
         let number = self.setup.secret.mac(b'a', &[&arrival.identity.to_be_bytes()]);
         let branch = Branch::without_transaction(number);
         let start = self.write_relayed(message, arrival, target, &branch, changes);
+        self.counters.taken_total += 1;
         self.counters.relayed_requests_total += 1;
         let Some(stream) = self.flow_for_size(start, target, now) else {
             return self.outbox.send(target, self.outbox.since(start), None);
@@ -235,7 +236,9 @@ impl Shard {
             message: MessageBuf::copy_of(message),
             server,
         };
+        self.counters.waited_total += 1;
         if let Err(Waiting::Request { .. }) = self.wait_for(&name, waiting) {
+            self.counters.resumed_total += 1;
             let arrival = Arrival {
                 server,
                 ..arrival.clone()
@@ -246,7 +249,9 @@ impl Shard {
 
     /// Lets something wait for a name; given back if too much waits already.
     pub(super) fn wait_for(&mut self, name: &str, waiting: Waiting) -> Result<(), Waiting> {
-        if let Some(ticket) = self.names.wait(name, waiting)? {
+        let begun = self.names.wait(name, waiting);
+        self.counters.waits_refused_total += u64::from(begun.is_err());
+        if let Some(ticket) = begun? {
             self.effects.push_back(Output::Resolve {
                 ticket,
                 name: name.into(),

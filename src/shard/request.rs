@@ -75,16 +75,18 @@ impl Shard {
             Ok(via) => via,
             Err(kind) => {
                 self.counters.malformed_total += 1;
-                if method != Method::Ack {
-                    self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[], now);
+                if method == Method::Ack {
+                    self.counters.dropped_total += 1;
+                    return;
                 }
-                return;
+                return self.refuse_stateless(flow, message, Refused::new(kind.status(), kind.reason()), &[], now);
             }
         };
         if !has_trunks {
             return self.answer_without_trunks(flow, message, method, now);
         }
         let Ok(identity) = self.transactions.identity(message, &via, method) else {
+            self.counters.dropped_total += 1;
             return;
         };
         if let Some(server) = self.transactions.find_server(identity) {
@@ -98,6 +100,7 @@ impl Shard {
                 return;
             }
             if self.transactions.on_ack(server, &mut self.timers, now) {
+                self.counters.absorbed_acks_total += 1;
                 return;
             }
         }
@@ -111,7 +114,7 @@ impl Shard {
         };
         match method {
             Method::Cancel => self.on_cancel(message, &arrival, now),
-            Method::Ack if self.is_stateless_ack(message, &arrival.via) => {}
+            Method::Ack if self.is_stateless_ack(message, &arrival.via) => self.counters.absorbed_acks_total += 1,
             Method::Ack => self.go_on(message, arrival, now),
             _ if self.sheds_again(&arrival, message, now) => {}
             _ => self.go_on(message, arrival, now),
@@ -122,7 +125,10 @@ impl Shard {
     fn answer_without_trunks(&mut self, flow: Flow, message: Message<'_>, method: Method, now: Instant) {
         let is_within_dialog = message.to().is_ok_and(|to| to.tag.is_some());
         let answer = match method {
-            Method::Ack => return,
+            Method::Ack => {
+                self.counters.stray_acks_total += 1;
+                return;
+            }
             _ if is_within_dialog => Refused::NO_DIALOG,
             Method::Options if self.draining => Refused::SHED,
             Method::Options => Refused::new(200, "OK"),
@@ -134,14 +140,17 @@ impl Shard {
     /// Takes up a request that waited.
     pub(super) fn resume_request(&mut self, flow: Flow, message: &MessageBuf, server: Option<ServerKey>, now: Instant) {
         let message = message.as_message();
+        self.counters.resumed_total += 1;
         if let Some(key) = server
             && !self.transactions.server(key).is_some_and(|server| server.is_waiting())
         {
-            // Cancelled meanwhile.
+            // Cancelled meanwhile, and answered so.
+            self.counters.refused_total += 1;
             return;
         }
-        if let Some(arrival) = self.arrival_of(flow, message, server) {
-            self.go_on(message, arrival, now);
+        match self.arrival_of(flow, message, server) {
+            Some(arrival) => self.go_on(message, arrival, now),
+            None => self.counters.dropped_total += 1,
         }
     }
 
@@ -159,6 +168,7 @@ impl Shard {
             return self.refuse_stranger(arrival.flow, message, now);
         };
         let Ok(uri) = Uri::parse(message.request_uri()) else {
+            self.counters.dropped_total += 1;
             return;
         };
         match arrival.method {
@@ -232,6 +242,7 @@ impl Shard {
             context.call = Some(call);
             context.is_initial = true;
         }
+        self.counters.taken_total += 1;
         let key = self.open_context(context);
         self.relay_new(key, message, &arrival, route, attempts, now);
     }
@@ -351,13 +362,12 @@ impl Shard {
 
     /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to the other
     /// party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not before it is in
-    /// order. Before the answer the numbers of several early dialogs mingle. Whether an older NOTIFY still tells something is
-    /// decided by whoever asked for it.
+    /// order. Before the answer each early dialog has its own numbers, all above that of the INVITE. Whether an older NOTIFY still
+    /// tells something is decided by whoever asked for it.
     fn is_out_of_order(&self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party) -> bool {
         let call = &self.calls[key];
-        let is_early = matches!(call.state, CallState::Trying | CallState::Ringing);
         // One that waited was in order when it came.
-        if arrival.method == Method::Ack || arrival.server.is_some() || is_early {
+        if arrival.method == Method::Ack || arrival.server.is_some() {
             return false;
         }
         let sequence = call.sequence(party);
@@ -500,6 +510,7 @@ impl Shard {
             return false;
         }
         if extra.held.len() >= held_max {
+            self.counters.held_refused_total += 1;
             self.refuse(message, arrival, Refused::SHED, &[("Retry-After", b"1")], now);
             return true;
         }
@@ -511,6 +522,7 @@ impl Shard {
         };
         self.calls[key].extra_mut().held.push_back(held);
         self.counters.held_total += 1;
+        self.counters.waited_total += 1;
         true
     }
 
@@ -522,7 +534,10 @@ impl Shard {
         listener: TrunkId,
         now: Instant,
     ) {
-        let Ok(cseq) = message.cseq() else { return };
+        let Ok(cseq) = message.cseq() else {
+            self.counters.dropped_total += 1;
+            return;
+        };
         let mut changes = Changes {
             own_routes: arrival.own.count,
             ..Changes::default()
@@ -657,6 +672,7 @@ impl Shard {
                 .refers
                 .left(referrer, notifier, number, after, alive_until);
         }
+        self.counters.taken_total += 1;
         context.begin(Branch::default());
         let key = self.open_context(context);
         self.send_branch(key, 0, message, arrival, target, &changes, now);
@@ -677,6 +693,7 @@ impl Shard {
             return self.refuse_stateless(arrival.flow, message, Refused::NO_DIALOG, &[], now);
         }
         let server = self.open_server(message, arrival, now);
+        self.counters.answered_total += 1;
         self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
         let Some(transaction) = self.transactions.server(invite).filter(|server| server.is_waiting()) else {
             return;

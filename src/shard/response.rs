@@ -2,7 +2,7 @@
 
 use super::own::refuses_subscription;
 use super::places::FULL_RETRY_AFTER;
-use super::{ClientOwner, Shard, TimerKey};
+use super::{ClientOwner, Counters, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};
 use crate::config::TrunkId;
@@ -69,12 +69,15 @@ impl Shard {
             Err(_) => {
                 self.counters.malformed_total += 1;
                 self.counters.malformed_unanswered_total += 1;
+                self.counters.stray_responses_total += 1;
                 return;
             }
         };
         let Some(client) = self.transactions.client(answered.client) else {
             return;
         };
+        let relayed_at_once = |counters: &Counters| counters.relayed_responses_total - counters.kept_responses_total;
+        let before = relayed_at_once(&self.counters);
         match client.owner {
             ClientOwner::Relay(context, branch) => {
                 let flow = client.hop();
@@ -85,6 +88,9 @@ impl Shard {
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
             ClientOwner::Probe(probe) => self.on_probe_answered(probe, message, answered.code, now),
+        }
+        if relayed_at_once(&self.counters) == before {
+            self.counters.absorbed_responses_total += 1;
         }
     }
 
@@ -126,10 +132,7 @@ impl Shard {
         }
         let server = context.server;
         self.learn_from_response(key, number, flow, message, code, now);
-        let Some(transaction) = self.transactions.server(server) else {
-            return;
-        };
-        if !transaction.may_send(code) {
+        if !self.transactions.may_send(server, code) {
             return;
         }
         if code == 503 {
@@ -168,6 +171,7 @@ impl Shard {
             let message = Message::new(bytes, &index);
             self.send_response(key, message, message.status().unwrap_or_default(), lines, now);
             self.counters.relayed_responses_total += 1;
+            self.counters.kept_responses_total += 1;
         }
         self.scratch = index;
     }

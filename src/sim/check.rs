@@ -71,7 +71,7 @@ impl Check {
             dialogs: dialogs::Dialogs::default(),
             notifies: notifies::Notifies::default(),
             hooks: hooks::Hooks::default(),
-            counters: counters::Watch::new(config, shards),
+            counters: counters::Watch::new(shards),
             malformed: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             faults: Vec::new(),
@@ -93,6 +93,7 @@ impl Check {
         } else if let Ok(text) = Text::read_any_length(bytes) {
             self.hooks.response(&text);
             self.dialogs.response(&text);
+            self.notifies.response(&text);
         }
         self.note_malformed(bytes);
     }

@@ -1,24 +1,20 @@
 //! The numbers of a shard add up at every step, and its tables keep to their bounds.
 
 use super::Faults;
-use crate::config::Config;
 use crate::shard::audit::Pending;
 use crate::shard::{CounterKind, Counters, Shard};
 use crate::sim::tally::{Fault, Tally};
 use crate::webhook;
-use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Watch {
-    config: Arc<Config>,
     /// The numbers of each shard as they were last.
     last: Vec<Counters>,
 }
 
 impl Watch {
-    pub fn new(config: Arc<Config>, shards: usize) -> Watch {
+    pub fn new(shards: usize) -> Watch {
         Watch {
-            config,
             last: vec![Counters::default(); shards],
         }
     }
@@ -48,18 +44,43 @@ impl Watch {
             now.transfers_total,
             ended + now.transfers,
         );
-        let limits = self.config.limits;
+        // Each request has one fate, and one that waited has another then; each response has one.
+        let fates = now.taken_total
+            + now.answered_total
+            + now.refused_total
+            + now.repeats_total
+            + now.absorbed_acks_total
+            + now.stray_acks_total
+            + now.dropped_total
+            + now.waited_total;
+        equal(
+            "requests, and what became of them",
+            now.requests_total + now.resumed_total,
+            fates,
+        );
+        let fates = now.relayed_responses_total + now.absorbed_responses_total + now.stray_responses_total;
+        equal(
+            "responses, and what became of them",
+            now.responses_total + now.kept_responses_total,
+            fates,
+        );
+        let last = &self.last[number];
         let mut full = |is_full, fault| {
             if is_full {
                 tally.note(fault);
             }
         };
-        full(now.calls >= limits.calls_max as u64, Fault::CallsFull);
+        full(now.shed_calls_total > last.shed_calls_total, Fault::CallsFull);
         full(
-            now.transactions >= limits.transactions_max as u64,
+            now.shed_transactions_total > last.shed_transactions_total,
             Fault::TransactionsFull,
         );
-        full(now.lookups >= limits.lookups_max as u64, Fault::LookupsFull);
+        full(now.waits_refused_total > last.waits_refused_total, Fault::LookupsFull);
+        full(now.held_refused_total > last.held_refused_total, Fault::HeldFull);
+        full(
+            now.transfers_forgotten_total > last.transfers_forgotten_total,
+            Fault::RememberedFull,
+        );
         self.last[number] = now;
     }
 }
@@ -90,6 +111,12 @@ pub(super) fn over(number: usize, shard: &Shard, pending: &Pending, faults: &mut
     });
     if !shard.is_idle() || !shard.is_empty() || !alive.is_empty() || shard.next_timeout().is_some() {
         faults.push(format!("shard {number} is not idle: {}", alive.join(", ")));
+    }
+    if counters.waited_total != counters.resumed_total {
+        faults.push(format!(
+            "{} requests waited and {} went on",
+            counters.waited_total, counters.resumed_total
+        ));
     }
     if pending.lookups > 0 || pending.records > 0 || !pending.outcomes.is_empty() {
         faults.push(format!("shard {number} is owed {pending:?}"));

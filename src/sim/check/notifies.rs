@@ -12,6 +12,8 @@ pub(super) struct Notifies {
     own_refers: BTreeSet<String>,
     /// By Call-ID, how many referee sent, and whether a NOTIFY came that does not say of which it is.
     refers_of: BTreeMap<String, (u32, bool)>,
+    /// Branches of REFERs of peers that want no NOTIFY.
+    without_notify: BTreeSet<String>,
     /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
     notifies: BTreeMap<String, Notify>,
     /// Calls that somebody has sent a BYE for, and those of them that referee has ended itself.
@@ -46,6 +48,10 @@ impl Notifies {
         match text.method() {
             "REFER" => {
                 self.refers.insert(text.origin());
+                // RFC 7614, RFC 4488: no NOTIFY is to come, and none need be let through.
+                if text.header("Require").is_some() || text.header("Refer-Sub").is_some() {
+                    self.without_notify.insert(text.origin());
+                }
             }
             "BYE" => {
                 self.hung_up.insert(text.call_id().to_owned());
@@ -62,6 +68,16 @@ impl Notifies {
                 has_route: text.header("Route").is_some(),
                 was_relayed: false,
             });
+        }
+    }
+
+    /// A response came: a party that knows no subscription need not be told of it again.
+    pub fn response(&mut self, text: &Text) {
+        if text.method() == "NOTIFY"
+            && text.code() == 481
+            && let Some(notify) = self.notifies.get(&text.origin())
+        {
+            self.without_notify.insert(notify.refer.clone());
         }
     }
 
@@ -99,9 +115,10 @@ impl Notifies {
             true => self.ended_here.contains(text.call_id()),
             false => self.hung_up.contains(text.call_id()),
         };
-        // For want of room or of a next hop nothing is relayed.
-        let is_shed = text.code() == 503 || text.first.ends_with("Next Hop Unreachable");
-        if self.refers.contains(&notify.refer) && !notify.was_relayed && !is_lost && !is_shed {
+        // For want of room, of a next hop or of a number nothing is relayed.
+        let is_shed = text.code() == 503 || text.first.contains("Next Hop") || text.first.contains("CSeq");
+        let is_wanted = self.refers.contains(&notify.refer) && !self.without_notify.contains(&notify.refer);
+        if is_wanted && !notify.was_relayed && !is_lost && !is_shed {
             faults.push(format!(
                 "`{}` answers a NOTIFY of a party's REFER that was not relayed",
                 text.label()

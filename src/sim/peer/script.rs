@@ -142,6 +142,8 @@ pub struct Manners {
     pub first_cseq: u32,
     /// When its NOTIFYs of a REFER have an id.
     pub event_ids: EventIds,
+    /// Whether it refuses an INVITE that it has had already, with another branch (RFC 3261 §8.2.2.2).
+    pub refuses_merged: bool,
     /// Whether a challenged request comes again with credentials.
     pub has_credentials: bool,
     /// Its timers of RFC 3261 §17.
@@ -168,6 +170,7 @@ impl Manners {
             contact_host: None,
             first_cseq: 1,
             event_ids: EventIds::FromTheSecond,
+            refuses_merged: false,
             has_credentials: false,
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
