@@ -104,6 +104,11 @@ impl Sequence {
         self.next.checked_sub(1)
     }
 
+    /// Whether any number is shifted, so that the mapping must be kept until the dialog ends.
+    pub fn is_shifted(&self) -> bool {
+        !self.inserted.is_empty()
+    }
+
     /// The number of a request that we inserted after `earlier` others, when the party's next was `next`.
     fn number_of(&self, earlier: usize, next: u32) -> u32 {
         match next {

@@ -362,13 +362,12 @@ impl Shard {
 
     /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to the other
     /// party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not before it is in
-    /// order. Before the answer the numbers of several early dialogs mingle. Whether an older NOTIFY still tells something is
-    /// decided by whoever asked for it.
+    /// order. Before the answer each early dialog has its own numbers, all above that of the INVITE. Whether an older NOTIFY still
+    /// tells something is decided by whoever asked for it.
     fn is_out_of_order(&self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party) -> bool {
         let call = &self.calls[key];
-        let is_early = matches!(call.state, CallState::Trying | CallState::Ringing);
         // One that waited was in order when it came.
-        if arrival.method == Method::Ack || arrival.server.is_some() || is_early {
+        if arrival.method == Method::Ack || arrival.server.is_some() {
             return false;
         }
         let sequence = call.sequence(party);
