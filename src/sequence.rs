@@ -94,11 +94,6 @@ impl Sequence {
         Some(number)
     }
 
-    /// Whether any number is shifted, so that the mapping must be kept until the dialog ends.
-    pub fn is_shifted(&self) -> bool {
-        !self.inserted.is_empty()
-    }
-
     /// The highest number the party has used.
     pub fn highest(&self) -> Option<u32> {
         self.next.checked_sub(1)
