@@ -95,6 +95,8 @@ pub struct Call {
     pub answered: Option<Instant>,
     /// The caller's ACK of the answer has passed.
     pub is_acked: bool,
+    /// Until when the session may be alive without a refresh; `None`: the parties have agreed on no interval (RFC 4028 §8.2).
+    pub session_until: Option<Instant>,
     /// Its place in the order of opening.
     pub order: u64,
     /// The transaction of the INVITE that opened the call.
@@ -132,6 +134,8 @@ pub struct Extra {
     pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.
     pub suspect: Option<Party>,
+    /// A party whose answer says that its side of the call is gone, and until when it may show that it is not.
+    pub doubt: Option<(Party, Instant)>,
     /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
     /// A REFER of ours that follows it.
@@ -186,6 +190,7 @@ impl Call {
             created: now,
             answered: None,
             is_acked: false,
+            session_until: None,
             order: 0,
             invite: None,
             places: Places::default(),
@@ -227,6 +232,7 @@ impl Call {
             created: now,
             answered: None,
             is_acked: false,
+            session_until: None,
             order: 0,
             invite: self.invite,
             places: Places::default(),
@@ -324,6 +330,14 @@ impl Call {
         self.extra.as_deref_mut()
     }
 
+    /// A party has shown that it knows this call: whoever took it for lost was wrong.
+    pub fn shows_life(&mut self, party: Party) {
+        if let Some(extra) = self.extra_if_any() {
+            extra.doubt = extra.doubt.filter(|(doubted, _)| *doubted != party);
+            extra.suspect = extra.suspect.filter(|suspect| *suspect != party);
+        }
+    }
+
     /// The tag of a party; `None` before the callee has one.
     pub fn tag(&self, party: Party) -> Option<&[u8]> {
         NameAddr::tag_of(self.get(party, Trait::Identity))
@@ -391,6 +405,11 @@ impl Call {
             self.tag(*party).is_some_and(|tag| tag == from_tag)
                 && self.tag(party.other()).is_none_or(|tag| tag == to_tag)
         })
+    }
+
+    /// Whether requests of ours stand in its numbering: then only this call knows the numbers of either side.
+    pub fn is_shifted(&self) -> bool {
+        self.sequences.iter().any(Sequence::is_shifted)
     }
 
     /// Bytes this call keeps outside its own struct; for measuring.

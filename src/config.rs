@@ -31,6 +31,7 @@ pub struct Config {
     pub access: Access,
     pub limits: Limits,
     pub timers: SipTimers,
+    pub session: SessionTimers,
     pub transfer: TransferTimers,
 }
 
@@ -425,6 +426,12 @@ pub struct Limits {
     pub partial_message_timeout: Duration,
     /// Messages on the way between two shards; UDP drops beyond it, TCP stops reading.
     pub handoff_max: usize,
+    /// How long an INVITE may ring, whatever its callee says meanwhile; then it is cancelled as by Timer C.
+    pub ring_max: Duration,
+    /// How long a call may last from its answer; then both parties get a BYE.
+    pub call_max: Duration,
+    /// How long it is remembered that a next hop refuses TCP, so that large requests go there by UDP (RFC 3261 §18.1.1).
+    pub tcp_refusal_kept: Duration,
     /// The longest Retry-After of a 503 that is kept to (RFC 3261 §21.5.4); a longer one is cut.
     pub retry_after_max: Duration,
     /// Spins for this long before sleeping, where messages come that close together: a sleep and a wake-up cost more than one.
@@ -439,6 +446,16 @@ pub struct SipTimers {
     pub t4: Duration,
     /// Over 3 minutes.
     pub timer_c: Duration,
+}
+
+/// What referee wants of session timers as a proxy (RFC 4028 §8). By default nothing: what the parties agree on is watched only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionTimers {
+    /// The longest session interval: put into requests that ask for none or for a longer one. At least 90 s (§4).
+    pub expires: Option<Duration>,
+    /// The shortest session interval that is taken: a shorter one is refused with 422, or raised where its sender knows no 422.
+    /// At least 90 s (§5).
+    pub min_se: Option<Duration>,
 }
 
 /// Timers of a transfer that are not the trunk's.
@@ -475,6 +492,7 @@ impl Default for Config {
             },
             limits: Limits::default(),
             timers: SipTimers::default(),
+            session: SessionTimers::default(),
             transfer: TransferTimers::default(),
         }
     }
@@ -591,6 +609,12 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(600),
             partial_message_timeout: Duration::from_secs(20),
             handoff_max: 4_096,
+            // Longer than any queue lets a caller hear a ringing tone, and ten times what a telephone network does.
+            ring_max: Duration::from_secs(30 * 60),
+            // Longer than any call that somebody means.
+            call_max: Duration::from_secs(24 * 3_600),
+            // Nobody changes a peer's transports more often than that.
+            tcp_refusal_kept: Duration::from_secs(10 * 60),
             retry_after_max: Duration::from_secs(5 * 60),
             spin: Duration::from_micros(25),
         }

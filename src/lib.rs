@@ -62,6 +62,7 @@ pub mod coverage;
 #[cfg(feature = "io")]
 pub mod demo;
 pub mod destination;
+pub mod dialog_usage;
 pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]
@@ -70,7 +71,9 @@ pub mod message;
 pub mod next_hop;
 pub mod proxy;
 pub mod rate;
+pub mod route_set;
 pub mod sequence;
+pub mod session_timer;
 pub mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;

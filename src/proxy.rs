@@ -7,6 +7,7 @@ pub mod search;
 use crate::message::check::{RELAYED_BYTES_MAX, RELAYED_LINES_MAX};
 use crate::message::edit::{Editor, ViaStamp, decimal};
 use crate::message::{Header, Message, Method, Via};
+use crate::session_timer;
 use crate::transaction::Branch;
 use crate::transport::Transport;
 
@@ -83,6 +84,7 @@ pub struct Relay<'a> {
     pub cseq: Option<u32>,
     pub rack: Option<u32>,
     pub event_id: Option<u32>,
+    pub session: session_timer::Pass,
     /// What Max-Breadth says from here on (RFC 5393 §5.3.3).
     pub max_breadth: Option<u8>,
 }
@@ -147,6 +149,7 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
     {
         editor.replace(span, &[decimal(id).as_bytes()]);
     }
+    relay.session.apply(message, editor);
     // RFC 3261 §18.3: a stream needs a Content-Length to end the message.
     if relay.transport.is_reliable() && message.count(Header::ContentLength) == 0 {
         editor.insert(

@@ -94,14 +94,14 @@ impl Sequence {
         Some(number)
     }
 
-    /// Whether requests were inserted, so that the mapping is needed for as long as the dialog has transactions.
-    pub fn is_shifted(&self) -> bool {
-        !self.inserted.is_empty()
-    }
-
     /// The highest number the party has used.
     pub fn highest(&self) -> Option<u32> {
         self.next.checked_sub(1)
+    }
+
+    /// Whether any number is shifted, so that the mapping must be kept until the dialog ends.
+    pub fn is_shifted(&self) -> bool {
+        !self.inserted.is_empty()
     }
 
     /// The number of a request that we inserted after `earlier` others, when the party's next was `next`.

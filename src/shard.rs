@@ -16,6 +16,8 @@ mod arrival;
 pub mod audit;
 mod commands;
 pub mod counters;
+mod large;
+mod lifetime;
 mod names;
 mod own;
 mod places;
@@ -23,6 +25,7 @@ mod probe;
 mod relay;
 mod request;
 mod response;
+mod restored;
 mod route;
 mod sources;
 mod targets;
@@ -35,6 +38,7 @@ use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Keyed, Random, Secret, TransferId};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
+use crate::proxy::Refused;
 use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::timer::{Instant, Timers};
 use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
@@ -47,6 +51,7 @@ use admission::{QueueDelays, ShedLately, SourceRates};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
 use response::BranchFailure;
@@ -80,6 +85,8 @@ pub enum Input<'a> {
     },
     /// A send did not happen, or its connection broke within 32 s of it (RFC 3261 §18.4).
     SendFailed { ticket: Ticket },
+    /// A send did not happen since its peer takes no connection: a TCP reset, or ICMP says that it speaks no TCP.
+    ConnectionRefused { ticket: Ticket },
     /// The answer to [`Output::Resolve`]; empty: no such name, or no answer in time.
     Resolved {
         ticket: u64,
@@ -178,6 +185,11 @@ pub struct Shard {
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
     names: Names<Waiting>,
+    /// The time of the last input.
+    now: Instant,
+    refusals: Refusals,
+    /// For requests of ours that are read again.
+    large_scratch: Box<Index>,
     queue_delays: QueueDelays,
     source_rates: SourceRates,
     shed_lately: ShedLately,
@@ -213,6 +225,8 @@ enum ClientOwner {
     Bye(CallKey, Party),
     /// An OPTIONS of ours to an address of a trunk.
     Probe(ProbeId),
+    /// An ACK that left by TCP for its size.
+    LargeAck,
 }
 
 /// What waits for a name.
@@ -261,6 +275,10 @@ enum TimerKey {
     Hold(CallKey),
     /// An ended call is forgotten.
     Forget(CallKey),
+    /// Whether a call has lasted long enough. There is one for each call until it ends.
+    Lifetime(CallKey),
+    /// A party has not shown that it knows the call after all.
+    Doubt(CallKey),
     /// The next verb of a call is due.
     Pause(CallKey),
     /// The answer of a call gets no ACK any more.
@@ -302,6 +320,9 @@ impl Shard {
             remembered: VecDeque::new(),
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
+            now: Instant::START,
+            refusals: Refusals::new(Keyed::new(&mut random)),
+            large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
             source_rates,
             shed_lately: ShedLately::default(),
@@ -322,6 +343,7 @@ impl Shard {
 
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
+        self.now = now;
         match input {
             Input::Received { flow, message, waited } => {
                 self.queue_delays.observe(flow.bind, waited, now);
@@ -342,6 +364,7 @@ impl Shard {
                 let ended = self.transactions.on_send_failed(ticket);
                 self.on_transaction_ended(ended, now);
             }
+            Input::ConnectionRefused { ticket } => self.on_connection_refused(ticket, now),
             Input::Resolved {
                 ticket,
                 addresses,
@@ -362,14 +385,34 @@ impl Shard {
 
     /// Takes the next effect to carry out, oldest first: sends before all else. Drain to `None` before sleeping.
     pub fn poll_output(&mut self) -> Option<Output> {
-        match self.outbox.poll() {
-            Some(send) => Some(Output::Send {
+        while let Some(send) = self.outbox.poll() {
+            if self.topology.is_itself(send.flow) {
+                self.receive_own(send.flow, &send.bytes);
+                continue;
+            }
+            return Some(Output::Send {
                 flow: send.flow,
                 bytes: send.bytes,
                 ticket: send.ticket,
-            }),
-            None => self.effects.pop_front(),
+            });
         }
+        self.effects.pop_front()
+    }
+
+    /// A message from one of our sockets to itself: a request passes twice where no other hop between has put itself into its
+    /// route set. It takes no network to be received.
+    fn receive_own(&mut self, flow: Flow, bytes: &OutRange) {
+        let Ok(message) = MessageBuf::parse(self.outbox.get(bytes).to_vec()) else {
+            debug_assert!(false, "a message of ours cannot be read");
+            return;
+        };
+        let (message, now) = (message.as_message(), self.now);
+        if message.is_request() {
+            self.on_request(flow, message, Duration::ZERO, now);
+        } else {
+            self.on_response(flow, message, now);
+        }
+        self.check_invariants();
     }
 
     /// The bytes of a send. Valid until [`Shard::end_batch`].
@@ -389,6 +432,7 @@ impl Shard {
 
     /// Fires what is due, at most [`TIMERS_PER_TURN`]; more is due at once if [`Shard::next_timeout`] still lies in the past.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         for _ in 0..TIMERS_PER_TURN {
             let Some((at, key)) = self.timers.pop_due(now) else {
                 break;
@@ -412,6 +456,8 @@ impl Shard {
                 }
                 TimerKey::Hold(call) => self.on_hold_over(call, now),
                 TimerKey::Forget(call) => self.on_forget(call, now),
+                TimerKey::Lifetime(call) => self.on_lifetime(call, now),
+                TimerKey::Doubt(call) => self.on_doubt_over(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
                 TimerKey::NoAck(call) => self.release_after_ack(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
@@ -480,17 +526,23 @@ impl Shard {
         match ended {
             None
             | Some(Ended::Client(
-                ClientOwner::Cancel | ClientOwner::Refer(_) | ClientOwner::Bye(..) | ClientOwner::Probe(_),
+                ClientOwner::Cancel
+                | ClientOwner::Refer(_)
+                | ClientOwner::Bye(..)
+                | ClientOwner::Probe(_)
+                | ClientOwner::LargeAck,
             )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
                 self.on_transaction_ended(Some(Ended::Server(owner)), now);
             }
             Some(Ended::Server(ServerOwner::Local)) => {}
+            Some(Ended::TryingIsDue(server)) => self.answer_stored(server, Refused::new(100, "Trying"), now),
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 self.leave_context(context, |context| context.server_gone = true)
             }
             Some(Ended::Client(ClientOwner::Relay(context, branch))) => self.leave_branch(context, branch),
+            Some(Ended::ClientTimeout(ClientOwner::LargeAck)) => {}
             Some(Ended::ClientTimeout(owner)) => {
                 self.counters.timeouts_total += 1;
                 match owner {
@@ -498,7 +550,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
-                    ClientOwner::Cancel => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
@@ -515,7 +567,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
-                    ClientOwner::Cancel => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }

@@ -125,6 +125,10 @@ enum Event {
         shard: usize,
         ticket: Ticket,
     },
+    ConnectionRefused {
+        shard: usize,
+        ticket: Ticket,
+    },
     Resolved {
         shard: usize,
         ticket: u64,
@@ -445,6 +449,7 @@ impl World {
             } => self.arrive(peer, path, &bytes, ticket),
             Event::ArrivesOnStream { link, bytes } => self.on_stream_outward(link, &bytes),
             Event::SendFailed { shard, ticket } => self.feed(shard, Input::SendFailed { ticket }),
+            Event::ConnectionRefused { shard, ticket } => self.feed(shard, Input::ConnectionRefused { ticket }),
             Event::Resolved {
                 shard,
                 ticket,

@@ -24,7 +24,7 @@ pub enum Unanswered {
     NotARequest,
 }
 
-/// The longest answer: a header, ERROR-CODE with its reason, and UNKNOWN-ATTRIBUTES of [`UNKNOWN_MAX`] types.
+/// The longest answer: a header, ERROR-CODE with its reason, and UNKNOWN-ATTRIBUTES of eight types.
 pub const ANSWER_BYTES_MAX: usize = HEADER + ATTRIBUTE + 4 + UNKNOWN_REASON.len() + ATTRIBUTE + 2 * UNKNOWN_MAX;
 
 /// Writes the answer to a Binding Request from `source` behind what `out` holds: XOR-MAPPED-ADDRESS alone, which is all that RFC 5626

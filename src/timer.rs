@@ -115,40 +115,17 @@ impl<K> Timers<K> {
 
     /// The earliest deadline, or `None` if nothing is armed.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let queued = self
-            .queues
-            .iter()
-            .filter_map(|q| q.entries.front().map(|(at, _)| *at))
-            .min();
-        let odd = self.odd.first_key_value().map(|((at, _), _)| *at);
-        queued.into_iter().chain(odd).min()
+        self.earliest().map(|(at, _)| at)
     }
 
     /// Takes the earliest entry that is due at `now`, with its deadline.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
-        let mut best: Option<(Instant, usize)> = None;
-        for (i, queue) in self.queues.iter().enumerate() {
-            if let Some((at, _)) = queue.entries.front()
-                && *at <= now
-                && best.is_none_or(|(least, _)| *at < least)
-            {
-                best = Some((*at, i));
-            }
+        let (_, place) = self.earliest().filter(|(at, _)| *at <= now)?;
+        self.len -= 1;
+        match self.queues.get_mut(place) {
+            Some(queue) => queue.entries.pop_front(),
+            None => self.odd.pop_first().map(|((at, _), key)| (at, key)),
         }
-        let odd = self.odd.first_entry().filter(|entry| {
-            let (at, _) = *entry.key();
-            at <= now && best.is_none_or(|(least, _)| at < least)
-        });
-        let fired = match (odd, best) {
-            (Some(odd), _) => {
-                let ((at, _), key) = odd.remove_entry();
-                Some((at, key))
-            }
-            (None, Some((_, i))) => self.queues[i].entries.pop_front(),
-            (None, None) => None,
-        };
-        self.len -= usize::from(fired.is_some());
-        fired
     }
 
     /// All entries, those no longer meant included, in no order.
@@ -157,6 +134,14 @@ impl<K> Timers<K> {
         let queued = self.queues.iter().flat_map(|queue| &queue.entries);
         let odd = self.odd.iter().map(|((at, _), key)| (*at, key));
         queued.map(|(at, key)| (*at, key)).chain(odd)
+    }
+
+    /// The earliest deadline and its queue's place, or one beyond all queues.
+    fn earliest(&self) -> Option<(Instant, usize)> {
+        let heads = self.queues.iter().enumerate();
+        let queued = heads.filter_map(|(place, queue)| Some((queue.entries.front()?.0, place)));
+        let odd = self.odd.first_key_value().map(|((at, _), _)| (*at, self.queues.len()));
+        queued.chain(odd).min()
     }
 
     /// Entries armed and not yet fired, those no longer meant included.
@@ -204,6 +189,9 @@ mod tests {
                 armed.push((at, length, number));
                 prop_assert_eq!(timers.next_deadline(), armed.iter().map(|(at, ..)| *at).min());
                 prop_assert_eq!(timers.len(), armed.len());
+                let mut entries: Vec<_> = timers.entries().map(|(at, number)| (at, *number)).collect();
+                entries.sort_by_key(|(_, number)| *number);
+                prop_assert_eq!(entries, armed.iter().map(|(at, _, number)| (*at, *number)).collect::<Vec<_>>());
                 prop_assert!(!timers.is_empty() && timers.queues.len() <= QUEUES_MAX);
             }
         }

@@ -41,7 +41,7 @@ pub enum Letter {
     B,
     /// INVITE client: absorb repeated finals.
     D,
-    /// Non-INVITE client: resend.
+    /// Non-INVITE client: resend. Non-INVITE server: the client's has reached T2, so that a 100 is due.
     E,
     /// Non-INVITE client: give up.
     F,
@@ -99,6 +99,8 @@ pub enum Ended<S, C> {
     /// The transaction did its duty and is gone.
     Client(C),
     Server(S),
+    /// Nothing has ended: a non-INVITE has had no response for so long that it is to get a 100 (RFC 4320 §4.1).
+    TryingIsDue(ServerKey),
 }
 
 /// A response that found its client transaction and must be acted on.
@@ -300,6 +302,17 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         key
     }
 
+    /// Has a 100 become due if a non-INVITE has no response by the time its sender's Timer E reaches T2: not before, where each
+    /// repeat would be answered, and not later (RFC 4320 §4.1).
+    pub fn watch_trying<K: From<Deadline>>(&mut self, key: ServerKey, timers: &mut Timers<K>, now: Instant) {
+        let (mut wait, mut interval) = (self.t1, self.t1 * 2);
+        while interval < self.t2 {
+            wait += interval;
+            interval *= 2;
+        }
+        timers.arm(now, wait, Deadline::Server(key, Letter::E).into());
+    }
+
     /// A repeat of the request: the last response again, if there is one.
     pub fn on_repeat(&mut self, key: ServerKey, outbox: &mut Outbox) {
         let Some(server) = self.servers.get(key) else { return };
@@ -453,6 +466,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 ClientState::Trying
             },
             flow,
+            fallback: None,
             owner,
             random: number,
             loop_digest,
@@ -522,6 +536,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             method: Method::Cancel,
             state: ClientState::Trying,
             flow,
+            fallback: None,
             owner,
             random,
             loop_digest,
@@ -698,8 +713,47 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             (Letter::I, ServerState::Confirmed)
             | (Letter::J, ServerState::Completed)
             | (Letter::L, ServerState::Accepted) => self.remove_server(key, letter.as_str()).map(Ended::Server),
+            (Letter::E, ServerState::Trying) => Some(Ended::TryingIsDue(key)),
             _ => None,
         }
+    }
+
+    /// A request that is written but not started leaves by `stream` instead, for its size.
+    pub fn lead_by_stream(&mut self, key: ClientKey, stream: Flow) {
+        if let Some(client) = self.clients.get_mut(key) {
+            debug_assert!(client.request.is_empty() && stream.transport.is_reliable());
+            client.fallback = Some(client.flow);
+            client.flow = stream;
+        }
+    }
+
+    /// The connection of the send with this ticket was refused. A request that left by TCP for its size alone goes by UDP now,
+    /// as if it had from the first (RFC 3261 §18.1.1); gives back by what flow it was refused.
+    pub fn fall_back<K: From<Deadline>>(
+        &mut self,
+        of: Ticket,
+        outbox: &mut Outbox,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) -> Option<Flow> {
+        let key = ClientKey::from(KeyData::from_ffi(of.0));
+        let client = self.clients.get_mut(key)?;
+        if !matches!(client.state, ClientState::Calling | ClientState::Trying) {
+            return None;
+        }
+        let refused = std::mem::replace(&mut client.flow, client.fallback.take()?);
+        // Our Via is the first line; both tokens are of one length.
+        let at = memchr::memmem::find(&client.request, VIA_OF_STREAM)?;
+        client.request[at..at + VIA_OF_STREAM.len()].copy_from_slice(VIA_OF_DATAGRAM);
+        outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
+        let resend = match client.method {
+            Method::Invite => Letter::A,
+            // It is not answered, and repeated by its sender.
+            Method::Ack => return self.remove_client(key, TRANSPORT_ERROR).map(|_| refused),
+            _ => Letter::E,
+        };
+        timers.arm(now, self.t1, Deadline::Client(key, resend).into());
+        Some(refused)
     }
 
     /// A send with this ticket failed (RFC 3261 §18.4). Over UDP the first failure is let pass, since the request is sent again
@@ -756,6 +810,10 @@ fn class_of(code: u16, is_invite: bool) -> &'static str {
 }
 /// RFC 3261 §17.1.1.2: Timer D is the far side's Timer H, whose T1 is not known here.
 const TIMER_D_MIN: Duration = Duration::from_secs(32);
+
+/// How the top Via of a request begins.
+const VIA_OF_STREAM: &[u8] = b"\r\nVia: SIP/2.0/TCP ";
+const VIA_OF_DATAGRAM: &[u8] = b"\r\nVia: SIP/2.0/UDP ";
 
 fn ticket(key: ClientKey) -> Ticket {
     Ticket(key.data().as_ffi())

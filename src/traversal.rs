@@ -119,7 +119,23 @@ mod tests {
             forged[i] = if forged[i] == b'A' { b'B' } else { b'A' };
             assert_eq!(Traversal::read(&forged, b"a@b", &secret), None, "byte {i}");
         }
+        for text in [&token[..27], &[&token[..], b"A"].concat(), &[b'*'; TOKEN_LEN]] {
+            assert_eq!(Traversal::read(text, b"a@b", &secret), None);
+        }
         assert!(traversal.is_from_caller(b"tag-a", &secret));
         assert!(!traversal.is_from_caller(b"tag-b", &secret));
+    }
+    #[test]
+    fn a_token_of_another_version_is_not_read_even_if_it_is_authentic() {
+        let secret = Secret([9; 16]);
+        let token = |version: u8| {
+            let mut raw = [0; RAW_LEN];
+            raw[0] = version;
+            let mac = secret.mac(PURPOSE, &[&raw[..13], b"a@b"]);
+            raw[13..].copy_from_slice(&mac.to_be_bytes());
+            URL_SAFE_NO_PAD.encode(raw)
+        };
+        let read = |version| Traversal::read(token(version).as_bytes(), b"a@b", &secret);
+        assert!(read(VERSION).is_some() && read(VERSION + 1).is_none());
     }
 }

@@ -474,6 +474,45 @@ fn a_refused_connection_fails_the_call_at_once() {
 }
 
 #[test]
+fn a_large_request_goes_by_tcp_and_by_udp_where_the_connection_is_refused() {
+    // RFC 3261 §18.1.1. Where the peer has no listener the kernel says so with a reset.
+    for listens in [true, false] {
+        let (datagrams, listener) = both_on_one_port();
+        datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
+        let listener = listens.then_some(listener);
+        let running = start(relay(&datagrams.local_addr().unwrap().to_string())).unwrap();
+        let client = udp_client(&running);
+        client.send(&Ends::of_udp(&client).request("INVITE", 1, 1_400)).unwrap();
+        let invite = match &listener {
+            Some(listener) => {
+                let (accepted, _) = listener.accept().unwrap();
+                accepted.set_read_timeout(Some(PATIENCE)).unwrap();
+                Messages::on(&accepted).next().unwrap()
+            }
+            None => {
+                let mut bytes = [0; 4096];
+                let count = datagrams.recv(&mut bytes).unwrap();
+                String::from_utf8(bytes[..count].to_vec()).unwrap()
+            }
+        };
+        let transport = if listens { "TCP" } else { "UDP" };
+        let via = format!("\r\nVia: SIP/2.0/{transport} {};", address(&running, Transport::Udp));
+        assert!(invite.contains(&via), "{invite}");
+        running.stop();
+    }
+}
+
+/// A datagram socket and a listener with the same port.
+fn both_on_one_port() -> (UdpSocket, TcpListener) {
+    loop {
+        let datagrams = UdpSocket::bind(any_port()).unwrap();
+        if let Ok(listener) = TcpListener::bind(datagrams.local_addr().unwrap()) {
+            return (datagrams, listener);
+        }
+    }
+}
+
+#[test]
 fn a_connection_that_breaks_fails_the_calls_that_were_sent_on_it() {
     let peer = TcpListener::bind(any_port()).unwrap();
     let running = start(relay(&format!("tcp:{}", peer.local_addr().unwrap()))).unwrap();

@@ -53,6 +53,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "verb",
         ],
     ),
+    ("dialog_usage", &["message"]),
+    ("route_set", &["message"]),
+    ("session_timer", &["message"]),
     ("traversal", &["call", "config", "identifiers"]),
     (
         "proxy",
@@ -60,6 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "call",
             "config",
             "message",
+            "session_timer",
             "timer",
             "transaction",
             "transport",

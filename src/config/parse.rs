@@ -8,7 +8,7 @@ use super::value;
 use super::{
     Access, Address, Bind, ByeMeansSuccess, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits,
     Network, OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
-    Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
+    SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use crate::spelling;
 use std::fmt;
@@ -92,7 +92,7 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
         config.limits = limits(table);
     }
     if let Some(table) = root.table("timers", "[timers]") {
-        config.timers = timers(table);
+        (config.timers, config.session) = timers(table);
     }
     if let Some(table) = root.table("transfer", "[transfer]") {
         config.transfer = transfer(table);
@@ -749,6 +749,14 @@ fn limits(table: Table<'_>) -> Limits {
         &mut limits.partial_message_timeout,
     );
     table.number("handoff_max", 1..=1_000_000, &mut limits.handoff_max);
+    // Timer C lets any callee ring for three minutes (RFC 3261 §16.6 item 11).
+    table.duration("ring_max", seconds(181)..=seconds(24 * 3_600), &mut limits.ring_max);
+    table.duration("call_max", seconds(60)..=seconds(30 * 24 * 3_600), &mut limits.call_max);
+    table.duration(
+        "tcp_refusal_kept",
+        seconds(1)..=seconds(24 * 3_600),
+        &mut limits.tcp_refusal_kept,
+    );
     table.duration(
         "retry_after_max",
         seconds(1)..=seconds(24 * 3_600),
@@ -759,7 +767,7 @@ fn limits(table: Table<'_>) -> Limits {
     limits
 }
 
-fn timers(table: Table<'_>) -> SipTimers {
+fn timers(table: Table<'_>) -> (SipTimers, SessionTimers) {
     let mut timers = SipTimers::default();
     table.duration("t1", Duration::from_millis(10)..=seconds(10), &mut timers.t1);
     table.duration("t2", Duration::from_millis(10)..=seconds(60), &mut timers.t2);
@@ -771,8 +779,34 @@ fn timers(table: Table<'_>) -> SipTimers {
         let key = if table.has("t2") { "t2" } else { "t1" };
         table.mistake(table.at_value(key), "`t2` is shorter than `t1`");
     }
+    let session = session_timers(&table);
     table.finish();
-    timers
+    (timers, session)
+}
+
+fn session_timers(table: &Table<'_>) -> SessionTimers {
+    let interval = |key| {
+        let mut interval = Duration::ZERO;
+        // RFC 4028 §4, §5: no session interval is shorter than 90 s.
+        table.duration(key, seconds(90)..=seconds(24 * 3_600), &mut interval);
+        if interval.subsec_nanos() > 0 {
+            table.mistake(table.at_value(key), "a session interval is a number of seconds");
+        }
+        (!interval.is_zero()).then_some(interval)
+    };
+    let session = SessionTimers {
+        expires: interval("session_expires"),
+        min_se: interval("min_se"),
+    };
+    if let (Some(expires), Some(least)) = (session.expires, session.min_se)
+        && expires < least
+    {
+        table.mistake(
+            table.at_value("session_expires"),
+            "`session_expires` is shorter than `min_se`",
+        );
+    }
+    session
 }
 
 fn transfer(table: Table<'_>) -> TransferTimers {

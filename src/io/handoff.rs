@@ -107,6 +107,8 @@ pub enum Parcel {
     Write(Box<Letter>),
     /// A send that the receiver's shard asked for did not happen.
     Failed(Ticket),
+    /// A send whose connection was refused.
+    Refused(Ticket),
     /// Close a connection that the receiver owns once what was sent on it is written.
     Close(ConnectionId),
     /// What the sender's shard tells the receiver's. Rare, so that a box costs less than larger rings.
@@ -204,7 +206,7 @@ impl Handoff {
                 Ok(())
             }
             Err(Parcel::Received(letter)) => Err(letter),
-            Err(Parcel::Write(_) | Parcel::Failed(_) | Parcel::Close(_) | Parcel::News(_)) => {
+            Err(Parcel::Write(_) | Parcel::Failed(_) | Parcel::Refused(_) | Parcel::Close(_) | Parcel::News(_)) => {
                 unreachable!("a ring gives back what it was given")
             }
         }

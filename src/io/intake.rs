@@ -35,6 +35,8 @@ pub struct Ledger {
     pub counters: Counters,
     /// Sends that did not happen, with the shard that asked for them; reported at the end of the turn.
     pub failed: Vec<(u16, Ticket)>,
+    /// Likewise those whose connection was refused.
+    pub refused: Vec<(u16, Ticket)>,
 }
 
 impl Ledger {
@@ -69,6 +71,7 @@ impl Intake {
                 arrivals: Arrivals::new(clock),
                 counters: Counters::default(),
                 failed: Vec::new(),
+                refused: Vec::new(),
             },
             me,
             shards,

@@ -308,7 +308,7 @@ impl Tcp {
                     _ => {
                         work = true;
                         let why = match connection.state {
-                            State::Connecting => Why::ConnectFailed,
+                            State::Connecting => why_not_connected(&error),
                             State::Open => Why::Broken,
                             State::Ending | State::Lingering => Why::Ended,
                         };
@@ -443,7 +443,10 @@ impl Tcp {
                 Err(error) => {
                     tracing::debug!(peer = %flow.peer, %error, "cannot open a connection");
                     ledger.counters.tcp_open_failures += 1;
-                    fail(sent_by, ledger);
+                    match why_not_connected(&error) {
+                        Why::Refused => ledger.refused.extend(sent_by),
+                        _ => fail(sent_by, ledger),
+                    }
                     return;
                 }
             },
@@ -507,7 +510,7 @@ impl Tcp {
                     }
                     Err(error) => {
                         tracing::debug!(peer = %connection.peer, %error, "cannot open a connection");
-                        self.close(slot, Why::ConnectFailed, ledger);
+                        self.close(slot, why_not_connected(&error), ledger);
                         continue;
                     }
                 }
@@ -608,7 +611,10 @@ impl Tcp {
 
     fn close(&mut self, slot: usize, why: Why, ledger: &mut Ledger) {
         let mut connection = self.connections.remove(slot);
-        report(&mut connection, ledger);
+        match why {
+            Why::Refused => ledger.refused.extend(connection.take_tickets(ledger.now)),
+            _ => report(&mut connection, ledger),
+        }
         ledger.counters.tcp_connections = self.connections.len() as u64;
         why.count(&mut ledger.counters);
         if let Some(caller) = connection.caller {
@@ -644,6 +650,15 @@ fn queue(slot: usize, queued: &mut bool, list: &mut VecDeque<usize>) {
 fn queue_write(slot: usize, queued: &mut bool, list: &mut Vec<usize>) {
     if !std::mem::replace(queued, true) {
         list.push(slot);
+    }
+}
+
+/// RFC 3261 §18.1.1: a reset and an ICMP protocol unreachable say that the peer speaks no TCP. Silence says nothing.
+fn why_not_connected(error: &io::Error) -> Why {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Why::Refused,
+        _ if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Why::Refused,
+        _ => Why::ConnectFailed,
     }
 }
 

@@ -208,6 +208,7 @@ pub struct Worker {
 #[derive(Debug)]
 enum Deferred {
     SendFailed(Ticket),
+    ConnectionRefused(Ticket),
     LookupRefused(u64),
     Recorded(u64),
     ActionFailed(TransferId),
@@ -392,6 +393,12 @@ impl Worker {
                         intake.ledger.counters.sends_failed += 1;
                         intake.shard.handle(Input::SendFailed { ticket }, intake.ledger.now);
                     }
+                    Parcel::Refused(ticket) => {
+                        intake.ledger.counters.sends_failed += 1;
+                        intake
+                            .shard
+                            .handle(Input::ConnectionRefused { ticket }, intake.ledger.now);
+                    }
                     Parcel::Close(id) => tcp.end(id),
                     Parcel::News(news) => {
                         intake.shard.handle(Input::Told { news: *news }, intake.ledger.now);
@@ -575,6 +582,14 @@ impl Worker {
                 let _ = intake.handoff.post(shard, Parcel::Failed(ticket));
             }
         }
+        for (shard, ticket) in intake.ledger.refused.drain(..) {
+            if shard == me {
+                intake.ledger.counters.sends_failed += 1;
+                self.deferred.push(Deferred::ConnectionRefused(ticket));
+            } else {
+                let _ = intake.handoff.post(shard, Parcel::Refused(ticket));
+            }
+        }
     }
 
     fn feed_deferred(&mut self) {
@@ -582,6 +597,7 @@ impl Worker {
         for deferred in self.deferred.drain(..) {
             let input = match deferred {
                 Deferred::SendFailed(ticket) => Input::SendFailed { ticket },
+                Deferred::ConnectionRefused(ticket) => Input::ConnectionRefused { ticket },
                 Deferred::LookupRefused(ticket) => Input::Resolved {
                     ticket,
                     addresses: Vec::new(),

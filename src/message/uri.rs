@@ -1,5 +1,6 @@
 //! sip, sips and tel URIs (RFC 3261 §19.1, RFC 3966) as views; equality of §19.1.4.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::class::run_grammar;
@@ -105,6 +106,37 @@ pub enum UriError {
 /// RFC 3261 §19.1.1 names six parameters, and peers add few. Above this many parameters (or headers) in one URI only identical ones count as equal, so that no pair of URIs
 /// costs more than a fixed number of comparisons.
 const COMPARED_PARTS_MAX: usize = 32;
+
+/// A URI as a Request-URI has it: without headers and without `method` (RFC 3261 §19.1.1, table 1). What is no URI stays as it is.
+///
+/// ```
+/// use referee::message::uri::request_uri;
+///
+/// assert_eq!(&request_uri(b"sip:a@b;method=BYE;lr?Route=%3Csip:c%3E")[..], b"sip:a@b;lr");
+/// assert_eq!(&request_uri(b"sip:a;method=x@b")[..], b"sip:a;method=x@b");
+/// ```
+pub fn request_uri(text: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(uri) = Uri::parse(text) else {
+        return Cow::Borrowed(text);
+    };
+    let without_headers = match uri.headers.len() {
+        0 => text.strip_suffix(b"?").unwrap_or(text),
+        headers => &text[..text.len() - headers - 1],
+    };
+    if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) || uri.param("method").is_none() {
+        return Cow::Borrowed(without_headers);
+    }
+    let mut kept = without_headers[..without_headers.len() - uri.params.len()].to_vec();
+    for (name, value) in uri.params().filter(|(name, _)| !name.eq_ignore_ascii_case(b"method")) {
+        kept.push(b';');
+        kept.extend_from_slice(name);
+        if let Some(value) = value {
+            kept.push(b'=');
+            kept.extend_from_slice(value);
+        }
+    }
+    Cow::Owned(kept)
+}
 
 impl<'a> Uri<'a> {
     /// Takes a URI apart. Schemes other than sip, sips and tel are taken as they are (RFC 4475 §3.3.2 to §3.3.4).

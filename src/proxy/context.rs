@@ -3,6 +3,7 @@
 use super::search::{Attempt, Search};
 use crate::call::{CallKey, Party};
 use crate::message::Method;
+use crate::session_timer::Pass;
 use crate::timer::Instant;
 use crate::transaction::{ClientKey, ServerKey};
 use crate::transport::Flow;
@@ -32,6 +33,10 @@ pub struct Context {
     pub branches: SmallVec<[Branch; 1]>,
     /// Where more than one target may be tried. `None`: the only branch's final response is the request's.
     pub search: Option<Box<Search>>,
+    /// When an INVITE has rung for long enough, whatever provisional responses come.
+    pub rings_until: Instant,
+    /// What is asked for of its session's interval.
+    pub session: Pass,
     pub server_gone: bool,
     /// A target had no room for the call, by a cap of its trunk's.
     pub found_full: bool,
@@ -43,8 +48,8 @@ pub struct Context {
 const FURTHER_CALLS_MAX: usize = 16;
 
 impl Context {
-    /// The context of a request of `from`, without a branch yet.
-    pub fn new(server: ServerKey, method: Method, arrived: Flow, from: Party) -> Context {
+    /// The context of a request of `from`, without a branch yet, whose targets may ring until then.
+    pub fn new(server: ServerKey, method: Method, arrived: Flow, from: Party, rings_until: Instant) -> Context {
         Context {
             server,
             method,
@@ -55,6 +60,8 @@ impl Context {
             cseq: None,
             branches: SmallVec::new(),
             search: None,
+            rings_until,
+            session: Pass::default(),
             server_gone: false,
             found_full: false,
             further_calls: SmallVec::new(),

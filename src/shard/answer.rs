@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 use std::net::SocketAddr;
 
 impl Shard {
-    /// Opens the server transaction, unless the request has it; an INVITE gets its 100 at once.
+    /// Opens the server transaction, unless the request has it; an INVITE gets its 100 at once, another request if it has to
+    /// wait for long.
     pub(super) fn open_server(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) -> ServerKey {
         if let Some(server) = arrival.server {
             return server;
@@ -27,6 +28,8 @@ impl Shard {
                 .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local);
         if arrival.method == Method::Invite {
             self.respond(server, message, arrival, Refused::new(100, "Trying"), &[], now);
+        } else {
+            self.transactions.watch_trying(server, &mut self.timers, now);
         }
         server
     }
@@ -114,7 +117,7 @@ impl Shard {
             let response = Response {
                 code: status.code,
                 reason: status.reason,
-                to_tag: Some(&tag),
+                to_tag: (status.code > 100).then_some(&tag[..]),
                 copy_record_route: false,
                 extra,
                 content_type: None,

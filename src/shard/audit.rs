@@ -179,7 +179,9 @@ impl Shard {
                     let invite = call.invite.and_then(|invite| self.transactions.server(invite));
                     (!invite.is_some_and(|invite| invite.is_waiting())).then_some("its INVITE does not wait")
                 }
-                CallState::Answered => None,
+                CallState::Answered => {
+                    (!known.armed.contains_key(&TimerKey::Lifetime(key))).then_some("nothing looks whether it is over")
+                }
                 CallState::Ending => (self.byes_open(key) == 0).then_some("no BYE of ours is open"),
                 CallState::Ended => (!known.armed.contains_key(&TimerKey::Forget(key))).then_some("nothing forgets it"),
             };

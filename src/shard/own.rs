@@ -8,9 +8,11 @@ use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey}
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
+use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
+use crate::route_set::{self, for_strict_router};
 use crate::sequence::Origin;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
@@ -49,7 +51,14 @@ impl Own<'_> {
         let speaker = party.other();
         let method = self.method.token();
         let transport = self.flow.transport.via_token().as_bytes();
-        let mut writer = RequestWriter::new(out, method, call.target(party));
+        let target = request_uri(call.target(party));
+        // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
+        let strict = for_strict_router(route_set::values(call.get(party, Trait::Routes)), &target);
+        let (request_uri, routes) = match &strict {
+            Some(way) => (&way.request_uri[..], &way.routes[..]),
+            None => (&target[..], call.get(party, Trait::Routes)),
+        };
+        let mut writer = RequestWriter::new(out, method, request_uri);
         writer.header(
             "Via",
             &[
@@ -63,8 +72,8 @@ impl Own<'_> {
             ],
         );
         writer.header("Max-Forwards", &[b"70"]);
-        if !call.get(party, Trait::Routes).is_empty() {
-            writer.copied("Route", call.get(party, Trait::Routes));
+        if !routes.is_empty() {
+            writer.copied("Route", routes);
         }
         writer
             .copied("From", call.get(speaker, Trait::Identity))
@@ -141,18 +150,26 @@ impl Shard {
         let (client, branch) = self
             .transactions
             .open_client(method, flow, owner, None, &mut self.random);
-        let sent_by = self.topology.sent_by(flow.bind);
-        let request = Own {
-            method,
-            number,
-            flow,
-            sent_by,
-            branch: branch.as_bytes(),
-            lines,
-        };
         let start = self.outbox.bytes.len();
-        match request.write(&self.calls[key], party, &mut self.outbox.bytes) {
+        let write = |shard: &mut Shard, flow: Flow| {
+            let request = Own {
+                method,
+                number,
+                flow,
+                sent_by: shard.topology.sent_by(flow.bind),
+                branch: branch.as_bytes(),
+                lines,
+            };
+            request.write(&shard.calls[key], party, &mut shard.outbox.bytes)
+        };
+        match write(self, flow) {
             Ok(_) => {
+                if let Some(stream) = self.flow_for_size(start, flow, now) {
+                    self.outbox.bytes.truncate(start);
+                    let written = write(self, stream);
+                    debug_assert!(written.is_ok(), "it was written before");
+                    self.lead_by_stream(client, stream);
+                }
                 let bytes = self.outbox.since(start);
                 self.transactions
                     .start(client, bytes, &mut self.outbox, &mut self.timers, now);
@@ -273,6 +290,7 @@ impl Shard {
         for party in [Party::Caller, Party::Callee] {
             self.send_bye(key, party, now);
         }
+        self.end_held(key, now);
         self.mark_completed(key);
         for transfer in transfers.into_iter().flatten() {
             self.with_transfer(transfer, now, |transfer| transfer.on_ended_here(cause, now));
@@ -327,7 +345,7 @@ impl Shard {
     /// The dialog is over. A call that had REFERs stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057 §4),
     /// and so does one that we ended: a party that did not know yet may have hung up as well.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
-        self.release_held(key, now);
+        self.end_held(key, now);
         let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
@@ -340,10 +358,7 @@ impl Shard {
             call.state = CallState::Ended;
             call.places.give_back();
             // A request that was under way ends as it began, the ACK of an INVITE included: by the numbers of the dialog.
-            let is_shifted = [Party::Caller, Party::Callee]
-                .into_iter()
-                .any(|party| call.sequence(party).is_shifted());
-            let wait = if is_shifted {
+            let wait = if call.is_shifted() {
                 tombstone.max(transaction)
             } else {
                 tombstone
@@ -409,6 +424,19 @@ impl Shard {
         let held = std::mem::take(&mut extra.held);
         for held in held {
             self.resume_request(held.flow, &held.message, Some(held.server), now);
+        }
+    }
+
+    /// RFC 3261 §15.1.2: requests that are pending when the call ends are answered 487.
+    fn end_held(&mut self, key: CallKey, now: Instant) {
+        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
+            return;
+        };
+        extra.hold = None;
+        for held in std::mem::take(&mut extra.held) {
+            self.counters.resumed_total += 1;
+            self.counters.refused_total += 1;
+            self.answer_stored(held.server, Refused::new(487, "Request Terminated"), now);
         }
     }
 
@@ -837,11 +865,11 @@ pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.
 fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
-    let old: Box<[u8]> = call.target(party).into();
+    let old: Box<[u8]> = Box::from(&request_uri(call.target(party))[..]);
     if let Some(contact) = message.value(Header::Contact).filter(|contact| !contact.is_empty()) {
         call.set(party, Trait::Contact, contact);
     }
-    let new: Box<[u8]> = call.target(party).into();
+    let new: Box<[u8]> = Box::from(&request_uri(call.target(party))[..]);
     if old != new {
         let retarget = &mut call.extra_mut().retargets[party as usize];
         // What the other party knows stays the oldest.

@@ -1,32 +1,32 @@
 //! Sending a request on: what changes in it, by which flow, and what waits when there is none yet.
 
 use super::arrival::Arrival;
-use super::route::NoFlow;
+use super::route::{NoFlow, OwnRoutes};
 use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
 use crate::call::{Call, Party};
 use crate::message::edit::ViaStamp;
 use crate::message::{Header, Message, MessageBuf, Method, NameAddr, parse};
 use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::proxy::{self, Refused, Relay};
+use crate::route_set::{self, StrictWay, Text};
 use crate::timer::Instant;
 use crate::transaction::{Branch, ServerKey};
 use crate::transport::Flow;
 use crate::traversal::Traversal;
 use smallvec::SmallVec;
 
-/// A URI or a few, on the stack: a Contact or a Record-Route of ours fits.
-pub(super) type Text = SmallVec<[u8; 128]>;
-
 /// What changes in a request as it is relayed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changes<'a> {
     pub request_uri: Option<&'a [u8]>,
     pub record_routes: &'a [&'a [u8]],
+    /// How many Route values to take off.
     pub own_routes: usize,
     pub routes: &'a [u8],
     pub cseq: Option<u32>,
     pub rack: Option<u32>,
     pub event_id: Option<u32>,
+    pub session: crate::session_timer::Pass,
     pub max_breadth: Option<u8>,
     /// By what a loop is known (RFC 5393 §4.2), for a request outside a dialog.
     pub loop_digest: Option<u32>,
@@ -59,25 +59,33 @@ impl Shard {
         now: Instant,
     ) {
         let timer_c = self.config().timers.timer_c;
+        let mut deadline = now + timer_c;
         let is_invite = arrival.method == Method::Invite;
         let owner = ClientOwner::Relay(key, number);
         let (client, via_branch) =
             self.transactions
                 .open_client(arrival.method, target, owner, changes.loop_digest, &mut self.random);
-        if let Some(branch) = self
-            .contexts
-            .get_mut(key)
-            .and_then(|context| context.branch_mut(number))
-        {
-            branch.client = Some(client);
-            branch.timer_c = is_invite.then(|| now + timer_c);
+        if let Some(context) = self.contexts.get_mut(key) {
+            deadline = deadline.min(context.rings_until);
+            if let Some(branch) = context.branch_mut(number) {
+                branch.client = Some(client);
+                branch.timer_c = is_invite.then_some(deadline);
+            }
         }
         let start = self.write_relayed(message, arrival, target, &via_branch, changes);
+        if let Some(stream) = self.flow_for_size(start, target, now) {
+            self.outbox.bytes.truncate(start);
+            self.write_relayed(message, arrival, stream, &via_branch, changes);
+            self.lead_by_stream(client, stream);
+        }
         let bytes = self.outbox.since(start);
         self.transactions
             .start(client, bytes, &mut self.outbox, &mut self.timers, now);
         if is_invite {
-            self.arm(now, timer_c, TimerKey::TimerC(key, number));
+            match deadline.since(now) {
+                wait if wait < timer_c => self.timers.arm_once(now, wait, TimerKey::TimerC(key, number)),
+                _ => self.arm(now, timer_c, TimerKey::TimerC(key, number)),
+            };
         }
         self.counters.relayed_requests_total += 1;
     }
@@ -145,6 +153,7 @@ impl Shard {
             cseq: changes.cseq,
             rack: changes.rack,
             event_id: changes.event_id,
+            session: changes.session,
             max_breadth: changes.max_breadth,
         };
         proxy::write_request(message, &arrival.via, &relay, &mut self.editor, &mut self.outbox.bytes);
@@ -158,6 +167,7 @@ impl Shard {
         arrival: &Arrival<'_>,
         target: Flow,
         changes: &Changes<'_>,
+        now: Instant,
     ) {
         // RFC 3261 §16.11: a repeat leaves as the one before. The identity itself stays secret.
         let number = self.setup.secret.mac(b'a', &[&arrival.identity.to_be_bytes()]);
@@ -165,7 +175,23 @@ impl Shard {
         let start = self.write_relayed(message, arrival, target, &branch, changes);
         self.counters.taken_total += 1;
         self.counters.relayed_requests_total += 1;
-        self.outbox.send(target, self.outbox.since(start), None);
+        let Some(stream) = self.flow_for_size(start, target, now) else {
+            return self.outbox.send(target, self.outbox.since(start), None);
+        };
+        self.outbox.bytes.truncate(start);
+        self.write_relayed(message, arrival, stream, &branch, changes);
+        if self.transactions.len() >= self.config().limits.transactions_max {
+            return self.outbox.send(stream, self.outbox.since(start), None);
+        }
+        // It waits for nothing but a refusal of its connection.
+        let owner = ClientOwner::LargeAck;
+        let (client, _) = self
+            .transactions
+            .open_client(Method::Ack, target, owner, None, &mut self.random);
+        self.lead_by_stream(client, stream);
+        let bytes = self.outbox.since(start);
+        self.transactions
+            .start(client, bytes, &mut self.outbox, &mut self.timers, now);
     }
 
     /// Our Record-Route values, the far side's first: one where both sides use the same socket, else two (RFC 5658).
@@ -224,7 +250,7 @@ impl Shard {
     /// Lets something wait for a name; given back if too much waits already.
     pub(super) fn wait_for(&mut self, name: &str, waiting: Waiting) -> Result<(), Waiting> {
         let begun = self.names.wait(name, waiting);
-        self.counters.lookups_refused_total += u64::from(begun.is_err());
+        self.counters.waits_refused_total += u64::from(begun.is_err());
         if let Some(ticket) = begun? {
             self.effects.push_back(Output::Resolve {
                 ticket,
@@ -241,6 +267,32 @@ impl Shard {
             Waiting::Refer(key) => self.send_refer(key, now),
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
             Waiting::Probe(probe) => self.send_probe(probe, now),
+        }
+    }
+}
+
+/// What changes besides where the next hop is a strict router (RFC 3261 §16.6 step 6): all Routes are taken off and written anew.
+pub(super) fn strict_way(message: Message<'_>, own: OwnRoutes, changes: &Changes<'_>) -> Option<StrictWay> {
+    if !own.more && changes.routes.is_empty() {
+        return None;
+    }
+    let left = message.name_addrs(Header::Route).skip(own.count).map_while(Result::ok);
+    let left = left.map(|value| &message.bytes()[value.span]);
+    let target = changes.request_uri.unwrap_or(message.request_uri());
+    route_set::for_strict_router(route_set::values(changes.routes).chain(left), target)
+}
+
+impl<'a> Changes<'a> {
+    /// These and those that a strict router asks for.
+    pub fn and(self, way: Option<&'a StrictWay>) -> Changes<'a> {
+        match way {
+            Some(way) => Changes {
+                request_uri: Some(&way.request_uri),
+                routes: &way.routes,
+                own_routes: usize::MAX,
+                ..self
+            },
+            None => self,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::admission::Shed;
 use super::arrival::Arrival;
 use super::own::is_of_refer;
-use super::relay::{Changes, Text, mapped_event_id, next_uri};
+use super::relay::{Changes, mapped_event_id, next_uri, strict_way};
 use super::response::BranchFailure;
 use super::route::NoFlow;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
@@ -12,9 +12,11 @@ use crate::call::{Call, CallKey, CallState, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId};
 use crate::identifiers::CallId;
 use crate::message::check::checked_via;
+use crate::message::uri::request_uri as bare;
 use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::context::{Branch, BranchNumber, Cancelled, Context, ContextKey};
 use crate::proxy::{self, Refused};
+use crate::route_set::Text;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
@@ -37,12 +39,30 @@ pub(super) enum Dialog {
     Token(Traversal, Party),
 }
 
+impl Dialog {
+    /// The call, if it is known.
+    pub fn call(self) -> Option<CallKey> {
+        match self {
+            Dialog::Call(key, _) => Some(key),
+            Dialog::Token(..) => None,
+        }
+    }
+}
+
 impl Shard {
     pub(super) fn on_request(&mut self, flow: Flow, message: Message<'_>, waited: Duration, now: Instant) {
         self.counters.requests_total += 1;
+        match self.restored(flow, message) {
+            Some(restored) => self.on_restored(flow, restored.as_message(), waited, now),
+            None => self.on_restored(flow, message, waited, now),
+        }
+    }
+
+    fn on_restored(&mut self, flow: Flow, message: Message<'_>, waited: Duration, now: Instant) {
         let Some(method) = message.method() else { return };
         let has_trunks = !self.config().trunks.is_empty();
-        let any_in_dialog = self.config().access.in_dialog_sources == InDialogSources::Any;
+        let any_in_dialog =
+            self.config().access.in_dialog_sources == InDialogSources::Any || self.topology.is_itself(flow);
         let is_known =
             !has_trunks || !self.is_stranger(flow) || (any_in_dialog && self.own_routes(message).traversal.is_some());
         if !is_known {
@@ -201,6 +221,9 @@ impl Shard {
             let status = Refused::new(480, "Temporarily Unavailable");
             return self.refuse(message, &arrival, status, &[], now);
         };
+        let Ok(session) = self.judge_interval(message, &arrival, now) else {
+            return;
+        };
         let place = match self.place_of_caller(arrival.method, from, now) {
             Ok(place) => place,
             Err(_) => return self.refuse_full(message, &arrival, now),
@@ -210,7 +233,9 @@ impl Shard {
             server: Some(server),
             ..arrival
         };
-        let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller);
+        let rings_until = now + self.config().limits.ring_max;
+        let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller, rings_until);
+        context.session = session;
         if arrival.method == Method::Invite {
             let call = self.open_call(message, &arrival, server, [from, first.trunk], digest, now);
             self.calls[call].places = Places::of_caller(place);
@@ -260,12 +285,14 @@ impl Shard {
     /// Enters a call into the tables by which it is found; `digest` is that of its Call-ID.
     pub(super) fn enter_call(&mut self, mut call: Call, digest: u64) -> CallKey {
         let number = call.id.number;
+        let created = call.created;
         call.order = self.counters.calls_total;
         let key = self.calls.insert(call);
         self.by_call_id.entry(digest).or_default().push(key);
         self.by_number.insert(number, key);
         self.by_order.insert(self.counters.calls_total, key);
         self.counters.calls_total += 1;
+        self.watch(key, created);
         key
     }
 
@@ -295,7 +322,8 @@ impl Shard {
         }
         let any_source =
             self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
-        if !any_source && !self.topology.may_speak_as(arrival.flow, speaker) {
+        let is_own = arrival.own.traversal.is_some() && self.topology.is_itself(arrival.flow);
+        if !any_source && !is_own && !self.topology.may_speak_as(arrival.flow, speaker) {
             self.counters.refused_source_total += 1;
             return self.refuse(message, &arrival, Refused::new(403, "Forbidden"), &[], now);
         }
@@ -334,13 +362,12 @@ impl Shard {
 
     /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to the other
     /// party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not before it is in
-    /// order. Before the answer the numbers of several early dialogs mingle. Whether an older NOTIFY still tells something is
-    /// decided by whoever asked for it.
+    /// order. Before the answer each early dialog has its own numbers, all above that of the INVITE. Whether an older NOTIFY still
+    /// tells something is decided by whoever asked for it.
     fn is_out_of_order(&self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party) -> bool {
         let call = &self.calls[key];
-        let is_early = matches!(call.state, CallState::Trying | CallState::Ringing);
         // One that waited was in order when it came.
-        if arrival.method == Method::Ack || arrival.server.is_some() || is_early {
+        if arrival.method == Method::Ack || arrival.server.is_some() {
             return false;
         }
         let sequence = call.sequence(party);
@@ -370,7 +397,14 @@ impl Shard {
             return Some(Dialog::Token(traversal, party));
         }
         // Without a Route of ours: a peer that does not follow route sets. By Call-ID and both tags, or not at all.
-        self.call_of(call_id, from_tag, to_tag, |_| true)
+        // Of two passes of one call that which knows the hop it came from.
+        let knows = |call: &Call| {
+            [Party::Caller, Party::Callee]
+                .map(|party| call.flow(party).peer)
+                .contains(&arrival.flow.peer)
+        };
+        self.call_of(call_id, from_tag, to_tag, knows)
+            .or_else(|| self.call_of(call_id, from_tag, to_tag, |_| true))
     }
 
     /// The call of a dialog, by Call-ID and both tags, and who speaks.
@@ -511,7 +545,14 @@ impl Shard {
         let mut request_uri: Option<Text> = None;
         let mut routes = Text::new();
         let mut last = None;
-        let mut context = Context::new(ServerKey::default(), arrival.method, arrival.flow, Party::Caller);
+        let rings_until = now + self.config().limits.ring_max;
+        let mut context = Context::new(
+            ServerKey::default(),
+            arrival.method,
+            arrival.flow,
+            Party::Caller,
+            rings_until,
+        );
         let callee = match dialog {
             Dialog::Call(_, Party::Caller) | Dialog::Token(_, Party::Caller) => message.to_tag(),
             Dialog::Call(_, Party::Callee) | Dialog::Token(_, Party::Callee) => message.from_tag(),
@@ -525,10 +566,16 @@ impl Shard {
             call.observe_early(callee, party, cseq.number);
         }
         if let Dialog::Call(key, party) = dialog {
+            let Ok(session) = self.judge_interval(message, arrival, now) else {
+                return;
+            };
+            changes.session = session;
+            context.session = session;
             let call = &mut self.calls[key];
             let other = party.other();
             context.call = Some(key);
             context.from = party;
+            call.shows_life(party);
             if call.sequence(party).outward(cseq.number).is_none() {
                 return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
             }
@@ -563,7 +610,7 @@ impl Shard {
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
-                request_uri = Some(call.target(other).into());
+                request_uri = Some(Text::from_slice(&bare(call.target(other))));
                 routes = call.get(other, crate::call::Trait::Routes).into();
             } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
                 && message.request_uri() == &*moved.known
@@ -590,9 +637,12 @@ impl Shard {
                 return self.wait_or_refuse(message, arrival, no_flow, now);
             }
         };
+        let strict = strict_way(message, arrival.own, &changes);
+        let changes = changes.and(strict.as_ref());
         if arrival.method == Method::Ack {
-            self.relay_ack(message, arrival, target, &changes);
-            if let Some(key) = context.call {
+            self.relay_ack(message, arrival, target, &changes, now);
+            // A callee's is of an INVITE of its own.
+            if let Some(key) = context.call.filter(|_| context.from == Party::Caller) {
                 self.calls[key].is_acked = true;
                 self.release_after_ack(key, now);
             }

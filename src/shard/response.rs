@@ -6,6 +6,7 @@ use super::{ClientOwner, Counters, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};
 use crate::config::TrunkId;
+use crate::dialog_usage;
 use crate::message::{Message, Method, Uri, Via, parse};
 use crate::proxy::context::{BranchNumber, Cancelled, ContextKey};
 use crate::proxy::search::Cause;
@@ -79,10 +80,10 @@ impl Shard {
         let before = relayed_at_once(&self.counters);
         match client.owner {
             ClientOwner::Relay(context, branch) => {
-                let flow = client.flow;
+                let flow = client.hop();
                 self.relay_response(context, branch, flow, message, answered.code, now);
             }
-            ClientOwner::Cancel => {}
+            ClientOwner::Cancel | ClientOwner::LargeAck => {}
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
@@ -104,11 +105,11 @@ impl Shard {
     ) {
         let timer_c = self.config().timers.timer_c;
         self.note_response(key, number, message, code, now);
-        let Some(branch) = self
-            .contexts
-            .get_mut(key)
-            .and_then(|context| context.branch_mut(number))
-        else {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let rings_until = context.rings_until;
+        let Some(branch) = context.branch_mut(number) else {
             return;
         };
         if code < 200 {
@@ -117,7 +118,7 @@ impl Shard {
                 self.cancel_branch(key, number, reason.as_deref(), now);
             } else if code > 100 && branch.timer_c.is_some() {
                 // RFC 3261 §16.7 step 2: not by a 100.
-                branch.timer_c = Some(now + timer_c);
+                branch.timer_c = Some((now + timer_c).min(rings_until));
             }
         }
         let Some(context) = self.contexts.get(key) else { return };
@@ -138,7 +139,8 @@ impl Shard {
             // RFC 3261 §16.7 step 6: a 503 says that we cannot be used, which is not so.
             self.answer_stored(server, Refused::new(500, "Server Internal Error"), now);
         } else {
-            self.send_response(key, message, code, &[], now);
+            let lines = self.note_interval(key, message, code, now);
+            self.send_response(key, message, code, &lines, now);
         }
         self.counters.relayed_responses_total += 1;
         if code >= 200 {
@@ -210,15 +212,15 @@ impl Shard {
         let Some(call_key) = call_key else { return };
         let is_2xx = (200..=299).contains(&code);
         if is_initial {
-            let Some(to_tag) = message.to_tag() else { return };
             let trunk = context
                 .branch(number)
                 .and_then(|branch| branch.target)
                 .map(|target| target.trunk);
             let Some(call) = self.calls.get(call_key) else { return };
-            let state = call.state;
-            // A repeated 2xx does not bring back a call that is being ended.
-            if code < 300 && matches!(state, CallState::Trying | CallState::Ringing) {
+            let (state, has_tag) = (call.state, message.to_tag().is_some());
+            // A repeated 2xx does not bring back a call that is being ended. RFC 3261 §12.1.2: a callee without a tag is one of
+            // RFC 2543, and has answered all the same.
+            if (has_tag || is_2xx) && code < 300 && matches!(state, CallState::Trying | CallState::Ringing) {
                 self.learn_callee(
                     call_key,
                     trunk,
@@ -230,7 +232,11 @@ impl Shard {
                         CallState::Ringing
                     },
                 );
-            } else if is_2xx && call.tag(Party::Callee).is_some_and(|tag| tag != to_tag) {
+            } else if is_2xx
+                && call
+                    .tag(Party::Callee)
+                    .is_some_and(|tag| message.to_tag().is_some_and(|other| other != tag))
+            {
                 self.open_another(key, call_key, trunk, flow, message, now);
             }
             return;
@@ -332,7 +338,7 @@ impl Shard {
         };
         match method {
             Method::Refer if code >= 300 || refuses_subscription(message) => extra.refers.refused(referrer),
-            Method::Notify if code == 481 => extra.refers.unknown_to_party(from),
+            Method::Notify if dialog_usage::ends(method, code).is_some() => extra.refers.unknown_to_party(from),
             _ => {}
         }
     }
@@ -344,13 +350,6 @@ impl Shard {
         let Some(call) = self.calls.get_mut(call_key) else {
             return;
         };
-        if (200..=299).contains(&code)
-            && let Some(extra) = call.extra_if_any()
-            && extra.suspect == Some(other)
-        {
-            // It knows the dialog after all.
-            extra.suspect = None;
-        }
         match (is_initial, method) {
             (true, _) if code >= 300 => {
                 if call.state != CallState::Answered {
@@ -371,7 +370,7 @@ impl Shard {
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
             }
-            (false, _) => {}
+            (false, _) => self.weigh_answer(call_key, method, other, code, now),
         }
     }
 
@@ -387,6 +386,7 @@ impl Shard {
             return;
         };
         let (server, method, call) = (context.server, context.method, context.call);
+        let (is_initial, other) = (context.is_initial, context.from.other());
         let Some(branch) = context.branch_mut(number) else {
             return;
         };
@@ -403,6 +403,9 @@ impl Shard {
         {
             // It may have arrived all the same.
             extra.refers.ended(Referrer::Party(server));
+        }
+        if let Some(call) = call.filter(|_| failure == BranchFailure::Timeout && !is_initial && !is_cancelled) {
+            self.weigh_answer(call, method, other, 408, now);
         }
         if method == Method::Invite && is_cancelled {
             self.answer_stored(server, Refused::new(487, "Request Terminated"), now);
@@ -439,7 +442,11 @@ impl Shard {
 
     /// RFC 3261 §16.8.
     pub(super) fn on_timer_c(&mut self, key: ContextKey, number: BranchNumber, now: Instant) {
-        let branch = self.contexts.get(key).and_then(|context| context.branch(number));
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let rings_until = context.rings_until;
+        let branch = context.branch(number);
         let Some((client, deadline)) = branch.and_then(|branch| branch.client.zip(branch.timer_c)) else {
             return;
         };
@@ -454,6 +461,12 @@ impl Shard {
             self.timers
                 .arm_once(now, deadline.since(now), TimerKey::TimerC(key, number));
             return;
+        }
+        if rings_until <= now {
+            self.counters.rings_over_max_total += 1;
+            if let Some(search) = &mut context.search {
+                search.stop();
+            }
         }
         if transaction.state == ClientState::Proceeding {
             self.cancel_branch(key, number, None, now);

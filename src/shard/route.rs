@@ -40,7 +40,9 @@ impl Shard {
             let Ok(value) = value else { break };
             let Ok(uri) = Uri::parse(value.uri) else { break };
             let traversal = self.token_of(&uri, call_id);
-            if traversal.is_none() && !self.topology.names_us(&uri) {
+            // Two passes of one request may follow each other: each takes off its own.
+            let is_of_another = own.traversal.is_some() && traversal.is_some() && own.traversal != traversal;
+            if is_of_another || traversal.is_none() && !self.topology.names_us(&uri) {
                 own.more = true;
                 break;
             }
@@ -125,6 +127,9 @@ impl Shard {
         last: Option<Flow>,
         now: Instant,
     ) -> Result<Flow, NoFlow> {
+        if let Some(flow) = self.flow_to_itself(uri) {
+            return Ok(flow);
+        }
         let hop = NextHop::of_uri(uri).map_err(|_: NoHop| NoFlow::Unreachable)?;
         let transport = hop
             .transport
@@ -154,6 +159,14 @@ impl Shard {
         })
     }
 
+    /// Another pass of a request is the next hop: its Route has a token of ours, be it one for another Call-ID.
+    fn flow_to_itself(&self, uri: &[u8]) -> Option<Flow> {
+        if !super::restored::ends_with_token(uri) {
+            return None;
+        }
+        self.topology.to_itself(&Uri::parse(uri).ok()?)
+    }
+
     fn address_of(&self, name: &str, fits: impl Fn(IpAddr) -> bool, now: Instant) -> Result<IpAddr, NoFlow> {
         match self.names.get(name, fits, now) {
             Lookedup::Address(ip) => Ok(ip),
@@ -177,7 +190,9 @@ pub(super) fn retarget(uri: &Uri<'_>, flow: Flow, host: &str) -> Vec<u8> {
     }
     text.extend_from_slice(format!(":{}", flow.peer.port()).as_bytes());
     for (name, value) in uri.params() {
-        if name.eq_ignore_ascii_case(b"transport") || name.eq_ignore_ascii_case(b"maddr") {
+        // The way to us is none to there; `method` stands in no Request-URI (RFC 3261 §19.1.1).
+        let is_dropped = |dropped: &[u8]| name.eq_ignore_ascii_case(dropped);
+        if is_dropped(b"transport") || is_dropped(b"maddr") || is_dropped(b"method") {
             continue;
         }
         text.push(b';');

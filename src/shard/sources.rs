@@ -67,7 +67,7 @@ impl Sources {
     fn set_of(&self, source: &[u8; 16]) -> Option<usize> {
         let hash = u128::from(self.hasher.hash_one(source));
         // The upper half of hash times count: each set for an equal share of the hashes.
-        (!self.sets.is_empty()).then(|| (hash * self.sets.len() as u128 >> 64) as usize)
+        (!self.sets.is_empty()).then(|| ((hash * self.sets.len() as u128) >> 64) as usize)
     }
 }
 

@@ -2,7 +2,7 @@
 //! (RFC 3261 §16.6, RFC 3263 §4.3).
 
 use super::arrival::Arrival;
-use super::relay::{Changes, Text};
+use super::relay::Changes;
 use super::response::BranchFailure;
 use super::route::{NoFlow, retarget};
 use super::{Shard, TimerKey, Waiting};
@@ -13,6 +13,7 @@ use crate::message::{Header, Message, Method, Uri};
 use crate::proxy::context::{Branch, BranchNumber, ContextKey};
 use crate::proxy::search::{Attempt, Cause, Search};
 use crate::proxy::{self, Refused};
+use crate::route_set::Text;
 use crate::timer::Instant;
 use crate::transaction::Branch as ViaBranch;
 use crate::transaction::client::ClientState;
@@ -183,7 +184,7 @@ impl Shard {
         else {
             return Err(BranchFailure::Transport);
         };
-        let (call, server) = (context.call, context.server);
+        let (call, server, session) = (context.call, context.server, context.session);
         let address = &config.trunk(target.trunk).addresses[usize::from(target.address)];
         let flow = match self.flow_to_address(target.trunk, address, arrival.flow.transport, now) {
             Ok(flow) => flow,
@@ -232,6 +233,7 @@ impl Shard {
             own_routes: arrival.own.count,
             loop_digest: Some(self.loop_digest(message, from)),
             max_breadth: Some(breadth),
+            session,
             ..Changes::default()
         };
         debug_assert_eq!(arrival.server, Some(server));

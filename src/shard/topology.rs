@@ -26,6 +26,8 @@ struct Own {
     name: Option<String>,
     /// `host:port`, as Via and Record-Route say it.
     sent_by: Vec<u8>,
+    /// Where it sends to itself.
+    itself: SocketAddr,
 }
 
 impl Own {
@@ -71,6 +73,7 @@ impl Topology {
                 advertised,
                 name: bind.advertise.clone().filter(|_| advertised.is_none()),
                 sent_by: format!("{}:{}", bind.sent_by_host(), bind.address.port()).into_bytes(),
+                itself: SocketAddr::new(advertised.unwrap_or(bind.address.ip()), bind.address.port()),
             }
         };
         let peers = |trunk: &crate::config::Trunk| {
@@ -139,6 +142,41 @@ impl Topology {
     pub fn is_sent_by(&self, bind: BindId, via: &Via<'_>) -> bool {
         let own = self.own(bind);
         own.sent_by == via.sent_by || own.is_at(via.host, via.port)
+    }
+
+    /// Whether a URI's host is ours, and its port that of this socket.
+    pub fn names_us_at_port_of(&self, bind: BindId, uri: &Uri<'_>) -> bool {
+        self.names_us(uri) && self.own(bind).address.port() == uri.port.unwrap_or(5060)
+    }
+
+    /// The flow from one of our sockets to itself, if a URI leads there.
+    pub fn to_itself(&self, uri: &Uri<'_>) -> Option<Flow> {
+        let transport = match uri.param("transport") {
+            Some(value) => Transport::from_token(value?)?,
+            None => Transport::Udp,
+        };
+        let fits = |own: &Own| own.transport == transport && own.is_at(uri.host, uri.port);
+        let place = self.binds.iter().position(fits)?;
+        Some(Flow {
+            bind: BindId(place as u8),
+            transport,
+            peer: self.binds[place].itself,
+            connection: None,
+        })
+    }
+
+    /// The TCP socket with the same name and port as this one.
+    pub fn stream_beside(&self, bind: BindId) -> Option<BindId> {
+        let own = self.own(bind);
+        let is_beside = |other: &Own| {
+            other.transport == Transport::Tcp && other.listener == own.listener && other.sent_by == own.sent_by
+        };
+        self.binds.iter().position(is_beside).map(|place| BindId(place as u8))
+    }
+
+    /// Whether a flow leads from one of our sockets to itself.
+    pub fn is_itself(&self, flow: Flow) -> bool {
+        flow.connection.is_none() && self.own(flow.bind).itself == flow.peer
     }
 
     /// Whether a Request-URI is ours to answer or to send elsewhere.

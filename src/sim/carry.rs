@@ -2,6 +2,7 @@
 
 use super::application::{Posted, summary};
 use super::check::Sent;
+use super::peer::script::Streams;
 use super::peer::text::Text;
 use super::peer::{Packet, Path};
 use super::streams::Link;
@@ -217,7 +218,7 @@ impl World {
                 let listener = self.peers.iter().position(|peer| peer.address == flow.peer);
                 let link = match (open, listener) {
                     (Some(link), _) => link,
-                    (None, Some(peer)) if self.down[peer].is_none() => {
+                    (None, Some(peer)) if self.down[peer].is_none() && self.takes_streams(peer) => {
                         self.open(PeerId(peer), flow.peer, flow.bind, shard as u16)
                     }
                     (None, listener) => {
@@ -243,13 +244,21 @@ impl World {
         if listener.is_some() {
             self.tally.note(Fault::NoConnection);
         }
-        let wait = match listener.and_then(|peer| self.down[peer]) {
-            Some(Down::Silent) => Duration::from_secs(3),
-            Some(Down::Refusing) | None => Duration::from_millis(1),
+        let Some(ticket) = ticket else { return };
+        let down = listener.and_then(|peer| self.down[peer]);
+        let streams = listener.map(|peer| self.peers[peer].manners.streams);
+        let (wait, event) = match (down, streams) {
+            (Some(Down::Silent), _) | (None, Some(Streams::Ignored)) => (3_000, Event::SendFailed { shard, ticket }),
+            (Some(Down::Refusing), _) | (None, Some(Streams::Refused)) => {
+                (1, Event::ConnectionRefused { shard, ticket })
+            }
+            (None, Some(Streams::Taken) | None) => (1, Event::SendFailed { shard, ticket }),
         };
-        if let Some(ticket) = ticket {
-            self.plan(self.now + wait, Event::SendFailed { shard, ticket });
-        }
+        self.plan(self.now + Duration::from_millis(wait), event);
+    }
+
+    fn takes_streams(&self, peer: usize) -> bool {
+        self.peers[peer].manners.streams == Streams::Taken
     }
 
     pub(super) fn peer_at(&self, flow: Flow) -> Option<PeerId> {

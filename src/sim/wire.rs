@@ -4,7 +4,7 @@
 //! the driver in `io` does.
 
 use crate::command::{CallSelector, Command, Reply};
-use crate::identifiers::Secret;
+use crate::identifiers::{CallId, Secret};
 use crate::message::framing::{Frame, Framer};
 use crate::message::{Index, Message, parse};
 use crate::shard::{Input, Output, Setup, Shard, Ticket};
@@ -219,6 +219,16 @@ impl Wire {
         self.shard.handle(Input::Command { ticket: 1, command }, self.now);
         self.drain();
         (self.taken(), self.replies.pop())
+    }
+
+    /// Ends a call; what leaves for it.
+    pub fn hang_up(&mut self, call: CallId) -> Vec<Sent> {
+        let command = Command::Hangup {
+            call: CallSelector::Id(call),
+        };
+        self.shard.handle(Input::Command { ticket: 1, command }, self.now);
+        self.drain();
+        self.taken()
     }
 
     /// One message, or what is none: `false` then.

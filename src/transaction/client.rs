@@ -48,6 +48,8 @@ pub struct Client<O> {
     pub state: ClientState,
     /// Where the request went; retransmissions, CANCEL and ACK go to the same place (RFC 3263 §4).
     pub flow: Flow,
+    /// It left by TCP for its size alone: where it goes if TCP is refused (RFC 3261 §18.1.1).
+    pub(super) fallback: Option<Flow>,
     pub owner: O,
     /// The random part of the branch: a response that does not carry it is not ours.
     pub(super) random: u64,
@@ -77,6 +79,11 @@ pub(super) enum OnResponse {
 }
 
 impl<O> Client<O> {
+    /// Where the next hop is to be had for requests of usual size.
+    pub fn hop(&self) -> Flow {
+        self.fallback.unwrap_or(self.flow)
+    }
+
     pub(super) fn is_invite(&self) -> bool {
         self.method == Method::Invite
     }

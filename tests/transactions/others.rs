@@ -23,8 +23,8 @@ fn a_request_is_sent_again_at_intervals_up_to_t2_until_timer_f() {
         assert_eq!(ends.transactions(), 2);
         ends.run_to(32_000);
         assert_eq!(ends.counters().timeouts_total, 1);
-        // RFC 4320 §4.2: no 408; the caller's own Timer F has fired by now.
-        assert_eq!(ends.to_caller(), []);
+        // RFC 4320 §4: a 100 when Timer E has reached T2, and no 408; the caller's own Timer F has fired by now.
+        assert_eq!(ends.to_caller(), lines(&[(3_500, "100 Trying (MESSAGE)")]));
         ends.assert_over();
     }
 }
@@ -110,7 +110,7 @@ fn a_response_that_comes_when_timer_f_has_fired_is_dropped() {
             ends.callee_answers("MESSAGE", 200);
         }
         // RFC 4320 §4.2.
-        assert_eq!(ends.to_caller(), []);
+        assert_eq!(ends.to_caller(), lines(&[(3_500, "100 Trying (MESSAGE)")]));
         assert_eq!(ends.counters().stray_responses_total, 2);
         ends.assert_over();
     }
@@ -130,11 +130,15 @@ fn a_late_bye_and_its_response_end_with_their_transaction() {
     ends.caller_says(&bye("z9hG4bK-bye"));
     ends.run_to(40_000);
     ends.callee_answers("BYE", 200);
-    assert_eq!(ends.caller_heard_at(""), [0, 0], "100 and 200 of the INVITE");
+    assert_eq!(
+        ends.caller_heard_at(""),
+        [0, 0, 3_500],
+        "100 and 200 of the INVITE, 100 of the BYE"
+    );
     // The call is over for referee, too.
     ends.caller_says(&bye("z9hG4bK-again"));
     assert_eq!(
-        ends.to_caller()[2..],
+        ends.to_caller()[3..],
         lines(&[(40_000, "481 Call/Transaction Does Not Exist (BYE)")])
     );
 }

@@ -176,6 +176,9 @@ write_queue_bytes_max = 70000
 idle_timeout = "8m"
 partial_message_timeout = "9s"
 handoff_max = 10
+ring_max = "4m"
+call_max = "2h"
+tcp_refusal_kept = "13s"
 queue_delay_target = "14ms"
 queue_delay_interval = "150ms"
 retry_after = "16s"
@@ -189,6 +192,8 @@ t1 = "100ms"
 t2 = "200ms"
 t4 = "300ms"
 timer_c = "5m"
+session_expires = "30m"
+min_se = "2m"
 [transfer]
 tombstone = "1s"
 hold = "2s"
@@ -277,6 +282,9 @@ to = "t"
             idle_timeout: s(480),
             partial_message_timeout: s(9),
             handoff_max: 10,
+            ring_max: s(240),
+            call_max: s(7_200),
+            tcp_refusal_kept: s(13),
             retry_after_max: s(12),
             spin: Duration::from_micros(11),
         }
@@ -288,6 +296,11 @@ to = "t"
         timer_c: s(300),
     };
     assert_eq!(config.timers, timers);
+    let session = SessionTimers {
+        expires: Some(s(1_800)),
+        min_se: Some(s(120)),
+    };
+    assert_eq!(config.session, session);
     assert_eq!(
         config.transfer,
         TransferTimers {
@@ -344,8 +357,8 @@ fn each_mistake_is_told_with_its_place() {
         ("[hook]\n", &["4:2: unknown key `hook`; did you mean `hooks`?"]),
         ("[zzz]\n", &["4:2: unknown key `zzz`"]),
         (
-            "[limits]\ncall_max = 1\n",
-            &["5:1: unknown key `call_max` in `[limits]`; did you mean `calls_max`?"],
+            "[limits]\ncallsmax = 1\n",
+            &["5:1: unknown key `callsmax` in `[limits]`; did you mean `calls_max`?"],
         ),
         (
             "[limits]\n\"zzz zzz\" = 1\n",
@@ -373,6 +386,24 @@ fn each_mistake_is_told_with_its_place() {
         (
             "[timers]\ntimer_c = \"3m\"\n",
             &["5:11: `timer_c` is 3m, must be 181s to 1h"],
+        ),
+        (
+            "[limits]\nring_max = \"3m\"\ncall_max = \"0s\"\n",
+            &[
+                "5:12: `ring_max` is 3m, must be 181s to 24h",
+                "6:12: `call_max` is 0s, must be 1m to 720h",
+            ],
+        ),
+        (
+            "[timers]\nsession_expires = \"89s\"\nmin_se = \"90500ms\"\n",
+            &[
+                "5:19: `session_expires` is 89s, must be 90s to 24h",
+                "6:10: a session interval is a number of seconds",
+            ],
+        ),
+        (
+            "[timers]\nmin_se = \"5m\"\nsession_expires = \"4m\"\n",
+            &["6:19: `session_expires` is shorter than `min_se`"],
         ),
         ("[timers]\nt1 = \"5s\"\n", &["5:6: `t2` is shorter than `t1`"]),
         (

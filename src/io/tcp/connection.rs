@@ -57,6 +57,8 @@ pub(super) struct Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     ConnectFailed,
+    /// The peer takes no connection.
+    Refused,
     Broken,
     Ended,
     WriteQueue,
@@ -67,7 +69,7 @@ pub(super) enum Why {
 impl Why {
     pub(super) fn count(self, counters: &mut Counters) {
         match self {
-            Why::ConnectFailed => counters.tcp_open_failures += 1,
+            Why::ConnectFailed | Why::Refused => counters.tcp_open_failures += 1,
             Why::Broken => counters.tcp_broken += 1,
             Why::WriteQueue => counters.tcp_write_queue_closes += 1,
             Why::PartialMessage => counters.tcp_partial_message_closes += 1,

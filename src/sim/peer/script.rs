@@ -112,6 +112,16 @@ pub enum EventIds {
     Never,
 }
 
+/// What a peer does with a connection to its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    Taken,
+    /// It speaks no TCP: a reset.
+    Refused,
+    /// A firewall in front of it says nothing.
+    Ignored,
+}
+
 /// How a peer is and behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manners {
@@ -141,6 +151,8 @@ pub struct Manners {
     pub t2: Duration,
     /// Whether it hangs up on all targets that answer its call but the first.
     pub hangs_up_on_forks: bool,
+    /// What it does with connections that referee opens.
+    pub streams: Streams,
     /// Whether the network keeps order, so that a CSeq that falls is a fault of referee's.
     pub in_order: bool,
 }
@@ -163,6 +175,7 @@ impl Manners {
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
             hangs_up_on_forks: true,
+            streams: Streams::Taken,
             in_order: true,
         }
     }
