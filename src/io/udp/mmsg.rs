@@ -98,8 +98,8 @@ impl Receiver {
             entry.msg_hdr.msg_controllen = mem::size_of::<stamp::Control>() as _;
             entry.msg_hdr.msg_flags = 0;
         }
-        // SAFETY: every header points at a name, a control buffer and one vector of this struct, every vector at a part of `buffers`
-        // that no other vector names; all of them live and are not touched by anyone else during the call.
+        // SAFETY: every header points at a name, a control buffer and one vector of this struct, every vector at a part of
+        // `buffers` that no other vector names; all of them live and are not touched by anyone else during the call.
         let received = retry(|| unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
