@@ -321,7 +321,7 @@ impl Shard {
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             now: Instant::START,
-            refusals: Refusals::new(),
+            refusals: Refusals::new(Keyed::new(&mut random)),
             large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
             source_rates,

@@ -370,6 +370,19 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
     }
 
+    /// Whether a response with this code may still be sent; one that may not is discarded.
+    pub fn may_send(&mut self, key: ServerKey, code: u16) -> bool {
+        let Some(server) = self.servers.get(key) else {
+            return false;
+        };
+        let may = server.may_send(code);
+        if !may {
+            self.coverage
+                .take(|| server.arrow(server.state, "response discarded", Some(server.state)));
+        }
+        may
+    }
+
     /// Sends a response that is written in the outbox. `false`: the transaction may not send it any more.
     pub fn respond<K: From<Deadline>>(
         &mut self,
@@ -380,14 +393,12 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         timers: &mut Timers<K>,
         now: Instant,
     ) -> bool {
+        if !self.may_send(key, code) {
+            return false;
+        }
         let Some(server) = self.servers.get_mut(key) else {
             return false;
         };
-        if !server.may_send(code) {
-            self.coverage
-                .take(|| server.arrow(server.state, "response discarded", Some(server.state)));
-            return false;
-        }
         let first_final = code >= 200 && server.is_waiting();
         let before = server.state;
         server.on_send(code);

@@ -1,12 +1,18 @@
 //! Dialogs in virtual time: when they end though no BYE says so, what session timers do to them, and how they look from either
 //! side (RFC 3261 §12, RFC 4028, RFC 5057).
 
-use referee::command::{CallSelector, Command};
-use referee::sim::peer::script::{Act, notify, request, request_with, respond, respond_with, steps};
+use proptest::prelude::*;
+use proptest::sample::select;
+use referee::command::{CallSelector, Command, Reply};
+use referee::sim::PeerId;
+use referee::sim::peer::script::{Act, Steps, notify, request, request_with, respond, respond_with, steps};
 use referee::sim::peer::text::Text;
 use referee::sim::scene::{Scene, TWO_SIDES, carrier, platform};
 use referee::timer::Instant;
+use referee::transport::Transport;
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 const BYE: &str = "BYE";
 const TERMINATED: &str = "terminated;reason=noresource";
@@ -142,7 +148,7 @@ fn a_callee_without_a_tag_has_answered_too() {
     assert_eq!(calls(&scene), 1);
     scene.run(100_000);
     assert_eq!(calls(&scene), 0);
-    assert!(scene.world.run_until_quiet(std::time::Duration::from_secs(600)));
+    assert!(scene.world.run_until_quiet(Duration::from_secs(600)));
     assert_eq!(scene.world.violations(), ["carrier: `200 OK (INVITE)` has no To tag"]);
 }
 
@@ -330,6 +336,39 @@ fn a_request_that_waits_when_the_call_ends_is_answered_487() {
     }
 }
 
+#[test]
+fn a_status_of_an_unknown_kind_counts_as_its_class() {
+    // RFC 3261 §8.1.3.2.
+    for (codes, status, cause) in [
+        ([189, 299], 299, "notify_final"),
+        ([100, 499], 499, "rejected"),
+        ([189, 399], 399, "redirected"),
+        ([199, 599], 599, "rejected"),
+        ([183, 699], 699, "rejected"),
+    ] {
+        let mut scene = Scene::default();
+        let course = steps([
+            (10, respond(codes[0])),
+            (200, respond(codes[1])),
+            (300, notify("486 Busy Here", TERMINATED)),
+        ]);
+        scene.world.peer_mut(scene.carrier).on("REFER", course);
+        let unknown = steps([(10, respond(481))]);
+        scene.world.peer_mut(scene.platform).on("NOTIFY", unknown);
+        let call = scene.answered();
+        scene.verbs(
+            &call,
+            json!({"verb": "sip:refer", "referTo": "+4930111", "actionHook": "/a"}),
+        );
+        scene.run(5_000);
+        let action = scene.world.application.posted().last().unwrap().body.clone();
+        assert_eq!(action["refer_status"], status, "{codes:?}");
+        assert_eq!(action["refer_cause"], cause, "{codes:?}");
+        scene.carrier_does(&call, request(BYE));
+        scene.world.finish();
+    }
+}
+
 // ---- session timers ----
 
 /// An answered call whose 2xx has these lines.
@@ -348,9 +387,7 @@ fn an_expired_session_is_forgotten_without_a_word() {
     let (mut scene, call) = answered_for(HALF_AN_HOUR, "");
     // The 2xx passed at 0.102.
     let answered = scene.world.peer(scene.carrier).heard_at("200 OK (INVITE)")[0];
-    scene
-        .world
-        .run_until(answered + std::time::Duration::from_micros(1_799_998_999));
+    scene.world.run_until(answered + Duration::from_micros(1_799_998_999));
     assert_eq!(calls(&scene), 1);
     scene.run(1);
     assert_eq!(calls(&scene), 0);
@@ -607,4 +644,341 @@ fn no_interval_is_asked_for_where_referee_does_not_stay() {
     scene.world.finish();
     let update = last(&scene.world.peer(scene.platform).heard("UPDATE"));
     assert_eq!(update.header("Session-Expires"), Some("60"));
+}
+
+// ---- both ends ----
+
+/// One of the two ends as a test names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Carrier,
+    Platform,
+}
+
+/// What happens in a dialog.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A transfer of referee's that fails: a REFER to this end, in the other's name.
+    Refer(End),
+    /// A request of this end's, and what it is answered.
+    Request(End, &'static str, u16),
+    /// A re-INVITE with a reliable provisional response, and so with a PRACK.
+    Reliable(End),
+    /// This end is somewhere else from now on, and speaks from there by this transport.
+    Move(End, Transport),
+    /// The next message with this label from one node to another is lost.
+    Lose(End, bool, &'static str),
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![Just(End::Carrier), Just(End::Platform)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let method = select(vec!["INVITE", "UPDATE", "INFO", "MESSAGE", "NOTIFY", "FOO"]);
+    let code = select(vec![200, 200, 200, 488, 500]);
+    let label = select(vec![
+        "re-INVITE",
+        "ACK",
+        "UPDATE",
+        "INFO",
+        "200 OK",
+        "488",
+        "NOTIFY",
+        "REFER",
+        "PRACK",
+    ]);
+    let transport = select(vec![Transport::Udp, Transport::Tcp]);
+    prop_oneof![
+        2 => end().prop_map(Step::Refer),
+        4 => (end(), method, code).prop_map(|(end, method, code)| Step::Request(end, method, code)),
+        1 => end().prop_map(Step::Reliable),
+        1 => (end(), transport).prop_map(|(end, transport)| Step::Move(end, transport)),
+        2 => (end(), any::<bool>(), label).prop_map(|(end, inward, label)| Step::Lose(end, inward, label)),
+    ]
+}
+
+/// A naive model of what one end sees of the other.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The other has numbered a request of its own.
+    has_spoken: bool,
+    /// The last number, be it of the other's or of referee's.
+    last: u32,
+    /// Method and number of each request that is seen.
+    requests: Vec<(String, u32)>,
+}
+
+impl Seen {
+    /// A request of the other's that it numbers so; `passes`: it is seen.
+    fn of_party(&mut self, number: u32, method: &str, passes: bool) {
+        // Its first is shifted by what was put in before it, and each further one is the next.
+        self.last = if self.has_spoken {
+            self.last + 1
+        } else {
+            number + self.last
+        };
+        self.has_spoken = true;
+        if passes {
+            self.requests.push((method.to_owned(), self.last));
+        }
+    }
+
+    /// One of referee's in the other's name.
+    fn inserted(&mut self, method: &str) {
+        self.last += 1;
+        self.requests.push((method.to_owned(), self.last));
+    }
+}
+
+/// A dialog between two ends with their models.
+struct Both {
+    scene: Scene,
+    call: String,
+    /// What the carrier sees and what the platform sees.
+    seen: [Seen; 2],
+    /// Where each end is, and where the dialog takes it to be.
+    contacts: [String; 2],
+    targets: [String; 2],
+    /// How many times an end has moved, and how many provisional responses were reliable.
+    moves: usize,
+    reliable: usize,
+}
+
+impl Both {
+    fn begin(first: (u32, u32), follow: (bool, bool)) -> Both {
+        let (mut carrier, mut platform) = (carrier(), platform());
+        (carrier.manners.first_cseq, platform.manners.first_cseq) = first;
+        (carrier.manners.follows_routes, platform.manners.follows_routes) = follow;
+        let text = format!("{TWO_SIDES}\n[transfer]\nper_call_max = 1000\n");
+        let mut scene = Scene::with(&text, carrier, platform);
+        let call = scene.answered();
+        let contacts = [
+            "sip:user@198.51.100.10:5060".to_owned(),
+            "sip:user@10.0.0.5:5060".to_owned(),
+        ];
+        let mut both = Both {
+            scene,
+            call,
+            seen: Default::default(),
+            targets: contacts.clone(),
+            contacts,
+            moves: 0,
+            reliable: 0,
+        };
+        both.seen[End::Platform as usize].of_party(first.0, "INVITE", true);
+        both
+    }
+
+    fn peer(&self, end: End) -> PeerId {
+        match end {
+            End::Carrier => self.scene.carrier,
+            End::Platform => self.scene.platform,
+        }
+    }
+
+    /// The next number that an end gives a request of its own.
+    fn next_number(&self, end: End) -> u32 {
+        let peer = self.scene.world.peer(self.peer(end));
+        let said = peer.said("").into_iter().filter(|text| text.is_request());
+        let last = said
+            .filter(|text| text.method() != "ACK")
+            .map(|text| text.cseq().0)
+            .max();
+        last.map_or(peer.manners.first_cseq, |last| last + 1)
+    }
+
+    fn go(&mut self, step: &Step) {
+        match step {
+            Step::Refer(end) => {
+                let course = steps([(10, respond(202)), (50, notify("486 Busy Here", TERMINATED))]);
+                let peer = self.peer(*end);
+                self.scene.world.peer_mut(peer).on("REFER", course);
+                let leg = if *end == End::Carrier { "caller" } else { "callee" };
+                let verb =
+                    json!({"verb": "sip:refer", "referTo": "sip:+4930111@example.com", "leg": leg, "actionHook": "/a"});
+                self.scene.verbs(&self.call.clone(), verb);
+                self.seen[*end as usize].inserted("REFER");
+                // Its NOTIFY is numbered, and goes no further. It shows a Contact, as its 2xx does.
+                let number = self.next_number(*end);
+                self.seen[other(*end) as usize].of_party(number, "NOTIFY", false);
+                self.targets[*end as usize] = self.contacts[*end as usize].clone();
+            }
+            Step::Request(end, method, code) => {
+                let answer = steps([(10, respond(*code))]);
+                self.request(*end, method, answer, *code < 300);
+            }
+            Step::Reliable(end) => {
+                self.reliable += 1;
+                let sequence = self.reliable.to_string();
+                let reliable = respond_with(183, &[("Require", "100rel"), ("RSeq", &sequence)]);
+                let answer = steps([(10, reliable), (1_500, respond(200))]);
+                self.request(*end, "INVITE", answer, true);
+                let number = self.next_number(*end);
+                self.seen[other(*end) as usize].of_party(number, "PRACK", true);
+            }
+            Step::Move(end, transport) => {
+                self.moves += 1;
+                let host = self.scene.world.peer(self.peer(*end)).address;
+                let parameter = if *transport == Transport::Tcp {
+                    ";transport=tcp"
+                } else {
+                    ""
+                };
+                let uri = format!("sip:moved{}@{host}{parameter}", self.moves);
+                self.contacts[*end as usize] = uri.clone();
+                let peer = self.peer(*end);
+                let act = Act::Move {
+                    contact: format!("<{uri}>"),
+                };
+                self.scene.world.act(peer, &self.call, act);
+                self.scene.world.peer_mut(peer).manners.transport = *transport;
+            }
+            Step::Lose(end, inward, label) => {
+                let name = if *end == End::Carrier { "carrier" } else { "platform" };
+                match inward {
+                    true => self.scene.world.network.lose(name, "referee", label, 1),
+                    false => self.scene.world.network.lose("referee", name, label, 1),
+                }
+                return;
+            }
+        }
+        // Long enough for each loss to be made up for.
+        self.scene.run(6_000);
+    }
+
+    fn request(&mut self, end: End, method: &str, answer: Steps, is_taken: bool) {
+        let number = self.next_number(end);
+        let (speaker, listener) = (self.peer(end), self.peer(other(end)));
+        self.scene.world.peer_mut(listener).on(method, answer);
+        let headers = [("Event", "presence"), ("Subscription-State", "active")];
+        let act = match method {
+            "NOTIFY" => request_with(method, &headers, ""),
+            _ => request(method),
+        };
+        self.scene.world.act(speaker, &self.call.clone(), act);
+        self.seen[other(end) as usize].of_party(number, method, true);
+        // RFC 3261 §12.2.1.2: a 2xx moves both targets, where the request is one that moves them.
+        if is_taken && matches!(method, "INVITE" | "UPDATE" | "NOTIFY") {
+            self.targets[end as usize] = self.contacts[end as usize].clone();
+            if method != "NOTIFY" {
+                let listener = other(end) as usize;
+                self.targets[listener] = self.contacts[listener].clone();
+            }
+        }
+    }
+
+    /// What an end has heard, each request once.
+    fn heard(&self, end: End) -> Vec<(String, u32)> {
+        let heard = self.scene.world.peer(self.peer(end)).heard("");
+        let mut branches = BTreeSet::new();
+        let requests = heard
+            .into_iter()
+            .filter(|text| text.is_request() && text.method() != "ACK");
+        let each_once = requests.filter(|text| branches.insert(text.branch()));
+        each_once
+            .map(|text| (text.method().to_owned(), text.cseq().0))
+            .collect()
+    }
+
+    fn agrees(&self) -> Result<(), TestCaseError> {
+        for end in [End::Carrier, End::Platform] {
+            prop_assert_eq!(
+                self.heard(end),
+                self.seen[end as usize].requests.clone(),
+                "{:?}\n{}",
+                end,
+                self.scene.world.ladder()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn other(end: End) -> End {
+    match end {
+        End::Carrier => End::Platform,
+        End::Platform => End::Carrier,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Each end numbers its requests without knowing of ours; it sees those of the other and ours as one row, at the place
+    /// where it last said it is. The peers check responses, ACKs and RAcks against what they sent themselves.
+    #[test]
+    fn each_end_sees_one_row_of_numbers_and_is_found_where_it_said_it_is(
+        first in (1u32..2_000, 1u32..2_000),
+        follow in (any::<bool>(), any::<bool>()),
+        course in proptest::collection::vec(step(), 0..16),
+    ) {
+        let mut both = Both::begin(first, follow);
+        for step in &course {
+            both.go(step);
+            both.agrees()?;
+        }
+        hang_up(&mut both.scene, &both.call.clone());
+        for end in [End::Carrier, End::Platform] {
+            both.seen[end as usize].inserted(BYE);
+        }
+        both.scene.run(40_000);
+        both.agrees()?;
+        for end in [End::Carrier, End::Platform] {
+            let bye = last(&both.scene.world.peer(both.peer(end)).heard(BYE)).clone();
+            prop_assert_eq!(bye.request_uri(), &both.targets[end as usize], "{}", both.scene.world.ladder());
+        }
+        both.scene.world.finish();
+    }
+
+    /// The same where nobody waits for anybody: requests of both ends and ours in one burst, in any order.
+    #[test]
+    fn requests_that_cross_are_numbered_each_in_its_own_row(
+        bursts in proptest::collection::vec(
+            proptest::collection::vec((end(), select(vec!["INFO", "MESSAGE", "REFER"])), 1..6),
+            1..6,
+        ),
+    ) {
+        let mut both = Both::begin((1, 1), (true, true));
+        let mut transfers = 0;
+        for burst in bursts {
+            for (end, method) in burst {
+                match method {
+                    "REFER" => {
+                        let peer = both.peer(end);
+                        both.scene.world.peer_mut(peer).on("REFER", steps([(3, respond(603))]));
+                        let leg = if end == End::Carrier { "caller" } else { "callee" };
+                        let verb = json!({
+                            "verb": "sip:refer", "referTo": "sip:+4930111@example.com", "leg": leg, "actionHook": "/a"
+                        });
+                        let call = both.call.clone();
+                        // A second one while one runs is refused.
+                        transfers += usize::from(matches!(both.scene.verbs(&call, verb), Reply::Accepted { .. }));
+                    }
+                    method => {
+                        let peer = both.peer(end);
+                        let call = both.call.clone();
+                        both.scene.world.act(peer, &call, request(method));
+                    }
+                }
+            }
+            both.scene.run(2_000);
+        }
+        let mut refers = 0;
+        for end in [End::Carrier, End::Platform] {
+            let heard = both.heard(end);
+            let numbers: Vec<_> = heard.iter().map(|(_, number)| *number).collect();
+            prop_assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{:?} {:?}", end, heard);
+            refers += heard.iter().filter(|(method, _)| method == "REFER").count();
+            // Each of the other's was answered, and is among what was heard.
+            let said = both.scene.world.peer(both.peer(other(end))).said("");
+            let asked = |method: &str| said.iter().filter(|text| text.is_request() && text.method() == method).count();
+            for method in ["INFO", "MESSAGE"] {
+                prop_assert_eq!(heard.iter().filter(|(known, _)| known == method).count(), asked(method));
+            }
+        }
+        prop_assert_eq!(refers, transfers);
+        hang_up(&mut both.scene, &both.call.clone());
+        both.scene.world.finish();
+    }
 }

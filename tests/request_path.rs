@@ -333,6 +333,19 @@ fn what_a_strict_router_before_us_has_done_is_undone() {
 }
 
 #[test]
+fn what_only_looks_like_our_record_route_in_a_request_uri_stays() {
+    let mut raw = Raw::new(TWO_SIDES);
+    let uri = format!("sip:10.0.0.9:5060;lr;r={}", "A".repeat(28));
+    let lines = format!("Route: <sip:203.0.113.7;lr>, <sip:p1;lr>\r\n{CALLER}\r\nCSeq: 1 MESSAGE\r\n");
+    let asked = ask("MESSAGE", &uri, NEXT_TO_CALLER, "m", &lines);
+    let passed = raw.pass(NEXT_TO_CALLER, PUBLIC, &asked).1;
+    assert_eq!(
+        (passed.request_uri(), passed.list("Route")),
+        (&uri[..], vec!["<sip:p1;lr>".to_owned()])
+    );
+}
+
+#[test]
 fn a_route_to_a_strict_router_alone_leaves_the_target_as_the_only_route() {
     let mut raw = Raw::new(TWO_SIDES);
     let ours = established(&mut raw, "", &["<sip:10.0.0.5;x=y?Subject=a>"]);
@@ -376,6 +389,43 @@ fn our_own_requests_pass_strict_routers_too() {
         callee.list("Route"),
         ["<sip:p4.domain.com;lr>", "<sip:callee@u2.domain.com>"]
     );
+}
+
+#[test]
+fn the_route_set_to_the_callee_is_that_of_its_2xx() {
+    // RFC 3261 §13.2.2.4: it is computed anew when an early dialog is confirmed.
+    let mut raw = Raw::new(TWO_SIDES);
+    let before = "Record-Route: <sip:p2;lr>, <sip:p1;lr>\r\n";
+    let lines = format!("{before}{CALLER}\r\nCSeq: 1 INVITE\r\nContact: <sip:caller@u1.example.com>\r\n");
+    let invite = ask("INVITE", "sip:callee@domain.com", NEXT_TO_CALLER, "i", &lines);
+    let (_, arrived) = raw.pass(NEXT_TO_CALLER, PUBLIC, &invite);
+    for (status, proxies) in [
+        ("180 Ringing", vec!["<sip:p9;lr>"]),
+        ("200 OK", vec!["<sip:p5;lr>", "<sip:p4;lr>"]),
+    ] {
+        let mut all: Vec<_> = proxies.iter().map(|value| value.to_string()).collect();
+        all.extend(arrived.list("Record-Route"));
+        let answer = ok(
+            &arrived,
+            "2",
+            &format!("{}Contact: <sip:callee@u2.domain.com>\r\n", record_routes(&all)),
+        );
+        raw.pass(NEXT_TO_CALLEE, PRIVATE, &answer.replace("200 OK", status));
+    }
+    let ours: Vec<_> = arrived.list("Record-Route").into_iter().take(2).collect();
+    let lines = format!("Route: {}, {}\r\n{CALLER};tag=2\r\nCSeq: 1 ACK\r\n", ours[1], ours[0]);
+    raw.say(
+        NEXT_TO_CALLER,
+        PUBLIC,
+        &ask("ACK", "sip:callee@u2.domain.com", NEXT_TO_CALLER, "a", &lines),
+    );
+    let (sent, _) = raw.wire.verbs(b"way", &json!([{"verb": "hangup"}]));
+    let routes: Vec<_> = sent
+        .iter()
+        .map(|sent| Text::read(&sent.bytes).unwrap().list("Route"))
+        .collect();
+    // To the caller in order, to the callee nearest first.
+    assert_eq!(routes, [["<sip:p2;lr>", "<sip:p1;lr>"], ["<sip:p4;lr>", "<sip:p5;lr>"]]);
 }
 
 #[test]
@@ -890,10 +940,16 @@ fn a_trunk_address_that_says_udp_pins_it() {
         }
         scene.run(1_000);
     }
+    let contact = "<sip:elsewhere@198.51.100.77:5060>".into();
+    scene.carrier_does(&call, Act::Move { contact });
+    scene.carrier_does(&call, request("UPDATE"));
+    scene.run(500);
+    scene.platform_does(&call, request_with("INFO", &[("X", &filler)], ""));
+    scene.run(40_000);
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
     let counters = scene.world.shard(0).counters();
-    assert_eq!((counters.large_requests_total, counters.large_datagrams_total), (0, 3));
+    assert_eq!((counters.large_requests_total, counters.large_datagrams_total), (0, 4));
 }
 
 #[test]
@@ -950,6 +1006,25 @@ fn what_belongs_to_a_large_invite_goes_where_it_went() {
             assert!(vias.len() == 1 && vias[0].starts_with(expected), "{method} {vias:?}");
         }
         assert!(!scene.world.peer(scene.carrier).heard("487").is_empty());
+    }
+}
+
+#[test]
+fn what_is_small_goes_by_udp_though_the_call_began_with_something_large() {
+    let mut scene = large(&unpinned(), Streams::Taken);
+    let filler = "x".repeat(1_300);
+    let call = scene
+        .world
+        .call(scene.carrier, "sip:+4930123456@203.0.113.7", &[("X", &filler)]);
+    scene.run(2_000);
+    assert!(vias(&scene, "INVITE")[0].starts_with("SIP/2.0/TCP"));
+    scene.carrier_does(&call, request("INFO"));
+    scene.run(500);
+    scene.verbs(&call, json!({"verb": "hangup"}));
+    scene.world.finish();
+    for method in ["ACK", "INFO", BYE] {
+        let vias = vias(&scene, method);
+        assert!(vias[0].starts_with("SIP/2.0/UDP"), "{method} {vias:?}");
     }
 }
 

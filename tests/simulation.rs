@@ -86,6 +86,19 @@ fn every_seed_keeps_the_rules_and_comes_to_rest() {
 }
 
 #[test]
+fn the_fuzzers_corpus_of_worlds_keeps_the_rules() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/world");
+    let files = std::fs::read_dir(folder).expect("the corpus is part of the repository");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.sort();
+    assert!(paths.len() > 3, "{paths:?}");
+    for path in paths {
+        println!("{}", path.display());
+        drawn::of_bytes(&std::fs::read(path).expect("it can be read"));
+    }
+}
+
+#[test]
 fn a_seed_replays_to_the_letter() {
     let ladder = |seed| drawn::of_seed(seed).world.ladder().to_string();
     for seed in [1, 7] {

@@ -108,21 +108,33 @@ mod tests {
         // The kernel takes a moment to begin with it; what comes before has no stamp.
         let stamped = (0..1_000_000).find_map(|_| {
             let before = wall();
-            from.write_all(b"x").unwrap();
-            let (count, stamp) = loop {
+            from.write_all(b"one").unwrap();
+            from.write_all(b"two").unwrap();
+            let (mut taken, mut last) = (Vec::new(), None);
+            while taken.len() < 6 {
                 match read(to.as_fd(), &mut bytes) {
+                    Ok((count, stamp)) => {
+                        taken.extend_from_slice(&bytes[..count]);
+                        last = stamp;
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
-                    result => break result.unwrap(),
+                    Err(error) => panic!("{error}"),
                 }
-            };
-            assert_eq!(&bytes[..count], b"x");
-            Some((before, stamp?))
+            }
+            assert_eq!(taken, b"onetwo");
+            Some((before, last?))
         });
         let (before, stamp) = stamped.expect("a stamp");
         assert!(before <= stamp && stamp <= wall(), "{before:?} {stamp:?}");
         let empty = read(to.as_fd(), &mut bytes).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         drop(from);
-        assert_eq!(read(to.as_fd(), &mut bytes).unwrap(), (0, None));
+        let end = loop {
+            match read(to.as_fd(), &mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                end => break end,
+            }
+        };
+        assert_eq!(end.unwrap(), (0, None));
     }
 }

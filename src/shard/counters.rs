@@ -93,7 +93,7 @@ counters! {
     trunk_rate_max_total Counter "Times that a trunk's calls_per_second_max had no room for a new call.",
     held_total Counter "Requests that waited for a response to ours.",
     held_refused_total Counter "Requests refused because as many of their call wait as may.",
-    lookups_refused_total Counter "Times that nothing more could wait for a name.",
+    waits_refused_total Counter "Times that nothing more could wait for a name.",
     transfers_forgotten_total Counter "Ended executions forgotten for newer ones.",
     calls Gauge "Live calls.",
     transactions Gauge "Live transactions.",

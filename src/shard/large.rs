@@ -3,12 +3,12 @@
 
 use super::Shard;
 use crate::config::Address;
+use crate::identifiers::Keyed;
 use crate::message::{Header, Message, parse};
 use crate::next_hop::NextHop;
 use crate::timer::Instant;
 use crate::transaction::ClientKey;
 use crate::transport::{Flow, Ticket, Transport};
-use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,13 +21,13 @@ const REMEMBERED_MAX: usize = 10_000;
 /// Next hops that refuse connections, as elements of RFC 2543 do that know UDP only.
 #[derive(Debug)]
 pub(super) struct Refusals {
-    until: HashMap<SocketAddr, Instant, FixedState>,
+    until: HashMap<SocketAddr, Instant, Keyed>,
 }
 
 impl Refusals {
-    pub fn new() -> Refusals {
+    pub fn new(keyed: Keyed) -> Refusals {
         Refusals {
-            until: HashMap::with_hasher(FixedState::default()),
+            until: HashMap::with_hasher(keyed),
         }
     }
 
@@ -122,11 +122,12 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identifiers::Random;
     use std::time::Duration;
 
     #[test]
     fn refusals_are_kept_for_their_time_and_no_more_than_the_limit() {
-        let mut refusals = Refusals::new();
+        let mut refusals = Refusals::new(Keyed::new(&mut Random::new([1; 16])));
         let hop = |i: u32| SocketAddr::new(IpAddr::from(i.to_be_bytes()), 5060);
         let until = Instant::START + Duration::from_secs(1);
         refusals.remember(hop(1), until);

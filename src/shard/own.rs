@@ -434,6 +434,8 @@ impl Shard {
         };
         extra.hold = None;
         for held in std::mem::take(&mut extra.held) {
+            self.counters.resumed_total += 1;
+            self.counters.refused_total += 1;
             self.answer_stored(held.server, Refused::new(487, "Request Terminated"), now);
         }
     }

@@ -250,7 +250,7 @@ impl Shard {
     /// Lets something wait for a name; given back if too much waits already.
     pub(super) fn wait_for(&mut self, name: &str, waiting: Waiting) -> Result<(), Waiting> {
         let begun = self.names.wait(name, waiting);
-        self.counters.lookups_refused_total += u64::from(begun.is_err());
+        self.counters.waits_refused_total += u64::from(begun.is_err());
         if let Some(ticket) = begun? {
             self.effects.push_back(Output::Resolve {
                 ticket,

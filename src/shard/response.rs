@@ -132,10 +132,7 @@ impl Shard {
         }
         let server = context.server;
         self.learn_from_response(key, number, flow, message, code, now);
-        let Some(transaction) = self.transactions.server(server) else {
-            return;
-        };
-        if !transaction.may_send(code) {
+        if !self.transactions.may_send(server, code) {
             return;
         }
         if code == 503 {

@@ -93,6 +93,7 @@ impl Check {
         } else if let Ok(text) = Text::read_any_length(bytes) {
             self.hooks.response(&text);
             self.dialogs.response(&text);
+            self.notifies.response(&text);
         }
         self.note_malformed(bytes);
     }

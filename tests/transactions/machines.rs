@@ -68,8 +68,9 @@ const INVITE_SERVER: &str = "
     Accepted    L        Terminated   over
 ";
 
-/// Figure 8.
+/// Figure 8, and E of RFC 4320 §4.1: the far side's Timer E has reached T2, and the user is to send a 100.
 const OTHER_SERVER: &str = "
+    Trying      E        Trying       due
     Trying      1xx      Proceeding   send
     Trying      2xx      Completed    send, start J
     Trying      300-699  Completed    send, start J
@@ -112,7 +113,7 @@ impl Kind {
             Kind::InviteClient => (INVITE_CLIENT, "Calling", &['A', 'B']),
             Kind::OtherClient => (OTHER_CLIENT, "Trying", &['E', 'F']),
             Kind::InviteServer => (INVITE_SERVER, "Proceeding", &[]),
-            Kind::OtherServer => (OTHER_SERVER, "Trying", &[]),
+            Kind::OtherServer => (OTHER_SERVER, "Trying", &['E']),
         }
     }
 
@@ -131,6 +132,8 @@ enum Seen {
     Timeout,
     /// It could not be sent, or was never acknowledged.
     Failure,
+    /// A 100 is.
+    Due,
     Over,
 }
 
@@ -161,6 +164,8 @@ struct Model {
     t1: Duration,
     t2: Duration,
     t4: Duration,
+    /// How long Timer E takes to reach T2.
+    reaches_t2: Duration,
     figures: Vec<Figure>,
     armed: usize,
 }
@@ -232,6 +237,7 @@ impl Model {
             "up" => Seen::Up(code),
             "timeout" => Seen::Timeout,
             "failure" => Seen::Failure,
+            "due" => Seen::Due,
             "over" => Seen::Over,
             _ => {
                 let (verb, rest) = action.split_once(' ').unwrap();
@@ -253,6 +259,7 @@ impl Model {
         let row = rows(TIMERS).find(|row| *row[0] == letter.to_string()).unwrap();
         let figure = &mut self.figures[number];
         let wait = match row[1 + usize::from(figure.is_reliable)] {
+            _ if letter == 'E' && !figure.kind.is_client() => self.reaches_t2,
             "-" => return,
             "0" => Duration::ZERO,
             "T1" => figure.interval,
@@ -343,7 +350,7 @@ enum Flaw {
 }
 
 impl Both {
-    fn new(t1: u64, t2: u64, t4: u64) -> Both {
+    fn new(t1: u64, t2: u64, t4: u64, reaches_t2: u64) -> Both {
         let millis = Duration::from_millis;
         let timers = SipTimers {
             t1: millis(t1),
@@ -356,6 +363,7 @@ impl Both {
                 t1: timers.t1,
                 t2: timers.t2,
                 t4: timers.t4,
+                reaches_t2: millis(reaches_t2),
                 figures: Vec::new(),
                 armed: 0,
             },
@@ -432,6 +440,9 @@ impl Both {
             let identity = self.identity(number, method);
             let message = message.as_message();
             let key = self.transactions.open_server(identity, message, method, flow, number);
+            if kind == Kind::OtherServer {
+                self.transactions.watch_trying(key, &mut self.timers, self.now);
+            }
             self.keys.push(Key::Server(key));
             self.model.open(kind, is_reliable, text, self.now);
         }
@@ -599,7 +610,10 @@ impl Both {
     fn ended(&mut self, ended: Option<Ended<usize, usize>>) {
         let (number, seen) = match ended {
             None => return,
-            Some(Ended::TryingIsDue(_)) => unreachable!("the figures have no 100 of RFC 4320"),
+            Some(Ended::TryingIsDue(due)) => {
+                let is_it = |key: &Key| matches!(key, Key::Server(key) if *key == due);
+                (self.keys.iter().position(is_it).unwrap(), Seen::Due)
+            }
             Some(Ended::ClientTimeout(number)) => (number, Seen::Timeout),
             Some(Ended::ClientTransportFailed(number) | Ended::ServerTimeout(number)) => (number, Seen::Failure),
             Some(Ended::Client(number) | Ended::Server(number)) => (number, Seen::Over),
@@ -713,7 +727,7 @@ proptest! {
         events in proptest::collection::vec(events(), 1..60),
         is_default in any::<bool>(),
     ) {
-        let mut both = if is_default { Both::new(500, 4_000, 5_000) } else { Both::new(100, 250, 700) };
+        let mut both = if is_default { Both::new(500, 4_000, 5_000, 3_500) } else { Both::new(100, 250, 700, 300) };
         for event in &events {
             both.apply(event);
         }

@@ -75,10 +75,7 @@ impl Watch {
             now.shed_transactions_total > last.shed_transactions_total,
             Fault::TransactionsFull,
         );
-        full(
-            now.lookups_refused_total > last.lookups_refused_total,
-            Fault::LookupsFull,
-        );
+        full(now.waits_refused_total > last.waits_refused_total, Fault::LookupsFull);
         full(now.held_refused_total > last.held_refused_total, Fault::HeldFull);
         full(
             now.transfers_forgotten_total > last.transfers_forgotten_total,

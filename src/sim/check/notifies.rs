@@ -12,7 +12,7 @@ pub(super) struct Notifies {
     own_refers: BTreeSet<String>,
     /// By Call-ID, how many referee sent, and whether a NOTIFY came that does not say of which it is.
     refers_of: BTreeMap<String, (u32, bool)>,
-    /// Branches of REFERs of peers that asked for no NOTIFY.
+    /// Branches of REFERs of peers that want no NOTIFY.
     without_notify: BTreeSet<String>,
     /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
     notifies: BTreeMap<String, Notify>,
@@ -71,6 +71,16 @@ impl Notifies {
         }
     }
 
+    /// A response came: a party that knows no subscription need not be told of it again.
+    pub fn response(&mut self, text: &Text) {
+        if text.method() == "NOTIFY"
+            && text.code() == 481
+            && let Some(notify) = self.notifies.get(&text.origin())
+        {
+            self.without_notify.insert(notify.refer.clone());
+        }
+    }
+
     /// A request leaves.
     pub fn sent(&mut self, text: &Text, faults: &mut Faults) {
         if let Some(notify) = self.notifies.get_mut(&text.origin()) {
@@ -105,8 +115,8 @@ impl Notifies {
             true => self.ended_here.contains(text.call_id()),
             false => self.hung_up.contains(text.call_id()),
         };
-        // For want of room or of a next hop nothing is relayed.
-        let is_shed = text.code() == 503 || text.first.ends_with("Next Hop Unreachable");
+        // For want of room, of a next hop or of a number nothing is relayed.
+        let is_shed = text.code() == 503 || text.first.contains("Next Hop") || text.first.contains("CSeq");
         let is_wanted = self.refers.contains(&notify.refer) && !self.without_notify.contains(&notify.refer);
         if is_wanted && !notify.was_relayed && !is_lost && !is_shed {
             faults.push(format!(

@@ -212,7 +212,13 @@ impl<'s> Course<'s> {
             return;
         }
         let party = self.dice.one_of(&parties);
-        match self.dice.below(6) {
+        match self.dice.below(7) {
+            6 => {
+                // More than may wait for the response to the REFER.
+                for _ in 0..3 {
+                    world.act(party, &call, request("INFO"));
+                }
+            }
             0..=2 => world.act(party, &call, request("BYE")),
             3 => {
                 let call = CallSelector::SipCallId(call.into_bytes());

@@ -196,7 +196,7 @@ impl Setting {
         self.line("[limits]");
         self.rare(dice, "calls_max", &["1", "2", "3"]);
         self.rare(dice, "transactions_max", &["4", "8", "16"]);
-        self.rare(dice, "held_per_call_max", &["1", "2"]);
+        self.key(dice, "held_per_call_max", &["8", "1", "2"]);
         self.rare(dice, "lookups_max", &["1", "2"]);
         self.rare(dice, "transfers_remembered", &["0", "1", "2"]);
     }
@@ -337,7 +337,7 @@ impl Setting {
     }
 
     fn members(&mut self, dice: &mut Dice) {
-        let first_cseqs = [1, 1, 1, 1_000, 3_000, 0x7fff_fff0];
+        let first_cseqs = [1, 1, 1, 1_000, 3_000, 0x7fff_fff0, 0x7fff_fffd];
         let mut refer_codes = vec![None];
         if dice.one_in(2) {
             refer_codes = vec![Some(dice.one_of(&[491, 491, 200])), Some(dice.one_of(REFUSALS))];

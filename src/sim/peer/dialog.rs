@@ -42,6 +42,8 @@ pub struct Dialog {
     pub invite: Option<(String, String)>,
     /// The CSeq number of the other's last INVITE.
     pub last_invite: u32,
+    /// Those of all its INVITEs.
+    pub invites: BTreeSet<u32>,
     /// Tags of the callees that have answered its INVITE, where it is the caller's.
     pub callees: BTreeSet<String>,
     pub is_callers: bool,
@@ -89,6 +91,7 @@ impl Dialog {
             flat_uri: uri.into(),
             invite: None,
             last_invite: 0,
+            invites: BTreeSet::new(),
             callees: BTreeSet::new(),
             is_callers: true,
             acked: BTreeSet::new(),
@@ -119,6 +122,7 @@ impl Dialog {
             flat_uri: format!("sip:peer@{}", path.far),
             invite: None,
             last_invite: number,
+            invites: BTreeSet::from([number]),
             callees: BTreeSet::new(),
             is_callers: false,
             acked: BTreeSet::new(),

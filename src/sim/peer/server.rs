@@ -208,12 +208,19 @@ impl Peer {
                 "PRACK" => {
                     dialog.was_acked = true;
                     let acked = text.header("RAck").unwrap_or_default().to_owned();
-                    let invite = dialog.last_invite;
-                    if !acked.ends_with(&format!(" {invite} INVITE")) {
-                        faults.push(format!("has the RAck `{acked}` for INVITE {invite}"));
+                    // Of an earlier one where it was challenged.
+                    let invites = &dialog.invites;
+                    if !invites
+                        .iter()
+                        .any(|invite| acked.ends_with(&format!(" {invite} INVITE")))
+                    {
+                        faults.push(format!("has the RAck `{acked}` for INVITE {invites:?}"));
                     }
                 }
-                "INVITE" => dialog.last_invite = number,
+                "INVITE" => {
+                    dialog.last_invite = number;
+                    dialog.invites.insert(number);
+                }
                 _ => {}
             }
             if matches!(text.method(), "INVITE" | "UPDATE" | "REFER" | "NOTIFY" | "SUBSCRIBE") && follows {
@@ -256,9 +263,10 @@ impl Peer {
             return;
         }
         let number = text.cseq().0;
-        let name = self.dialog_name(text);
         let of_invite = |(key, server): &(&Key, &Server)| {
-            key.1 == "INVITE" && server.call_id == name && server.request.cseq().0 == number
+            let invite = &server.request;
+            let is_of_dialog = invite.call_id() == text.call_id() && invite.tag("From") == text.tag("From");
+            key.1 == "INVITE" && is_of_dialog && invite.cseq().0 == number
         };
         // That of a non-2xx has the branch of its INVITE (RFC 3261 §17.1.1.3); that of a 2xx has its number.
         let own = (text.branch(), "INVITE".to_owned());
