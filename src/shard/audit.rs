@@ -278,7 +278,7 @@ impl Shard {
                 Some(since) => TimerKey::ProbeOver(id, since),
                 None => TimerKey::Probe(id),
             };
-            if !known.armed.contains_key(&timer) && !(self.draining && since.is_none()) {
+            if !(known.armed.contains_key(&timer) || self.draining && since.is_none()) {
                 faults.push(format!("nothing goes on with {id:?}, under way since {since:?}"));
             }
         }
