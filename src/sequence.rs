@@ -18,10 +18,10 @@ pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 /// Inserted requests per direction of a dialog; transfers are capped far below.
 pub const INSERTED_MAX: usize = 250;
 
-/// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which §12.2.2
-/// allows, is the number of its requests that never came here. As many as this take a year of one every two seconds; and a party that
-/// numbers by a clock of milliseconds, which it should not, is quiet for less than four and a half hours. What lies beyond is made up, and taken
-/// at its word it would use up the numbers that the dialog has left: up to 2^31, so that this many steps of this size fit.
+/// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which
+/// §12.2.2 allows, is the number of its requests that never came here: this many at one every two seconds take a year. A party
+/// that numbers by a clock of milliseconds, which it should not, passes after four and a half hours of silence. What lies
+/// beyond is made up; taken at its word it would use up the numbers that the dialog has left for requests of ours.
 pub const GAP_MAX: u32 = 1 << 24;
 
 /// The numbering of one direction.
