@@ -299,6 +299,38 @@ fn both_2xx_of_two_targets_reach_the_caller_and_each_is_a_call() {
 }
 
 #[test]
+fn each_of_two_answers_says_until_when_its_own_call_is_alive() {
+    for (first, second) in [("1800", "90"), ("90", "1800")] {
+        let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+        let answer = |interval| respond_with(200, &[("Session-Expires", interval)]);
+        setting.on(setting.a, &[(50, respond(180)), (500, answer(first))]);
+        setting.on(setting.b, &[(50, respond(180)), (501, answer(second))]);
+        setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
+        let call = setting.call();
+        setting.run(80_000);
+        assert_eq!(setting.world.shard(0).counters().calls, 2);
+        setting.run(20_000);
+        let counters = setting.world.shard(0).counters();
+        assert_eq!(
+            (counters.calls, counters.calls_expired_total),
+            (1, 1),
+            "{first} {second}"
+        );
+        // RFC 4028 §8: a proxy says no BYE, and what the parties still say goes by its Route; the BYE of the other call ends it.
+        let ends = [call.clone(), format!("{call} b-tag1")];
+        let (of_first, of_second) = if first == "90" { (0, 1) } else { (1, 0) };
+        setting.world.act(setting.carrier, &ends[of_first], request(BYE));
+        setting.run(500);
+        assert_eq!(setting.world.shard(0).counters().calls, 1, "{first} {second}");
+        setting.world.act(setting.carrier, &ends[of_second], request(BYE));
+        setting.run(500);
+        assert_eq!(setting.world.shard(0).counters().calls, 0, "{first} {second}");
+        setting.world.finish();
+        assert_eq!((setting.heard(setting.a, BYE), setting.heard(setting.b, BYE)), (1, 1));
+    }
+}
+
+#[test]
 fn a_caller_that_hangs_up_on_the_second_answer_keeps_the_first() {
     let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
     setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
