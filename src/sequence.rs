@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn the_common_inbound_case_starts_at_one() {
         let mut callee = Sequence::default();
+        assert!(!callee.is_shifted());
         assert_eq!(callee.insert(), Some(1));
+        assert!(callee.is_shifted());
         callee.observe(1);
         assert_eq!(callee.outward(1), Some(2));
         assert_eq!(callee.inward(1), Origin::Inserted);
@@ -164,6 +166,7 @@ mod tests {
 
     #[test]
     fn numbers_end_at_the_limit() {
+        assert_eq!(NUMBER_MAX, 2_147_483_647);
         let mut party = Sequence::default();
         party.observe(NUMBER_MAX - 1);
         assert_eq!(party.insert(), Some(NUMBER_MAX));
