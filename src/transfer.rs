@@ -381,6 +381,11 @@ impl Transfer {
         self.state == State::Lingering
     }
 
+    /// Whether its REFER may be sent: not once its receiver has hung up.
+    pub fn may_send(&self) -> bool {
+        matches!(self.state, State::Sending | State::Backoff)
+    }
+
     /// Whether our REFER has any final response, so that requests of the other party need not wait for it.
     pub fn is_sending(&self) -> bool {
         self.state == State::Sending

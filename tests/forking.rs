@@ -8,6 +8,7 @@ use referee::config::{RouteMode, RouteTarget, TrunkId};
 use referee::sim::peer::Peer;
 use referee::sim::peer::script::{Act, Manners, notify, request, respond, respond_as_other, respond_with, steps};
 use referee::sim::scene::{PRIVATE, carrier, config};
+use referee::sim::trouble::Troubles;
 use referee::sim::{PeerId, World};
 use serde_json::json;
 use std::time::Duration;
@@ -477,6 +478,36 @@ fn a_target_that_cannot_be_reached_leaves_the_others_ringing() {
     let call = setting.call();
     setting.run(5_000);
     assert_eq!(setting.outcome(), [200]);
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
+fn a_target_that_rings_is_the_callee_though_the_name_of_the_first_is_found_later() {
+    let named = text("to = [\"a\", \"b\"]\nmode = \"parallel\"")
+        .replace(
+            "\"udp:10.0.0.10:5060\", \"udp:10.0.0.11:5060\"",
+            "\"udp:node.example:5060\"",
+        )
+        .replace(
+            "listen = \"private\"\naddresses = [\"udp:node",
+            "sources = [\"10.0.0.10/32\"]\nlisten = \"private\"\naddresses = [\"udp:node",
+        );
+    let mut setting = Setting::of(&named, 1);
+    setting.world.name("node.example", &["10.0.0.10".parse().unwrap()]);
+    setting.world.trouble(Troubles {
+        lookup: [Duration::from_millis(200); 2],
+        ..Troubles::with_store([Duration::ZERO; 2])
+    });
+    setting.on(setting.a, &[]);
+    // b speaks within its early dialog when the call is on its way to a as well.
+    setting.on(
+        setting.b,
+        &[(10, respond(180)), (400, request("UPDATE")), (900, respond(200))],
+    );
+    let call = setting.call();
+    setting.run(2_000);
+    assert_eq!(setting.world.peer(setting.b).outcomes("UPDATE"), [200]);
     setting.hang_up(&call);
     setting.world.finish();
 }

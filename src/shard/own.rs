@@ -206,7 +206,7 @@ impl Shard {
         let Some(transfer) = self.transfers.get(key) else {
             return;
         };
-        if transfer.is_over() {
+        if !transfer.may_send() {
             return;
         }
         let (call, party) = (transfer.call, transfer.party);

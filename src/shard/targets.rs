@@ -6,7 +6,7 @@ use super::relay::Changes;
 use super::response::BranchFailure;
 use super::route::{NoFlow, retarget};
 use super::{Shard, TimerKey, Waiting};
-use crate::call::Party;
+use crate::call::{CallState, Party};
 use crate::config::{Route, RouteMode, RouteTarget, TrunkId};
 use crate::health::Failure;
 use crate::message::{Header, Message, Method, Uri};
@@ -201,8 +201,9 @@ impl Shard {
             }
         };
         self.take_place_of_callee(key, target.trunk, now)?;
-        let is_first = number == 0;
-        if let Some(call) = call.and_then(|call| self.calls.get_mut(call)).filter(|_| is_first) {
+        // Whoever rings already is the callee, though the first target's name took longer to be found.
+        let call_so_far = call.and_then(|call| self.calls.get_mut(call));
+        if let Some(call) = call_so_far.filter(|call| number == 0 && call.state == CallState::Trying) {
             call.set_callee(target.trunk, flow);
         }
         let from = match call.and_then(|call| self.calls.get(call)) {

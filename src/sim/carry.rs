@@ -68,7 +68,7 @@ impl World {
     /// Gives bytes that are one message to the shard that owns it, by the functions a driver uses. `false`: they were none.
     pub(super) fn deliver(&mut self, flow: Flow, bytes: &[u8], waited: Duration) -> bool {
         let from = self.name_of(flow);
-        self.check.received(&from, flow, bytes);
+        self.check.received(&from, flow, bytes, self.now);
         let mut index = std::mem::take(&mut self.index);
         let read = parse(bytes, &mut index);
         let message = Message::new(bytes, &index);

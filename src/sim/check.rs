@@ -81,13 +81,13 @@ impl Check {
     // ---- what comes ----
 
     /// Bytes came from this peer that may be a message; [`Check::taken`] follows when they are dealt with.
-    pub fn received(&mut self, from: &str, flow: Flow, bytes: &[u8]) {
+    pub fn received(&mut self, from: &str, flow: Flow, bytes: &[u8], now: Instant) {
         let text = Text::read_any_length(bytes).ok();
         let is_known = text.as_ref().is_some_and(|text| self.dialogs.has_sent(&text.branch()));
         self.strangers.received(flow, text.as_ref(), is_known, bytes.len());
         if let Some(text) = text.filter(Text::is_request) {
             self.responses.request(from, &text);
-            self.dialogs.request(&text);
+            self.dialogs.request(&text, now);
             self.notifies.request(&text);
             self.hooks.request(&text);
         } else if let Ok(text) = Text::read_any_length(bytes) {

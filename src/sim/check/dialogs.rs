@@ -21,7 +21,7 @@ pub(super) struct Dialogs {
     replayed: BTreeSet<String>,
     /// By Call-ID, the tags that peers have used as their own.
     tags: BTreeMap<String, BTreeSet<String>>,
-    /// By Call-ID, when the first BYE left: the dialog need not be known much longer.
+    /// By Call-ID, when the first BYE came or left: the dialog need not be known much longer.
     ends: BTreeMap<String, Instant>,
 }
 
@@ -36,8 +36,11 @@ struct Numbers {
 
 impl Dialogs {
     /// A request came.
-    pub fn request(&mut self, text: &Text) {
+    pub fn request(&mut self, text: &Text, now: Instant) {
         self.note_tag(text, "From");
+        if text.method() == "BYE" {
+            self.ends.entry(text.call_id().to_owned()).or_insert(now);
+        }
         if text.method() != "CANCEL" {
             self.came.insert(text.origin(), text.cseq().0);
         }

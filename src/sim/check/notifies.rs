@@ -14,6 +14,8 @@ pub(super) struct Notifies {
     refers_of: BTreeMap<String, (u32, bool)>,
     /// Branches of REFERs of peers that want no NOTIFY.
     without_notify: BTreeSet<String>,
+    /// Branches of REFERs whose last NOTIFY came.
+    ended: BTreeSet<String>,
     /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
     notifies: BTreeMap<String, Notify>,
     /// Calls that somebody has sent a BYE for, and those of them that referee has ended itself.
@@ -59,6 +61,16 @@ impl Notifies {
             _ => {}
         }
         if let Some(refer) = text.header(OF_REFER) {
+            let state = text.header("Subscription-State").unwrap_or_default();
+            if self.notifies.contains_key(&text.origin()) {
+                return;
+            }
+            if self.ended.contains(refer) {
+                // One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
+                self.without_notify.insert(refer.to_owned());
+            } else if state.starts_with("terminated") {
+                self.ended.insert(refer.to_owned());
+            }
             let says_which = text.header("Event").is_some_and(|event| event.contains("id="));
             self.refers_of.entry(text.call_id().to_owned()).or_default().1 |= !says_which;
             self.notifies.entry(text.origin()).or_insert_with(|| Notify {

@@ -137,18 +137,18 @@ impl Instinct {
         if self.dice.permille(self.odd) {
             return self.odd_course(at);
         }
-        let code = match self.dice.below(10) {
-            0 => self
-                .dice
-                .one_of(&[403, 405, 501, 481, 500, 503, 603, 302, 401, 407, 408, 429]),
-            1 => 491,
-            2 => 200,
+        let code = match (self.refer_code, self.dice.below(10)) {
+            (Some(code), 0..=6) => code,
+            (_, 0) => self.dice.one_of(REFUSALS),
+            (_, 1) => 491,
+            (_, 2) => 200,
             _ => 202,
         };
         if code >= 300 {
-            if self.dice.one_in(3) {
+            if code == 503 || self.dice.one_in(6) {
                 let wait = self.dice.one_of(&["2", "5", "60"]);
-                return vec![(at, respond_with(503, &[("Retry-After", wait)]))];
+                let code = if code == 500 { 500 } else { 503 };
+                return vec![(at, respond_with(code, &[("Retry-After", wait)]))];
             }
             return vec![(at, respond(code))];
         }
