@@ -451,6 +451,42 @@ fn no_more_calls_are_opened_by_further_answers_than_there_is_room_for() {
 }
 
 #[test]
+fn an_early_dialog_that_goes_on_behind_another_answer_keeps_its_numbers() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180)), (499, respond(200))]);
+    setting.on(setting.b, &[(50, respond(183)), (503, respond(200))]);
+    setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
+    setting
+        .world
+        .network
+        .delay("referee", "b", "CANCEL", Duration::from_millis(200));
+    let call = setting.call();
+    // `a` has the call; `b` does not know yet, and says something before it answers too.
+    setting.run(502);
+    setting.world.act(setting.b, &call, request("UPDATE"));
+    setting.run(2_000);
+    let ticket = setting.world.command(Command::Calls { after: None, limit: 9 });
+    let Some(Reply::Calls { calls, .. }) = setting.world.reply(ticket).cloned() else {
+        panic!("no list of calls");
+    };
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        let call = CallSelector::Id(call.id.parse().unwrap());
+        setting.world.command(Command::Hangup { call });
+    }
+    setting.run(500);
+    // What referee says in the name of `b` comes behind what `b` has said itself.
+    let heard = setting.world.peer(setting.carrier).heard("");
+    let of_b = |method: &str| {
+        let requests = heard.iter().filter(|text| text.is_request() && text.method() == method);
+        let of_b = requests.filter(|text| text.tag("From").is_some_and(|tag| tag.starts_with("b-")));
+        of_b.map(|text| text.cseq().0).next().expect(method)
+    };
+    assert_eq!((of_b("UPDATE"), of_b(BYE)), (10, 11));
+    setting.world.finish();
+}
+
+#[test]
 fn a_cancel_of_the_caller_ends_every_branch() {
     let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]\nmode = \"parallel\"");
     setting.on(setting.a, &[(50, respond(180))]);

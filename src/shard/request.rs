@@ -560,9 +560,9 @@ impl Shard {
         let callee = self.tag_digest(callee.unwrap_or_default());
         if let Dialog::Token(traversal, party) = dialog
             && let Some(call) = self.calls.get_mut(traversal.call)
-            && matches!(call.state, CallState::Trying | CallState::Ringing)
+            && is_live(call.state)
         {
-            // An early dialog that is not the one shown last; it may yet be the one that is answered.
+            // An early dialog that is not the one shown last: it may yet be answered, even behind another's answer.
             call.observe_early(callee, party, cseq.number);
         }
         if let Dialog::Call(key, party) = dialog {
