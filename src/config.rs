@@ -399,8 +399,8 @@ pub struct Limits {
     pub queue_delay_target: Duration,
     /// See `queue_delay_target`. Longer than the bursts that are served though they wait. Default 100 ms.
     pub queue_delay_interval: Duration,
-    /// The Retry-After of a 503 to a request that is shed (RFC 3261 §21.5.4), in whole seconds. Default 2 s: a peer that keeps to it
-    /// sends nothing meanwhile.
+    /// The Retry-After of a 503 to a request that is shed (RFC 3261 §21.5.4), in whole seconds. Default 2 s: a peer that
+    /// keeps to it sends nothing meanwhile.
     pub retry_after: Duration,
     /// Sources whose rate is remembered, per shard: those that are no trunk's, and apart from them those of trunks with a
     /// `source_rate`. At the limit the quiet ones are forgotten; a new stranger gets no answer while none is. Default 4,096.
@@ -413,7 +413,8 @@ pub struct Limits {
     pub transfers_remembered: usize,
     /// Open TCP connections per worker; beyond it new ones are closed at once.
     pub connections_max: usize,
-    /// Of these, how many one source may have opened (an IPv6 source is its /64); beyond it new ones are closed at once. Default 1,000.
+    /// Of these, how many one source may have opened (an IPv6 source is its /64); beyond it new ones are closed at once.
+    /// Default 1,000.
     pub connections_per_source_max: usize,
     /// Of these, how many may be of sources that are no trunk's, where such sources have something to say at all: where no trunk
     /// is configured or `in_dialog_sources` is "any". Elsewhere they are closed at once. Default 100.

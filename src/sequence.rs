@@ -18,10 +18,10 @@ pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 /// Inserted requests per direction of a dialog; transfers are capped far below.
 pub const INSERTED_MAX: usize = 250;
 
-/// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which §12.2.2
-/// allows, is the number of its requests that never came here. As many as this take a year of one every two seconds; and a party that
-/// numbers by a clock of milliseconds, which it should not, is quiet for less than four and a half hours. What lies beyond is made up, and taken
-/// at its word it would use up the numbers that the dialog has left: up to 2^31, so that this many steps of this size fit.
+/// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which
+/// §12.2.2 allows, is the number of its requests that never came here: this many at one every two seconds take a year. A party
+/// that numbers by a clock of milliseconds, which it should not, passes after four and a half hours of silence. What lies
+/// beyond is made up; taken at its word it would use up the numbers that the dialog has left for requests of ours.
 pub const GAP_MAX: u32 = 1 << 24;
 
 /// The numbering of one direction.
@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn the_common_inbound_case_starts_at_one() {
         let mut callee = Sequence::default();
+        assert!(!callee.is_shifted());
         assert_eq!(callee.insert(), Some(1));
+        assert!(callee.is_shifted());
         callee.observe(1);
         assert_eq!(callee.outward(1), Some(2));
         assert_eq!(callee.inward(1), Origin::Inserted);
@@ -164,6 +166,7 @@ mod tests {
 
     #[test]
     fn numbers_end_at_the_limit() {
+        assert_eq!(NUMBER_MAX, 2_147_483_647);
         let mut party = Sequence::default();
         party.observe(NUMBER_MAX - 1);
         assert_eq!(party.insert(), Some(NUMBER_MAX));

@@ -8,8 +8,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Whether a datagram is of STUN and not of SIP. RFC 5626 §8: the first octet of a Binding message is 0 or 1, that of a SIP message
-/// never is. Datagrams of NUL alone are keep-alives of older custom and must be told apart before.
+/// Whether a datagram is of STUN and not of SIP. RFC 5626 §8: the first octet of a Binding message is 0 or 1, that of a SIP
+/// message never is. Datagrams of NUL alone are keep-alives of older custom and must be told apart before.
 pub fn is_stun(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(0 | 1))
 }
@@ -27,9 +27,10 @@ pub enum Unanswered {
 /// The longest answer: a header, ERROR-CODE with its reason, and UNKNOWN-ATTRIBUTES of eight types.
 pub const ANSWER_BYTES_MAX: usize = HEADER + ATTRIBUTE + 4 + UNKNOWN_REASON.len() + ATTRIBUTE + 2 * UNKNOWN_MAX;
 
-/// Writes the answer to a Binding Request from `source` behind what `out` holds: XOR-MAPPED-ADDRESS alone, which is all that RFC 5626
-/// §8 asks for, or a 420 that names what must be understood and is not (RFC 8489 §6.3.1). No authentication is asked for, so
-/// that credentials in a request are read over. The answer has at most three times the bytes of the request.
+/// Writes the answer to a Binding Request from `source` behind what `out` holds: XOR-MAPPED-ADDRESS alone, which is all
+/// that RFC 5626 §8 asks for, or a 420 that names what must be understood and is not (RFC 8489 §6.3.1). No authentication
+/// is asked for, so that credentials in a request are read over. The answer has at most three times the bytes of the
+/// request.
 ///
 /// # Errors
 /// There is nothing to answer; nothing was written.
@@ -59,8 +60,8 @@ pub fn answer(request: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
-/// Walks over the attributes; gives back the types that must be understood and are not, the first [`UNKNOWN_MAX`] of them. `None`: they
-/// do not end where they should, or the fingerprint is wrong.
+/// Walks over the attributes; gives back the types that must be understood and are not, the first [`UNKNOWN_MAX`] of them.
+/// `None`: they do not end where they should, or the fingerprint is wrong.
 fn read_attributes<'a>(request: &[u8], unknown: &'a mut [u16; UNKNOWN_MAX]) -> Option<&'a [u16]> {
     let mut at = HEADER;
     let mut count = 0;

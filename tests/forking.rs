@@ -300,6 +300,38 @@ fn both_2xx_of_two_targets_reach_the_caller_and_each_is_a_call() {
 }
 
 #[test]
+fn each_of_two_answers_says_until_when_its_own_call_is_alive() {
+    for (first, second) in [("1800", "90"), ("90", "1800")] {
+        let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+        let answer = |interval| respond_with(200, &[("Session-Expires", interval)]);
+        setting.on(setting.a, &[(50, respond(180)), (500, answer(first))]);
+        setting.on(setting.b, &[(50, respond(180)), (501, answer(second))]);
+        setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
+        let call = setting.call();
+        setting.run(80_000);
+        assert_eq!(setting.world.shard(0).counters().calls, 2);
+        setting.run(20_000);
+        let counters = setting.world.shard(0).counters();
+        assert_eq!(
+            (counters.calls, counters.calls_expired_total),
+            (1, 1),
+            "{first} {second}"
+        );
+        // RFC 4028 §8: a proxy says no BYE, and what the parties still say goes by its Route; the BYE of the other call ends it.
+        let ends = [call.clone(), format!("{call} b-tag1")];
+        let (of_first, of_second) = if first == "90" { (0, 1) } else { (1, 0) };
+        setting.world.act(setting.carrier, &ends[of_first], request(BYE));
+        setting.run(500);
+        assert_eq!(setting.world.shard(0).counters().calls, 1, "{first} {second}");
+        setting.world.act(setting.carrier, &ends[of_second], request(BYE));
+        setting.run(500);
+        assert_eq!(setting.world.shard(0).counters().calls, 0, "{first} {second}");
+        setting.world.finish();
+        assert_eq!((setting.heard(setting.a, BYE), setting.heard(setting.b, BYE)), (1, 1));
+    }
+}
+
+#[test]
 fn a_caller_that_hangs_up_on_the_second_answer_keeps_the_first() {
     let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
     setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
@@ -415,6 +447,42 @@ fn no_more_calls_are_opened_by_further_answers_than_there_is_room_for() {
     for name in setting.world.peer(setting.carrier).live_calls() {
         setting.world.act(setting.carrier, &name, request(BYE));
     }
+    setting.world.finish();
+}
+
+#[test]
+fn an_early_dialog_that_goes_on_behind_another_answer_keeps_its_numbers() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180)), (499, respond(200))]);
+    setting.on(setting.b, &[(50, respond(183)), (503, respond(200))]);
+    setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
+    setting
+        .world
+        .network
+        .delay("referee", "b", "CANCEL", Duration::from_millis(200));
+    let call = setting.call();
+    // `a` has the call; `b` does not know yet, and says something before it answers too.
+    setting.run(502);
+    setting.world.act(setting.b, &call, request("UPDATE"));
+    setting.run(2_000);
+    let ticket = setting.world.command(Command::Calls { after: None, limit: 9 });
+    let Some(Reply::Calls { calls, .. }) = setting.world.reply(ticket).cloned() else {
+        panic!("no list of calls");
+    };
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        let call = CallSelector::Id(call.id.parse().unwrap());
+        setting.world.command(Command::Hangup { call });
+    }
+    setting.run(500);
+    // What referee says in the name of `b` comes behind what `b` has said itself.
+    let heard = setting.world.peer(setting.carrier).heard("");
+    let of_b = |method: &str| {
+        let requests = heard.iter().filter(|text| text.is_request() && text.method() == method);
+        let of_b = requests.filter(|text| text.tag("From").is_some_and(|tag| tag.starts_with("b-")));
+        of_b.map(|text| text.cseq().0).next().expect(method)
+    };
+    assert_eq!((of_b("UPDATE"), of_b(BYE)), (10, 11));
     setting.world.finish();
 }
 

@@ -40,7 +40,8 @@ pub struct Arrivals {
     clock: Clock,
     /// What the wall clock says at [`Instant::START`], as far as known: it may have been set since.
     wall_at_start: Duration,
-    compared_at: Instant,
+    /// For which `now` the clocks were compared last.
+    compared_at: Option<Instant>,
 }
 
 /// What waited less is not doubted. A wall clock that was set shows as a wait that is longer, or as a stamp of the future.
@@ -51,7 +52,7 @@ impl Arrivals {
         Arrivals {
             clock,
             wall_at_start: clock.wall_clock_at_start,
-            compared_at: Instant::START,
+            compared_at: None,
         }
     }
 
@@ -59,8 +60,8 @@ impl Arrivals {
     /// anew, once for each `now`; so no clock is read as long as nothing waits.
     pub fn waited(&mut self, stamp: Duration, now: Instant) -> Duration {
         let unlikely = |wall: Duration| wall.abs_diff(stamp) >= UNDOUBTED;
-        if unlikely(self.wall(now)) && self.compared_at != now {
-            self.compared_at = now;
+        if unlikely(self.wall(now)) && self.compared_at != Some(now) {
+            self.compared_at = Some(now);
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.wall_at_start = wall.saturating_sub(self.clock.now().since(Instant::START));
         }
@@ -126,7 +127,7 @@ mod tests {
         let now = Instant::from_millis(5);
         let at = |millis| clock.wall_clock_at_start() + Duration::from_millis(millis);
         // Within the undoubted: no clock is read, so that these times need not be those of now.
-        arrivals.compared_at = now;
+        arrivals.compared_at = Some(now);
         assert_eq!(arrivals.waited(at(2), now), Duration::from_millis(3));
         assert_eq!(arrivals.waited(at(5), now), Duration::ZERO);
         assert_eq!(arrivals.waited(at(7), now), Duration::ZERO);

@@ -360,10 +360,10 @@ impl Shard {
         self.relay_in_dialog(message, &arrival, dialog, listener, now);
     }
 
-    /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to the other
-    /// party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not before it is in
-    /// order. Before the answer each early dialog has its own numbers, all above that of the INVITE. Whether an older NOTIFY still
-    /// tells something is decided by whoever asked for it.
+    /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to
+    /// the other party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not
+    /// before it is in order. Before the answer each early dialog has its own numbers, all above that of the INVITE.
+    /// Whether an older NOTIFY still tells something is decided by whoever asked for it.
     fn is_out_of_order(&self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey, party: Party) -> bool {
         let call = &self.calls[key];
         // One that waited was in order when it came.
@@ -560,9 +560,9 @@ impl Shard {
         let callee = self.tag_digest(callee.unwrap_or_default());
         if let Dialog::Token(traversal, party) = dialog
             && let Some(call) = self.calls.get_mut(traversal.call)
-            && matches!(call.state, CallState::Trying | CallState::Ringing)
+            && is_live(call.state)
         {
-            // An early dialog that is not the one shown last; it may yet be the one that is answered.
+            // An early dialog that is not the one shown last: it may yet be answered, even behind another's answer.
             call.observe_early(callee, party, cseq.number);
         }
         if let Dialog::Call(key, party) = dialog {

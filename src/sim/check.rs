@@ -1,8 +1,8 @@
 //! What holds at every step, and what must be true once the network heals and all calls are over.
 //!
 //! The checks see what a peer or an application could see, and the shards' counters; they share no code with what they judge
-//! but the strict reading of messages. Each part has its rules: [`responses`], [`strangers`], [`dialogs`], [`notifies`],
-//! [`hooks`], [`counters`].
+//! but the strict reading of messages. Each part has its rules: `responses`, `strangers`, `dialogs`, `notifies`,
+//! `hooks`, `counters`.
 
 mod counters;
 mod dialogs;

@@ -4,7 +4,7 @@
 //!   0 s ───────────── calls, transfers, faults ────────────► heals ── everybody hangs up ──► all that is left ends ──► checks
 //! ```
 //!
-//! [`setting`] draws what there is, [`course`] what happens, [`forgery`] what outsiders send. What the peers answer is their
+//! `setting` draws what there is, `course` what happens, `forgery` what outsiders send. What the peers answer is their
 //! own instinct's. A seed replays; the fuzzer gives bytes instead, of which the first choices are the setting.
 
 mod course;

@@ -107,7 +107,8 @@ fn take(
 ) -> usize {
     parse(bytes, index).expect("the messages of the call are valid");
     let message = Message::new(bytes, index);
-    shard.handle(Input::Received { flow, message }, now);
+    let waited = Duration::ZERO;
+    shard.handle(Input::Received { flow, message, waited }, now);
     let mut sends = 0;
     while let Some(output) = shard.poll_output() {
         if let Output::Send { bytes, .. } = output {

@@ -299,8 +299,8 @@ impl Connection {
         Ok(())
     }
 
-    /// A ping has come: RFC 5626 §5.4 wants one CRLF at once. `true`: it is queued. Whoever sends more pings than it may, or does not
-    /// read its pongs, gets one for all of them later.
+    /// A ping has come: RFC 5626 §5.4 wants one CRLF at once. `true`: it is queued. Whoever sends more pings than it may,
+    /// or does not read its pongs, gets one for all of them later.
     pub fn on_ping(&mut self, now: Instant) -> bool {
         self.pong_owed = true;
         self.active_at = now;

@@ -228,9 +228,9 @@ impl Hooks {
             }
             *last = handed.place;
         }
-        for (id, handed) in &self.handed {
+        for id in self.handed.keys() {
             let is_lost = !attempts.contains_key(id.as_str());
-            if is_lost && (handed.kind == HookKind::Action && !by_lanes || !by_lanes) {
+            if is_lost && !by_lanes {
                 faults.push(format!("{id} was never posted"));
             }
         }

@@ -107,10 +107,8 @@ impl Notifies {
                     self.hung_up.insert(text.call_id().to_owned());
                     self.ended_here.insert(text.call_id().to_owned());
                 }
-                "REFER" => {
-                    if self.own_refers.insert(text.branch()) {
-                        self.refers_of.entry(text.call_id().to_owned()).or_default().0 += 1;
-                    }
+                "REFER" if self.own_refers.insert(text.branch()) => {
+                    self.refers_of.entry(text.call_id().to_owned()).or_default().0 += 1;
                 }
                 _ => {}
             }

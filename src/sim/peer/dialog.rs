@@ -157,7 +157,7 @@ impl Dialog {
     pub fn learn_callee(&mut self, text: &Text) -> bool {
         let value = text.header("To").unwrap_or_default();
         self.callees.extend(text.tag("To"));
-        if self.remote_has_tag && self.remote_value != value && self.state != DialogState::Early {
+        if self.remote_has_tag && self.remote_value != value && self.state == DialogState::Confirmed {
             return false;
         }
         if self.remote_value != value {

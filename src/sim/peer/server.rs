@@ -348,7 +348,7 @@ impl Peer {
         };
         let is_over = server
             .final_code
-            .is_some_and(|final_code| final_code >= 300 || code >= 300 || code < 200);
+            .is_some_and(|final_code| final_code >= 300 || !(200..300).contains(&code));
         if is_over || key.1 != "INVITE" {
             return;
         }
