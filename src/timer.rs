@@ -210,7 +210,10 @@ mod tests {
                 Some((Instant::from_millis(7), number))
             );
         }
-        assert_eq!((timers.len(), timers.next_deadline()), (0, None));
+        assert_eq!(
+            (timers.len(), timers.is_empty(), timers.next_deadline()),
+            (0, true, None)
+        );
     }
 
     #[test]

@@ -144,7 +144,9 @@ mod tests {
         let (notifier, other) = (Party::Caller, Party::Callee);
         let mut refers = Refers::default();
         assert_eq!(refers.of_notify(notifier, None, 9), None);
+        assert!(refers.is_empty(), "a call without REFERs need not be remembered");
         refers.left(ours, notifier, 1, None, None);
+        assert!(!refers.is_empty());
         refers.left(party, notifier, 2, Some(5), Some(Instant::from_millis(10)));
         for (from, id, cseq, expected) in [
             (notifier, Some(1), 9, Some(ours)),

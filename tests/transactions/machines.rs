@@ -9,6 +9,7 @@ use referee::message::{MessageBuf, Method};
 use referee::timer::{Instant, Timers};
 use referee::transaction::{ClientKey, Deadline, Ended, ServerKey, Transactions};
 use referee::transport::{BindId, Flow, Outbox, Ticket, Transport};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Figure 5 as RFC 6026 §8 changes it. An event that has no line in its state does nothing.
@@ -168,6 +169,8 @@ struct Model {
     reaches_t2: Duration,
     figures: Vec<Figure>,
     armed: usize,
+    /// Each arrow with how often it was taken, as the layer under test words it.
+    arrows: BTreeMap<String, u64>,
 }
 
 impl Model {
@@ -200,8 +203,14 @@ impl Model {
         let (table, ..) = self.figures[number].kind.drawing();
         let state = self.figures[number].state;
         let Some(row) = rows(table).find(|row| row[..2] == [state, event]) else {
+            // What does nothing has come all the same; a timer that nobody waits for has not.
+            let is_answer = !self.figures[number].kind.is_client() && code >= 100;
+            if event.len() > 1 && state != "Terminated" {
+                self.arrow(number, if is_answer { "response discarded" } else { event }, state);
+            }
             return;
         };
+        self.arrow(number, event, row[2]);
         self.figures[number].state = row[2];
         for action in row[3].split(", ") {
             self.act(number, action, text, code, now);
@@ -209,9 +218,34 @@ impl Model {
         // Not of the figures: a CANCEL is found by its INVITE's branch, so it ends with it.
         if row[2] == "Terminated"
             && let Some(cancel) = self.figures[number].cancel
+            && self.figures[cancel].state != "Terminated"
         {
+            self.arrow(cancel, "INVITE ended", "Terminated");
             self.figures[cancel].state = "Terminated";
         }
+    }
+
+    /// Notes an arrow from the state that a machine is in.
+    fn arrow(&mut self, number: usize, event: &str, to: &str) {
+        let Figure { kind, state, .. } = &self.figures[number];
+        let machine = match kind {
+            Kind::InviteClient => "INVITE client",
+            Kind::OtherClient => "non-INVITE client",
+            Kind::InviteServer => "INVITE server",
+            Kind::OtherServer => "non-INVITE server",
+        };
+        let on = match event {
+            // The 100 is the user's arrow.
+            "E" if *kind == Kind::OtherServer => return,
+            "error" => "transport error".to_owned(),
+            "2xx" | "300-699" if matches!(kind, Kind::OtherClient | Kind::OtherServer) => "200-699".to_owned(),
+            letter if letter.len() == 1 => format!("Timer {letter}"),
+            other => other.to_owned(),
+        };
+        *self
+            .arrows
+            .entry(format!("{machine} | {state} | {on} | {to}"))
+            .or_default() += 1;
     }
 
     fn act(&mut self, number: usize, action: &str, text: &str, code: u16, now: Instant) {
@@ -366,6 +400,7 @@ impl Both {
                 reaches_t2: millis(reaches_t2),
                 figures: Vec::new(),
                 armed: 0,
+                arrows: BTreeMap::new(),
             },
             transactions: Transactions::new(timers, [3; 16]),
             timers: Timers::default(),
@@ -552,6 +587,9 @@ impl Both {
         let figure = &self.model.figures[number];
         if figure.is_reliable || figure.sent_times > 1 {
             self.model.event(number, "error", "", 0, self.now);
+        } else if figure.state != "Terminated" {
+            let state = figure.state;
+            self.model.arrow(number, "error", state);
         }
     }
 
@@ -661,6 +699,9 @@ impl Both {
             assert_eq!(state, figure.state, "{number}, {:?}", figure.kind);
             assert_eq!(self.seen[number], figure.seen, "{number}, {:?}", figure.kind);
         }
+        let arrows = self.transactions.coverage().taken();
+        let arrows: BTreeMap<String, u64> = arrows.map(|(arrow, count)| (arrow.to_string(), count)).collect();
+        assert_eq!(arrows, self.model.arrows);
         assert_eq!(self.transactions.len(), live);
         assert_eq!(self.transactions.is_empty(), live == 0);
     }
