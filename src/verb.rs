@@ -508,6 +508,10 @@ fn header_line(name: &str, value: &Value) -> Result<String, String> {
     if !has_no_control(&text) {
         return Err("holds line breaks or other control characters".into());
     }
+    let is_list = TOKEN_LISTS.iter().any(|list| name.eq_ignore_ascii_case(list));
+    if is_list && !text.split(',').all(|one| is_token(one.trim_matches([' ', '\t']))) {
+        return Err("is no list of tokens".into());
+    }
     Ok(text)
 }
 
@@ -548,8 +552,9 @@ fn type_of(value: &Value) -> &'static str {
 /// What a relayed call takes.
 const VERBS: [&str; 4] = ["sip:refer", "hangup", "tag", "pause"];
 
-/// Headers that make the request what it is; in compact form as well (RFC 3261 §7.3.3, RFC 3515, 3892, 6665).
-const HEADERS_DENIED: [&str; 30] = [
+/// Headers that make the request what it is, say something of a body, which it has not, or of the session, which is the parties';
+/// in compact form as well (RFC 3261 §7.3.3, RFC 3515, 3892, 4028, 6665).
+const HEADERS_DENIED: [&str; 35] = [
     "Via",
     "v",
     "From",
@@ -568,6 +573,11 @@ const HEADERS_DENIED: [&str; 30] = [
     "l",
     "Content-Type",
     "c",
+    "Content-Encoding",
+    "e",
+    "Session-Expires",
+    "x",
+    "Min-SE",
     "Refer-To",
     "r",
     "Referred-By",
@@ -581,6 +591,9 @@ const HEADERS_DENIED: [&str; 30] = [
     "Require",
     "Proxy-Require",
 ];
+
+/// Headers whose value is a list of tokens (RFC 3261 §20.37, RFC 6665 §8.2.2): another value would make the message malformed.
+const TOKEN_LISTS: [&str; 4] = ["Supported", "k", "Allow-Events", "u"];
 
 /// More are no transfer any more.
 const VERBS_MAX: usize = 64;

@@ -380,6 +380,11 @@ fn headers_that_make_the_request_are_refused_in_any_spelling() {
         "subscription-state",
         "refer-sub",
         "require",
+        "content-encoding",
+        "E",
+        "session-expires",
+        "X",
+        "min-se",
     ] {
         let expected = [format!("headers.{name}: is a header that referee writes itself")];
         assert_eq!(refer_errors(json!({"headers": {name: "x"}})), expected);
@@ -408,6 +413,17 @@ fn headers_are_bounded_in_number_and_length() {
     assert_eq!(many(65, 1), ["headers: are 65, at most 64 are taken"]);
     assert_eq!(many(8, 4_000), [""; 0]);
     assert_eq!(many(9, 4_000), ["headers: are longer than 32768 bytes together"]);
+}
+
+#[test]
+fn a_header_that_is_a_list_of_tokens_holds_one() {
+    for name in ["Supported", "K", "allow-events", "u"] {
+        for value in ["", "a,", "a b", "a;b", "\u{e9}"] {
+            let expected = [format!("headers.{name}: is no list of tokens")];
+            assert_eq!(refer_errors(json!({"headers": {name: value}})), expected, "{value:?}");
+        }
+        assert!(refer_errors(json!({"headers": {name: "tdialog , norefersub"}})).is_empty());
+    }
 }
 
 #[test]
