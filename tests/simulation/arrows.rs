@@ -94,17 +94,21 @@ const INVITE_SERVER_MORE: &str = "
   ? Confirmed  | response discarded | Confirmed
 ";
 
-/// RFC 3261 figure 8, without its Proceeding: nothing provisional is sent where no INVITE is.
+/// RFC 3261 figure 8; the only provisional response is the 100 of RFC 4320 §4.1.
 const OTHER_SERVER: &str = "
     Trying     | request            | Trying
+    Trying     | 1xx                | Proceeding
     Trying     | 200-699            | Completed
+    Proceeding | request            | Proceeding
+    Proceeding | 200-699            | Completed
     Completed  | request            | Completed
     Completed  | Timer J            | Terminated
 ";
 
 /// Beyond the figure: no answer came, and none is made up (RFC 4320 §4.2).
 const OTHER_SERVER_MORE: &str = "
-    Trying     | given up           | Terminated
+    Proceeding | given up           | Terminated
+  ? Trying     | given up           | Terminated
   ? Completed  | response discarded | Completed
 ";
 

@@ -239,7 +239,13 @@ impl Peer {
         }
         match method {
             "INVITE" => self.on_invite_answered(&key, &call_id, &text, now),
-            "REFER" | "UPDATE" | "NOTIFY" if (200..300).contains(&code) => self.refresh_target(&call_id, &text),
+            "REFER" | "UPDATE" | "NOTIFY" if (200..300).contains(&code) => {
+                // Not by an early dialog that another target's answer has left behind.
+                let dialog = self.dialogs.get(&call_id);
+                if dialog.is_some_and(|dialog| text.header("To") == Some(dialog.remote().as_str())) {
+                    self.refresh_target(&call_id, &text);
+                }
+            }
             _ => {}
         }
         if matches!(code, 401 | 407) && self.manners.has_credentials {
