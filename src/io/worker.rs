@@ -400,6 +400,9 @@ impl Worker {
                             .handle(Input::ConnectionRefused { ticket }, intake.ledger.now);
                     }
                     Parcel::Close(id) => tcp.end(id),
+                    Parcel::Inquiry(inquiry) => {
+                        intake.shard.handle(Input::Inquiry(*inquiry), intake.ledger.now);
+                    }
                     Parcel::News(news) => {
                         intake.shard.handle(Input::Told { news: *news }, intake.ledger.now);
                     }
@@ -473,6 +476,10 @@ impl Worker {
                         }
                     }
                     Output::Tell { to, news } => self.tell(to, news),
+                    Output::Inquire { to, inquiry } => {
+                        // Lost if the other worker stands still: who asked does not wait for ever.
+                        let _ = self.parts.intake.handoff.post(to, Parcel::Inquiry(inquiry));
+                    }
                     // There is no store: nothing becomes more durable by waiting.
                     Output::Record { ticket } => self.deferred.push(Deferred::Recorded(ticket)),
                 }

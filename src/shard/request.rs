@@ -672,6 +672,11 @@ impl Shard {
                 .refers
                 .left(referrer, notifier, number, after, alive_until);
         }
+        if arrival.method == Method::Invite
+            && let Some(key) = context.call
+        {
+            self.calls[key].invite = Some(context.server);
+        }
         self.counters.taken_total += 1;
         context.begin(Branch::default());
         let key = self.open_context(context);

@@ -372,6 +372,9 @@ impl Shard {
             }
             (false, _) => self.weigh_answer(call_key, method, other, code, now),
         }
+        if method == Method::Invite && !is_initial {
+            self.release_refer(call_key, now);
+        }
     }
 
     /// A branch has no final response and will have none.
