@@ -16,6 +16,7 @@ mod arrival;
 pub mod audit;
 mod commands;
 pub mod counters;
+mod events;
 mod large;
 mod lifetime;
 mod names;
@@ -34,6 +35,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::event::Event;
 use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Keyed, Random, Secret, TransferId};
 use crate::message::edit::Editor;
@@ -134,6 +136,8 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// For those who listen; it may be lost.
+    Event(Box<Event>),
     /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
     Tell {
         to: Option<u16>,
@@ -199,6 +203,8 @@ pub struct Shard {
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
     draining: bool,
+    /// Until then events of calls are made.
+    listened_until: Instant,
     counters: Counters,
     /// Of transfers that are forgotten.
     #[cfg(feature = "sim")]
@@ -332,6 +338,7 @@ impl Shard {
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
+            listened_until: Instant::START,
             counters: Counters::default(),
             #[cfg(feature = "sim")]
             coverage: crate::coverage::Coverage::default(),

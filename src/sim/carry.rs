@@ -141,6 +141,7 @@ impl World {
                         }
                     }
                 }
+                Output::Event(event) => self.heard.push(*event),
                 Output::Close(connection) => {
                     if let Some(link) = self.links.get_mut(connection.slot as usize) {
                         link.is_open = false;
