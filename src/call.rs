@@ -130,6 +130,8 @@ pub struct Extra {
     pub awaits_reply: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
+    /// Its `id`.
+    pub pause_id: Option<String>,
     /// CSeq number of the last INVITE of each party that was refused here without a transaction: its ACK goes no further.
     pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.

@@ -69,6 +69,12 @@ pub struct Control {
     pub listen: Option<SocketAddr>,
     /// The bearer token; required unless `listen` is loopback.
     pub token: Option<String>,
+    /// Events that wait for the control thread, of all shards; beyond it they are lost, and listeners are told so.
+    pub events_queue_max: usize,
+    /// Bytes of events kept for listeners that are behind or come back. One that is behind further is cut off.
+    pub events_bytes_max: usize,
+    /// Listeners at a time; further ones get 503.
+    pub event_streams_max: usize,
 }
 
 /// Webhooks.
@@ -396,10 +402,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             binds: Vec::new(),
-            control: Control {
-                listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
-                token: None,
-            },
+            control: Control::default(),
             hooks: Hooks::default(),
             trunks: Vec::new(),
             routes: Vec::new(),
@@ -431,6 +434,20 @@ impl Config {
 
 /// More shards than any machine has cores.
 pub const SHARDS_MAX: u16 = 1_024;
+
+impl Default for Control {
+    fn default() -> Control {
+        Control {
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+            token: None,
+            // A second of a busy machine's; a megabyte or two.
+            events_queue_max: 4_096,
+            // Some 20,000 events.
+            events_bytes_max: 16 * 1024 * 1024,
+            event_streams_max: 64,
+        }
+    }
+}
 
 impl Control {
     /// What forbids to start with these values.
@@ -614,6 +631,7 @@ mod tests {
             let control = Control {
                 listen: listen.map(|listen| listen.parse().unwrap()),
                 token: token.map(str::to_owned),
+                ..Control::default()
             };
             assert_eq!(control.problem().is_some(), problem, "{listen:?}");
         }

@@ -17,6 +17,7 @@ mod attended;
 pub mod audit;
 mod commands;
 pub mod counters;
+mod events;
 mod large;
 mod lifetime;
 mod names;
@@ -35,6 +36,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::event::Event;
 use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Keyed, Random, Secret, TransferId};
 use crate::message::edit::Editor;
@@ -144,6 +146,8 @@ pub enum Output {
         to: u16,
         inquiry: Box<Inquiry>,
     },
+    /// For those who listen; it may be lost.
+    Event(Box<Event>),
     /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
     Tell {
         to: Option<u16>,
@@ -212,6 +216,8 @@ pub struct Shard {
     asides: HashMap<u64, Aside, FixedState>,
     next_aside: u64,
     draining: bool,
+    /// Until then events of calls are made.
+    listened_until: Instant,
     counters: Counters,
     /// Of transfers that are forgotten.
     #[cfg(feature = "sim")]
@@ -351,6 +357,7 @@ impl Shard {
             asides: HashMap::with_hasher(FixedState::default()),
             next_aside: 0,
             draining: false,
+            listened_until: Instant::START,
             counters: Counters::default(),
             #[cfg(feature = "sim")]
             coverage: crate::coverage::Coverage::default(),

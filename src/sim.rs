@@ -83,6 +83,8 @@ pub struct World {
     /// Delivery of hooks with its queues and retries; without it each hook is posted once, at once.
     lanes: Option<Lanes>,
     replies: BTreeMap<u64, Reply>,
+    /// What listeners hear.
+    heard: Vec<crate::event::Event>,
     tickets: u64,
     index: Box<Index>,
     ladder: Ladder,
@@ -229,6 +231,7 @@ impl World {
             recorded_at: Instant::START,
             lanes: None,
             replies: BTreeMap::new(),
+            heard: Vec::new(),
             tickets: 0,
             index: Box::default(),
             ladder: Ladder::default(),
@@ -324,7 +327,7 @@ impl World {
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },
             Command::Transfer { id } => id.shard,
-            Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks => 0,
+            Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks | Command::Listen => 0,
         };
         self.command_to(usize::from(shard), command)
     }
@@ -341,6 +344,11 @@ impl World {
     /// The reply to a command, once it is there.
     pub fn reply(&self, ticket: u64) -> Option<&Reply> {
         self.replies.get(&ticket)
+    }
+
+    /// What listeners have heard so far.
+    pub fn heard(&self) -> &[crate::event::Event] {
+        &self.heard
     }
 
     /// Runs verbs on a call, as the control API does; gives back the ticket of the reply.

@@ -27,6 +27,26 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    /// As JSON has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verb::SipRefer(_) => "sip:refer",
+            Verb::Hangup { .. } => "hangup",
+            Verb::Tag { .. } => "tag",
+            Verb::Pause { .. } => "pause",
+        }
+    }
+
+    /// The `id` that it was given.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Verb::SipRefer(refer) => refer.id.as_deref(),
+            Verb::Hangup { id, .. } | Verb::Tag { id, .. } | Verb::Pause { id, .. } => id.as_deref(),
+        }
+    }
+}
+
 /// `sip:refer`: transfers the call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SipRefer {

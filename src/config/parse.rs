@@ -552,6 +552,10 @@ fn control(document: &Document<'_>, table: Table<'_>) -> Control {
         control.listen = listen.value;
     }
     control.token = secret(&table, "token");
+    table.number("events_queue_max", 1..=TABLE_ENTRIES_MAX, &mut control.events_queue_max);
+    table.number("events_bytes_max", 65_536..=1 << 32, &mut control.events_bytes_max);
+    // Each takes one of the 1,024 connections of the listener.
+    table.number("event_streams_max", 0..=1_000, &mut control.event_streams_max);
     // What the environment will replace is judged once it has.
     let replaced = ["REFEREE_CONTROL_LISTEN", "REFEREE_CONTROL_TOKEN"]
         .into_iter()

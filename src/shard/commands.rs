@@ -69,6 +69,10 @@ impl Shard {
                 None => Reply::Refused(refusal(404, "not_found", None, "There is no such transfer.")),
             },
             Command::Trunks => Reply::Trunks(self.trunk_views(now)),
+            Command::Listen => {
+                self.on_listen(now);
+                Reply::Done
+            }
             Command::Transfers { limit } => {
                 let running = self.transfers.keys().filter(|key| !self.transfers[*key].is_over());
                 let keys: Vec<_> = running
@@ -221,16 +225,28 @@ impl Shard {
             if extra.transfer.is_some() || extra.awaits_reply || is_ending || is_paused {
                 return;
             }
+            if extra.paused_until.take().is_some() {
+                let id = extra.pause_id.take();
+                self.tell_verb(key, "pause", id.as_deref(), "finished");
+                continue;
+            }
             let Some(verb) = extra.verbs.pop_front() else { return };
+            self.tell_verb(key, verb.name(), verb.id(), "starting");
             match verb {
-                Verb::Tag { data, .. } => extra.customer_data.extend(data),
-                Verb::Pause { length, .. } => {
+                Verb::Tag { id, data } => {
+                    self.calls[key].extra_mut().customer_data.extend(data);
+                    self.tell_verb(key, "tag", id.as_deref(), "finished");
+                }
+                Verb::Pause { id, length } => {
+                    let extra = self.calls[key].extra_mut();
                     extra.paused_until = Some(now + length);
+                    extra.pause_id = id;
                     self.timers.arm_once(now, length, TimerKey::Pause(key));
                     return;
                 }
-                Verb::Hangup { headers, .. } => {
+                Verb::Hangup { id, headers } => {
                     self.on_hangup(key, &headers, now);
+                    self.tell_verb(key, "hangup", id.as_deref(), "finished");
                     return;
                 }
                 Verb::SipRefer(refer) => {
@@ -446,7 +462,7 @@ impl Shard {
         Reply::Calls { calls, next }
     }
 
-    fn view(&self, call: &Call) -> CallView {
+    pub(super) fn view(&self, call: &Call) -> CallView {
         let state = match call.state {
             CallState::Trying => "trying",
             CallState::Ringing => "ringing",

@@ -6,6 +6,7 @@ use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
+use crate::event;
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
@@ -241,6 +242,7 @@ impl Shard {
                 if let Some(transfer) = self.transfers.get_mut(key) {
                     transfer.sent();
                 }
+                self.tell_step(key, event::Step::Sent, None);
                 let hold = self.config().transfer.hold;
                 if let Some(call) = self.calls.get_mut(call) {
                     let after = call.sequence(party).highest();
@@ -325,6 +327,7 @@ impl Shard {
         extra.byes_open = 2;
         extra.bye_headers = headers.to_vec();
         let transfers = [extra.transfer, extra.last_transfer];
+        self.tell_call(key);
         for party in [Party::Caller, Party::Callee] {
             self.send_bye(key, party, now);
         }
@@ -402,6 +405,7 @@ impl Shard {
                 tombstone
             };
             self.arm(now, wait, TimerKey::Forget(key));
+            self.tell_call(key);
         } else {
             self.remove_call(key);
         }
@@ -419,7 +423,10 @@ impl Shard {
     }
 
     pub(super) fn remove_call(&mut self, key: CallKey) {
-        let Some(call) = self.calls.remove(key) else { return };
+        let Some(mut call) = self.calls.remove(key) else { return };
+        if std::mem::replace(&mut call.state, CallState::Ended) != CallState::Ended {
+            self.tell_removed_call(&call);
+        }
         self.by_number.remove(&call.id.number);
         self.by_order.remove(&call.order);
         let digest = self.call_id_digest(call.call_id());
@@ -525,6 +532,8 @@ impl Shard {
                     subscription_state,
                     late,
                 } => {
+                    let step = if late { event::Step::Late } else { event::Step::Event };
+                    self.tell_step(key, step, Some(status.code));
                     let Some(transfer) = self.transfers.get(key) else {
                         continue;
                     };
@@ -577,6 +586,7 @@ impl Shard {
             Some(Outcome::Unknown) | None => self.counters.transfers_unknown_total += 1,
         }
         let body = transfer.action_body();
+        let verb_id = transfer.verb.id.clone();
         let id = format!("{}-action", transfer.id);
         let (target, call) = (transfer.verb.action_hook.clone(), transfer.call);
         let is_default = target.is_none();
@@ -596,6 +606,8 @@ impl Shard {
             extra.awaits_reply = true;
         }
         self.remembered.push_back(key);
+        self.tell_step(key, event::Step::Verdict, None);
+        self.tell_verb(call, "sip:refer", verb_id.as_deref(), "finished");
     }
 
     /// Forgets the oldest executions beyond the limit: one that is still to end its call once it has, one whose action is not
@@ -767,7 +779,15 @@ impl Shard {
             overtaken,
             glare_wait,
         };
-        self.with_transfer(key, now, |transfer| transfer.on_response(answer, now));
+        let Some(transfer) = self.transfers.get_mut(key) else {
+            return;
+        };
+        let is_accepted = code < 300 && !transfer.is_over();
+        let steps = transfer.on_response(answer, now);
+        if is_accepted {
+            self.tell_step(key, event::Step::Accepted, Some(code));
+        }
+        self.carry_out(key, steps, now);
     }
 
     /// A NOTIFY that may be about a REFER of ours. `true`: it was, or is of a call that we have ended, and has its answer. All

@@ -272,6 +272,7 @@ impl Shard {
         call.invite = Some(server);
         let key = self.enter_call(call, digest);
         self.calls[key].traversal = key;
+        self.tell_call(key);
         key
     }
 
