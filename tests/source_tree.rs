@@ -43,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "call",
         &[
             "config",
+            "digest",
             "identifiers",
             "message",
             "sequence",
@@ -54,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("dialog_usage", &["message"]),
+    ("digest", &["config", "identifiers", "message"]),
     ("route_set", &["message"]),
     ("session_timer", &["message"]),
     ("traversal", &["call", "config", "identifiers"]),
@@ -62,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "call",
             "config",
+            "digest",
             "message",
             "session_timer",
             "timer",
