@@ -17,6 +17,7 @@ use crate::config::TrunkId;
 use crate::digest::{self, Asks, Request, Sessions, Unanswered};
 use crate::message::{Index, Message, Method, parse};
 use crate::proxy::context::{BranchNumber, ContextKey};
+use crate::proxy::search::Cause;
 use crate::proxy::{self, Again, Refused};
 use crate::sequence::{NUMBER_MAX, Sequence};
 use crate::timer::Instant;
@@ -42,6 +43,17 @@ struct Challenged<'a> {
     place: Place,
     /// As a party sent it; `None`: it is ours.
     of_party: Option<Message<'a>>,
+}
+
+/// What becomes of a challenge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The request was sent again.
+    Answered,
+    /// Nobody waits for the request any more.
+    GivenUp,
+    /// It goes the way of any response.
+    Unanswered,
 }
 
 /// Where the numbers and sessions of a request are kept.
@@ -86,7 +98,7 @@ impl Shard {
         };
         match owner {
             ClientOwner::Relay(key, number) => {
-                let mut answers = false;
+                let mut outcome = Outcome::Unanswered;
                 self.with_request_of(key, |shard, message, arrival| {
                     let Some(context) = shard.contexts.get(key) else { return };
                     let target = context.branch(number).and_then(|branch| branch.target);
@@ -113,13 +125,17 @@ impl Shard {
                         place,
                         of_party,
                     };
-                    answers = shard.answer(&challenged, response, now);
+                    outcome = shard.answer(&challenged, response, now);
                 });
-                if answers {
-                    let code = response.status().unwrap_or_default();
-                    self.note_response(key, number, response, code, now);
+                if outcome == Outcome::Unanswered {
+                    return false;
                 }
-                answers
+                let code = response.status().unwrap_or_default();
+                self.note_response(key, number, response, code, now);
+                if outcome == Outcome::GivenUp {
+                    self.end_given_up(key, number, now);
+                }
+                true
             }
             ClientOwner::Refer(key) => {
                 let transfer = self.transfers.get(key).filter(|transfer| transfer.is_sending());
@@ -160,20 +176,20 @@ impl Shard {
             place,
             of_party: None,
         };
-        self.answer(&challenged, response, now)
+        self.answer(&challenged, response, now) == Outcome::Answered
     }
 
-    fn answer(&mut self, challenged: &Challenged<'_>, response: Message<'_>, now: Instant) -> bool {
+    fn answer(&mut self, challenged: &Challenged<'_>, response: Message<'_>, now: Instant) -> Outcome {
         let config = self.setup.config.clone();
         let Some(auth) = config
             .trunks
             .get(usize::from(challenged.trunk.0))
             .and_then(|trunk| trunk.auth.as_ref())
         else {
-            return false;
+            return Outcome::Unanswered;
         };
-        if let Some(is_answered) = self.is_given_up(challenged, now) {
-            return is_answered;
+        if self.is_given_up(challenged) {
+            return Outcome::GivenUp;
         }
         let Challenged { sent, attempt, .. } = *challenged;
         let of_party = |asks: Asks, realm: &[u8]| {
@@ -194,7 +210,7 @@ impl Shard {
             Ok(chosen) => chosen,
             Err(unanswered) => {
                 self.note_unanswered(challenged.place, unanswered);
-                return false;
+                return Outcome::Unanswered;
             }
         };
         let own = challenged
@@ -202,7 +218,7 @@ impl Shard {
             .and_then(|message| message.cseq().ok())
             .map(|cseq| cseq.number);
         let Some((cseq, sessions)) = self.next_of(challenged.place, own) else {
-            return false;
+            return Outcome::Unanswered;
         };
         sessions.take(chosen);
         let request = Request {
@@ -217,29 +233,37 @@ impl Shard {
         let held = sessions.clone();
         let is_ours = |asks: Asks, realm: &[u8]| held.is_of(asks, realm) && !of_party(asks, realm);
         let Some(client) = self.send_again(challenged, cseq, &credentials, is_ours, now) else {
-            return false;
+            return Outcome::Unanswered;
         };
         self.counters.challenges_answered_total += 1;
         self.note_again(challenged.owner, client, cseq, own, now);
-        true
+        Outcome::Answered
     }
 
-    /// Whether a relayed request was cancelled meanwhile, so that nobody wants it to be sent again; and then, whether it has its
-    /// answer by that, or the challenge goes where any response does.
-    fn is_given_up(&mut self, challenged: &Challenged<'_>, now: Instant) -> Option<bool> {
+    /// Whether a relayed request was cancelled meanwhile, so that nobody wants it to be sent again. A search asks that itself.
+    fn is_given_up(&self, challenged: &Challenged<'_>) -> bool {
         let ClientOwner::Relay(key, number) = challenged.owner else {
-            return None;
+            return false;
         };
-        let context = self.contexts.get_mut(key)?;
-        let (server, has_search) = (context.server, context.search.is_some());
-        let branch = context.branch_mut(number).filter(|branch| branch.cancelled.is_some())?;
-        if has_search {
-            return Some(false);
+        let context = self.contexts.get(key);
+        let branch = context.and_then(|context| context.branch(number));
+        branch.is_some_and(|branch| branch.cancelled.is_some())
+    }
+
+    /// The challenge of a branch that was cancelled is the end of it.
+    fn end_given_up(&mut self, key: ContextKey, number: BranchNumber, now: Instant) {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let server = context.server;
+        if context.search.is_some() {
+            return self.end_branch(key, number, 487, None, Cause::Refused, now);
         }
-        branch.has_ended = true;
+        if let Some(branch) = context.branch_mut(number) {
+            branch.has_ended = true;
+        }
         self.answer_stored(server, Refused::new(487, "Request Terminated"), now);
         self.on_final(key, 487, now);
-        Some(true)
     }
 
     /// The number of the request as it is sent again, and the sessions it is of. `own`: its number as its party counts. `None`: it

@@ -72,7 +72,7 @@ impl Peer {
             }
         }
         if let Some(gate) = &mut self.gate {
-            let judged = gate.judge(&text);
+            let judged = gate.judge(&text, now);
             if !self.replayed.contains(&text.origin()) {
                 self.violations.extend(judged.faults);
             }
