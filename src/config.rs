@@ -134,6 +134,27 @@ pub struct Trunk {
     /// New calls from and to this trunk in a second, over all shards: so many at once, then one each `1 s / n`. Beyond it as
     /// with `calls_max`.
     pub calls_per_second_max: Option<u32>,
+    /// `None`: its challenges go to whoever sent the request.
+    pub auth: Option<Auth>,
+}
+
+/// `[trunk.auth]`: with what referee answers the challenges of a trunk (RFC 3261 §22).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Auth {
+    pub username: String,
+    pub password: String,
+    /// Who may have an answer, byte for byte; empty: any realm that the trunk, or whoever is behind it, names.
+    pub realms: Vec<String>,
+}
+
+impl fmt::Debug for Auth {
+    /// Without the password, which no log is to show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("username", &self.username)
+            .field("realms", &self.realms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[trunk.health]`: OPTIONS to every address of a trunk, which is dead or alive by what comes of them and of its calls.

@@ -15,6 +15,7 @@ mod arrival;
 mod attended;
 #[cfg(feature = "sim")]
 pub mod audit;
+mod challenge;
 mod commands;
 pub mod counters;
 mod events;
@@ -246,6 +247,11 @@ enum ClientOwner {
     Probe(ProbeId),
     /// An ACK that left by TCP for its size.
     LargeAck,
+    /// A challenged request that was sent again with credentials: what still comes for this one says nothing. Whether it was
+    /// relayed.
+    Challenged {
+        relayed: bool,
+    },
 }
 
 /// What waits for a name.
@@ -563,7 +569,8 @@ impl Shard {
                 | ClientOwner::Refer(_)
                 | ClientOwner::Bye(..)
                 | ClientOwner::Probe(_)
-                | ClientOwner::LargeAck,
+                | ClientOwner::LargeAck
+                | ClientOwner::Challenged { .. },
             )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
@@ -583,7 +590,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
-                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
@@ -600,7 +607,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
-                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }

@@ -155,7 +155,7 @@ causes! {
     Rejected = "rejected",
     /// The REFER got 3xx; it is not followed.
     Redirected = "redirected",
-    /// The REFER was challenged and there are no credentials.
+    /// The REFER was challenged and there are no credentials, or they are not wanted.
     Unauthorized = "unauthorized",
     /// The REFER got 429 (RFC 3892).
     ReferrerIdentity = "referrer_identity",
@@ -371,6 +371,12 @@ impl Transfer {
         if self.state == State::Backoff {
             self.state = State::Sending;
         }
+    }
+
+    /// The REFER was challenged, and has left once more with credentials.
+    pub fn challenged(&mut self) {
+        self.rows.enter(self.state, "401, 407 answered");
+        self.attempts += 1;
     }
 
     /// The shard armed a timer; an earlier deadline of the same timer is void.

@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "call",
         &[
             "config",
+            "digest",
             "identifiers",
             "message",
             "sequence",
@@ -55,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("dialog_usage", &["message"]),
+    ("digest", &["config", "identifiers", "message"]),
     ("route_set", &["message"]),
     ("session_timer", &["message"]),
     ("traversal", &["call", "config", "identifiers"]),
@@ -63,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "call",
             "config",
+            "digest",
             "message",
             "session_timer",
             "timer",

@@ -5,7 +5,7 @@
 
 use super::reader::{Document, Placed, Table, place};
 use super::{
-    Access, Address, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits, Network,
+    Access, Address, Auth, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits, Network,
     ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX, SessionTimers, Side,
     SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
@@ -273,6 +273,7 @@ fn trunk(
         }
         health(health_table)
     });
+    let auth = table.table("auth", "[trunk.auth]").map(auth);
     let (mut calls_max, mut calls_per_second_max) = (0, 0);
     table.number("calls_max", 1..=TABLE_ENTRIES_MAX, &mut calls_max);
     table.number(
@@ -297,6 +298,7 @@ fn trunk(
             health,
             calls_max: (calls_max > 0).then_some(calls_max),
             calls_per_second_max: (calls_per_second_max > 0).then_some(calls_per_second_max),
+            auth,
         },
         sources,
     }
@@ -373,6 +375,25 @@ fn source_rate(table: &Table<'_>) -> Option<u32> {
     let mut rate = 0;
     table.number("source_rate", 1..=RATE_MAX, &mut rate);
     (rate > 0).then_some(rate)
+}
+
+fn auth(table: Table<'_>) -> Auth {
+    table.require("username");
+    table.require("password");
+    let username = table.value("username", |text| value::credential("username", text));
+    let password = table.value("password", |text| value::credential("password", text));
+    let realms = table.some_values("realms", |text| value::credential("realm", text));
+    let auth = Auth {
+        username: username.map_or_else(String::new, |username| username.value),
+        password: password.map_or_else(String::new, |password| password.value),
+        realms: realms.map_or_else(Vec::new, |realms| realms.into_iter().map(|realm| realm.value).collect()),
+    };
+    if auth.username.contains(':') {
+        // RFC 7616 §3.4.2: the first colon ends the name in what is hashed.
+        table.mistake(table.at_value("username"), "`username` has a colon");
+    }
+    table.finish();
+    auth
 }
 
 fn health(table: Table<'_>) -> Health {

@@ -313,6 +313,17 @@ pub(super) fn secret(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// A user name, a password or a realm: any text of one line. The error does not repeat it.
+pub(super) fn credential(what: &str, text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err(format!("`{what}` is empty"))
+    } else if text.contains(char::is_control) {
+        Err(format!("`{what}` holds control characters"))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
 /// The name of a header (RFC 3261 §25.1 token).
 pub(super) fn header_name(text: &str) -> Result<String, String> {
     if is_token(text) {

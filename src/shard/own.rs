@@ -14,7 +14,7 @@ use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
-use crate::route_set::{self, for_strict_router};
+use crate::route_set::{self, StrictWay, for_strict_router};
 use crate::sequence::Origin;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
@@ -55,7 +55,7 @@ impl Own<'_> {
         let transport = self.flow.transport.via_token().as_bytes();
         let target = request_uri(call.target(party));
         // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
-        let strict = for_strict_router(route_set::values(call.get(party, Trait::Routes)), &target);
+        let strict = strict_way(call, party);
         let (request_uri, routes) = match &strict {
             Some(way) => (&way.request_uri[..], &way.routes[..]),
             None => (&target[..], call.get(party, Trait::Routes)),
@@ -98,6 +98,20 @@ impl Own<'_> {
             writer.header(name, &[value]);
         }
         writer.finish(None, b"")
+    }
+}
+
+/// What a request to `party` says where the first of its route set is a strict router.
+fn strict_way(call: &Call, party: Party) -> Option<StrictWay> {
+    let routes = route_set::values(call.get(party, Trait::Routes));
+    for_strict_router(routes, &request_uri(call.target(party)))
+}
+
+/// The Request-URI of a request of ours to `party`.
+pub(super) fn own_request_uri(call: &Call, party: Party) -> Vec<u8> {
+    match strict_way(call, party) {
+        Some(way) => way.request_uri.to_vec(),
+        None => request_uri(call.target(party)).into_owned(),
     }
 }
 
@@ -153,6 +167,9 @@ impl Shard {
             Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
             Err(NoFlow::Unreachable) => return Err(Unsent::Unreachable),
         };
+        let credentials = self.credentials_of_own(key, party, method);
+        let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
+        let lines: SmallVec<[(&str, &[u8]); 8]> = lines.iter().copied().chain(credentials).collect();
         let Some(call) = self.calls.get_mut(key) else {
             return Err(Unsent::Never);
         };
@@ -170,7 +187,7 @@ impl Shard {
                 flow,
                 sent_by: shard.topology.sent_by(flow.bind),
                 branch: branch.as_bytes(),
-                lines,
+                lines: &lines,
             };
             request.write(&shard.calls[key], party, &mut shard.outbox.bytes)
         };

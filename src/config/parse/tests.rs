@@ -108,6 +108,7 @@ fn the_example_file_has_the_values_it_says() {
                 health: None,
                 calls_max: None,
                 calls_per_second_max: None,
+                auth: None,
             },
             Trunk {
                 name: "platform".into(),
@@ -124,6 +125,7 @@ fn the_example_file_has_the_values_it_says() {
                 health: None,
                 calls_max: None,
                 calls_per_second_max: None,
+                auth: None,
             },
         ],
         routes: vec![Route {
