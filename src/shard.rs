@@ -22,6 +22,7 @@ mod events;
 mod large;
 mod lifetime;
 mod names;
+mod outside;
 mod own;
 mod places;
 mod probe;
@@ -196,6 +197,8 @@ pub struct Shard {
     by_order: BTreeMap<u64, CallKey>,
     transfers: SlotMap<TransferKey, Transfer>,
     transfer_by_number: HashMap<u64, TransferKey, FixedState>,
+    /// Transfers whose REFER has a dialog of its own, by a keyed digest of its Call-ID.
+    outside: HashMap<u64, TransferKey, FixedState>,
     /// Transfers that ended, oldest first: remembered for the control API.
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
@@ -346,6 +349,7 @@ impl Shard {
             by_order: BTreeMap::new(),
             transfers: SlotMap::with_key(),
             transfer_by_number: HashMap::with_hasher(FixedState::default()),
+            outside: HashMap::with_hasher(FixedState::default()),
             remembered: VecDeque::new(),
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),

@@ -12,7 +12,7 @@ use super::own::own_request_uri;
 use super::request::Dialog;
 use super::{ClientOwner, Shard};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, CallState, Direction, Party};
+use crate::call::{Call, CallKey, CallState, Direction, Party, TransferKey};
 use crate::config::TrunkId;
 use crate::digest::{self, Asks, Request, Sessions, Unanswered};
 use crate::message::{Index, Message, Method, parse};
@@ -63,6 +63,8 @@ enum Place {
     Branch(ContextKey, BranchNumber),
     /// Those within a dialog are of the one who speaks; the digest is that of the callee's tag.
     Dialog(Dialog, u64),
+    /// Those of a REFER outside the call's dialog are its own.
+    Outside(TransferKey),
 }
 
 impl Shard {
@@ -166,7 +168,11 @@ impl Shard {
         let Some(trunk) = self.calls.get(call).map(|call| call.trunk(party)) else {
             return false;
         };
-        let place = Place::Dialog(Dialog::Call(call, party.other()), 0);
+        let outside = match owner {
+            ClientOwner::Refer(key) => self.transfers.get(key).filter(|it| it.outside.is_some()).map(|_| key),
+            _ => None,
+        };
+        let place = outside.map_or(Place::Dialog(Dialog::Call(call, party.other()), 0), Place::Outside);
         let challenged = Challenged {
             client,
             owner,
@@ -285,6 +291,11 @@ impl Shard {
                 };
                 Some((cseq, sessions.get_or_insert_default()))
             }
+            Place::Outside(key) => {
+                let dialog = self.transfers.get_mut(key)?.outside.as_mut()?;
+                dialog.number += 1;
+                Some((dialog.number, &mut dialog.sessions))
+            }
         }
     }
 
@@ -295,9 +306,17 @@ impl Shard {
             Unanswered::NotForUs => self.counters.challenges_unanswered_total += 1,
             Unanswered::Rejected => {
                 self.counters.challenges_rejected_total += 1;
-                if let Place::Dialog(dialog, callee) = place
-                    && let Some(sessions) = self.direction_mut(dialog, callee).and_then(|it| it.sessions.as_mut())
-                {
+                let sessions = match place {
+                    Place::Branch(..) => None,
+                    Place::Dialog(dialog, callee) => self
+                        .direction_mut(dialog, callee)
+                        .and_then(|it| it.sessions.as_deref_mut()),
+                    Place::Outside(key) => {
+                        let dialog = self.transfers.get_mut(key).and_then(|it| it.outside.as_mut());
+                        dialog.map(|dialog| &mut dialog.sessions)
+                    }
+                };
+                if let Some(sessions) = sessions {
                     sessions.forget();
                 }
             }
@@ -370,7 +389,8 @@ impl Shard {
                 };
                 transfer.challenged();
                 let (call, party) = (transfer.call, transfer.party);
-                if let Some(call) = self.calls.get_mut(call) {
+                let is_within = transfer.outside.is_none();
+                if let Some(call) = self.calls.get_mut(call).filter(|_| is_within) {
                     let after = call.sequence(party).highest();
                     let refers = &mut call.extra_mut().refers;
                     refers.refused(Referrer::Referee(key));

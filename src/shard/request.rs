@@ -313,6 +313,9 @@ impl Shard {
             return self.shed_without_state(arrival.flow, message, arrival.identity, Shed::InDialog, now);
         }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
+            if self.on_outside(message, &arrival, to_tag, now) {
+                return;
+            }
             self.counters.unmatched_total += 1;
             return self.refuse(message, &arrival, Refused::NO_DIALOG, &[], now);
         };

@@ -157,6 +157,7 @@ impl Check {
         if text.is_request() {
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
             self.notifies.sent(text, &mut self.faults);
+            self.hooks.referred_outside(text);
         } else {
             let is_news = self.responses.sent(to, text, sent.is_full, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {

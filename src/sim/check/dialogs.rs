@@ -3,7 +3,7 @@
 //! all before (RFC 3261 §22.2).
 
 use super::Faults;
-use crate::sim::peer::text::Text;
+use crate::sim::peer::text::{Text, param};
 use crate::timer::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -81,6 +81,18 @@ impl Dialogs {
         }
         if method == "OPTIONS" && text.list("Via").len() == 1 {
             // Of no dialog.
+            return;
+        }
+        if method == "REFER" && text.tag("To").is_none() && text.list("Via").len() == 1 {
+            // It makes a dialog of its own; the one that it is about is another.
+            let target = text.header("Target-Dialog").unwrap_or_default();
+            let call_id = target.split(';').next().unwrap_or_default();
+            for name in ["local-tag", "remote-tag"] {
+                let tag = param(target, name).unwrap_or_default();
+                if !self.tags.get(call_id).is_some_and(|tags| tags.contains(&tag)) {
+                    faults.push(format!("`REFER` has the {name} {tag}, which is nobody's"));
+                }
+            }
             return;
         }
         for field in ["From", "To"] {

@@ -22,6 +22,8 @@ pub(super) struct Hooks {
     handed: BTreeMap<String, Handed>,
     /// By transfer, the actions handed over.
     actions: BTreeMap<String, usize>,
+    /// By the Call-ID of a dialog that a REFER has made, that of the call which it is about.
+    call_ids: BTreeMap<String, String>,
     /// By Call-ID and CSeq number, the statuses that NOTIFYs had.
     notified: BTreeMap<(String, u32), BTreeSet<u16>>,
     /// By Call-ID, the statuses that REFERs got.
@@ -41,18 +43,32 @@ struct Handed {
 impl Hooks {
     // ---- what peers say ----
 
+    /// A REFER of ours outside the dialog of its call: what is said in its own is of that call.
+    pub fn referred_outside(&mut self, text: &Text) {
+        if let Some(target) = text.header("Target-Dialog") {
+            let call_id = target.split(';').next().unwrap_or_default();
+            self.call_ids.insert(text.call_id().to_owned(), call_id.to_owned());
+        }
+    }
+
+    /// The Call-ID of the call that a message is of.
+    fn call_id_of(&self, text: &Text) -> String {
+        let call_id = self.call_ids.get(text.call_id());
+        call_id.map_or(text.call_id(), String::as_str).to_owned()
+    }
+
     pub fn request(&mut self, text: &Text) {
         if text.method() == "NOTIFY"
             && let Some(status) = text.fragment()
         {
-            let key = (text.call_id().to_owned(), text.cseq().0);
+            let key = (self.call_id_of(text), text.cseq().0);
             self.notified.entry(key).or_default().insert(status);
         }
     }
 
     pub fn response(&mut self, text: &Text) {
         if text.method() == "REFER" {
-            let statuses = self.refer_statuses.entry(text.call_id().to_owned()).or_default();
+            let statuses = self.refer_statuses.entry(self.call_id_of(text)).or_default();
             statuses.insert(text.code());
         }
     }
