@@ -243,6 +243,7 @@ impl Shard {
         let rings_until = now + self.config().limits.ring_max;
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller, rings_until);
         context.session = session;
+        context.starts_at = self.number_of_new(message, now);
         if arrival.method == Method::Invite {
             let call = self.open_call(message, &arrival, server, [from, first.trunk], digest, now);
             self.calls[call].places = Places::of_caller(place);
