@@ -6,7 +6,6 @@
 //!   callee sees      1, 2 (with ours)               3
 //! ```
 
-use crate::sequence::NUMBER_MAX;
 use crate::timer::Instant;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -50,11 +49,12 @@ impl Renumbered {
         self.last.is_empty()
     }
 
-    /// The number with which a new request of `sender` leaves that came with another; `None`: its own.
+    /// The number with which a new request of `sender` leaves that came with another; `None`: its own. It may be one beyond what a
+    /// CSeq may have.
     pub fn of(&self, sender: u64, number: u32, now: Instant) -> Option<u32> {
         let last = self.last.get(&sender).filter(|last| now < last.until)?;
         let after = number.checked_sub(last.came).filter(|after| *after > 0)?;
-        last.left.checked_add(after).filter(|number| *number <= NUMBER_MAX)
+        Some(last.left.saturating_add(after))
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
             (7, 0, 50, None),
             (8, 2, 50, None),
             (7, 2, 100, None),
-            (7, NUMBER_MAX, 50, None),
+            (7, u32::MAX, 50, Some(u32::MAX)),
         ] {
             assert_eq!(
                 renumbered.of(sender, number, at(now)),
