@@ -100,7 +100,7 @@ pub struct Call {
     pub session_until: Option<Instant>,
     /// Its place in the order of opening.
     pub order: u64,
-    /// The transaction of the INVITE that opened the call.
+    /// The transaction of the last INVITE that passed: the one that opened the call, or one within its dialog.
     pub invite: Option<ServerKey>,
     /// What it takes of its trunks, until it ends.
     pub places: Places,
@@ -139,6 +139,8 @@ pub struct Extra {
     pub awaits_reply: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
+    /// Its `id`.
+    pub pause_id: Option<String>,
     /// CSeq number of the last INVITE of each party that was refused here without a transaction: its ACK goes no further.
     pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.
@@ -147,8 +149,8 @@ pub struct Extra {
     pub doubt: Option<(Party, Instant)>,
     /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
-    /// A REFER of ours that follows it.
-    pub refer_after_ack: Option<TransferKey>,
+    /// A REFER of ours that follows it, or the answer of an INVITE within the dialog.
+    pub refer_waits: Option<TransferKey>,
     /// Our BYEs have left.
     pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.

@@ -64,6 +64,7 @@ pub mod demo;
 pub mod destination;
 pub mod dialog_usage;
 pub mod digest;
+pub mod event;
 pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]

@@ -12,11 +12,13 @@
 mod admission;
 mod answer;
 mod arrival;
+mod attended;
 #[cfg(feature = "sim")]
 pub mod audit;
 mod challenge;
 mod commands;
 pub mod counters;
+mod events;
 mod large;
 mod lifetime;
 mod names;
@@ -36,6 +38,7 @@ mod topology;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::event::Event;
 use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Keyed, Random, Secret, TransferId};
 use crate::message::edit::Editor;
@@ -50,6 +53,8 @@ pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
 use admission::{QueueDelays, ShedLately, SourceRates};
+use attended::Aside;
+pub use attended::Inquiry;
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -107,6 +112,8 @@ pub enum Input<'a> {
     Recorded { ticket: u64 },
     /// What another shard has found out of an address: its [`Output::Tell`].
     Told { news: News },
+    /// What another shard asks or tells this one: its [`Output::Inquire`].
+    Inquiry(Inquiry),
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
     Drain,
 }
@@ -137,6 +144,13 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// Feed this to another shard as [`Input::Inquiry`]. It may be lost.
+    Inquire {
+        to: u16,
+        inquiry: Box<Inquiry>,
+    },
+    /// For those who listen; it may be lost.
+    Event(Box<Event>),
     /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
     Tell {
         to: Option<u16>,
@@ -202,7 +216,12 @@ pub struct Shard {
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
+    /// Lists of verbs that wait for another shard.
+    asides: HashMap<u64, Aside, FixedState>,
+    next_aside: u64,
     draining: bool,
+    /// Until then events of calls are made.
+    listened_until: Instant,
     counters: Counters,
     /// Of transfers that are forgotten.
     #[cfg(feature = "sim")]
@@ -292,6 +311,10 @@ enum TimerKey {
     Pause(CallKey),
     /// The answer of a call gets no ACK any more.
     NoAck(CallKey),
+    /// A list of verbs waits no longer for another shard.
+    Aside(u64),
+    /// A REFER of ours waits no longer for an INVITE's answer.
+    Queue(CallKey),
     /// An OPTIONS is due.
     Probe(ProbeId),
     /// The one that began then has had its time.
@@ -341,7 +364,10 @@ impl Shard {
             probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
+            asides: HashMap::with_hasher(FixedState::default()),
+            next_aside: 0,
             draining: false,
+            listened_until: Instant::START,
             counters: Counters::default(),
             #[cfg(feature = "sim")]
             coverage: crate::coverage::Coverage::default(),
@@ -388,6 +414,7 @@ impl Shard {
             Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
             Input::Told { news } => self.on_told(news, now),
+            Input::Inquiry(inquiry) => self.on_inquiry(inquiry, now),
             Input::Drain => self.draining = true,
         }
         self.check_invariants();
@@ -470,6 +497,8 @@ impl Shard {
                 TimerKey::Doubt(call) => self.on_doubt_over(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
                 TimerKey::NoAck(call) => self.release_after_ack(call, now),
+                TimerKey::Aside(number) => self.on_aside_over(number, now),
+                TimerKey::Queue(call) => self.release_refer(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
@@ -506,7 +535,11 @@ impl Shard {
 
     /// Whether every table is empty.
     pub fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.transactions.is_empty() && self.contexts.is_empty() && self.names.open() == 0
+        self.calls.is_empty()
+            && self.transactions.is_empty()
+            && self.contexts.is_empty()
+            && self.names.open() == 0
+            && self.asides.is_empty()
     }
 
     /// Bytes of the text that live calls keep; for measuring.

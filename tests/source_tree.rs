@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("destination", &["config", "message", "verb"]),
     ("webhook", &["config", "identifiers", "timer"]),
     ("command", &["identifiers", "verb"]),
+    ("event", &["command"]),
     (
         "transaction",
         &[

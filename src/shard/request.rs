@@ -285,6 +285,7 @@ impl Shard {
         call.invite = Some(server);
         let key = self.enter_call(call, digest);
         self.calls[key].traversal = key;
+        self.tell_call(key);
         key
     }
 
@@ -723,6 +724,11 @@ impl Shard {
             call.extra_mut()
                 .refers
                 .left(referrer, notifier, number, after, alive_until);
+        }
+        if arrival.method == Method::Invite
+            && let Some(key) = context.call
+        {
+            self.calls[key].invite = Some(context.server);
         }
         self.counters.taken_total += 1;
         context.begin(Branch::default());

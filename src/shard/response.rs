@@ -291,7 +291,10 @@ impl Shard {
         if let Some(trunk) = trunk {
             call.set_callee(trunk, flow);
         }
-        call.state = state;
+        let rings = std::mem::replace(&mut call.state, state) == CallState::Trying && state == CallState::Ringing;
+        if rings {
+            self.tell_call(key);
+        }
     }
 
     /// A further target has answered an INVITE that has an answer already: each To tag is a dialog (RFC 3261 §13.2.2.4), and
@@ -336,6 +339,7 @@ impl Shard {
         let key = self.enter_call(another, digest);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
         self.counters.calls_answered_total += 1;
+        self.tell_call(key);
     }
 
     /// Takes from the final response to a REFER or a NOTIFY of the parties what becomes of their subscription.
@@ -369,7 +373,9 @@ impl Shard {
                 if call.answered.is_none() {
                     call.answered = Some(now);
                     self.counters.calls_answered_total += 1;
-                    if call.extra().is_some_and(|extra| extra.end_after_ack) {
+                    let is_to_end = call.extra().is_some_and(|extra| extra.end_after_ack);
+                    self.tell_call(call_key);
+                    if is_to_end {
                         self.awaits_ack(call_key, now);
                     }
                 }
@@ -380,6 +386,9 @@ impl Shard {
                 self.suspect(call_key, other, now);
             }
             (false, _) => self.weigh_answer(call_key, method, other, code, now),
+        }
+        if method == Method::Invite && !is_initial {
+            self.release_refer(call_key, now);
         }
     }
 
