@@ -27,6 +27,7 @@ mod own;
 mod places;
 mod probe;
 mod relay;
+mod renumbered;
 mod request;
 mod response;
 mod restored;
@@ -61,6 +62,7 @@ use hashbrown::HashMap;
 use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
+use renumbered::Renumbered;
 use response::BranchFailure;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
@@ -206,6 +208,7 @@ pub struct Shard {
     /// The time of the last input.
     now: Instant,
     refusals: Refusals,
+    renumbered: Renumbered,
     /// For requests of ours that are read again.
     large_scratch: Box<Index>,
     queue_delays: QueueDelays,
@@ -355,6 +358,7 @@ impl Shard {
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             now: Instant::START,
             refusals: Refusals::new(Keyed::new(&mut random)),
+            renumbered: Renumbered::default(),
             large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
             source_rates,

@@ -30,6 +30,8 @@ pub struct Context {
     pub is_initial: bool,
     /// The CSeq number as received, where the far side sees another.
     pub cseq: Option<u32>,
+    /// The number with which the branches of a new request leave at first, where it is another than it came with.
+    pub starts_at: Option<u32>,
     /// In the order they were begun. One that has ended stays: responses may still come for it.
     pub branches: SmallVec<[Branch; 1]>,
     /// Where more than one target may be tried. `None`: the only branch's final response is the request's.
@@ -59,6 +61,7 @@ impl Context {
             from,
             is_initial: false,
             cseq: None,
+            starts_at: None,
             branches: SmallVec::new(),
             search: None,
             rings_until,
@@ -128,7 +131,8 @@ pub struct Branch {
     pub silence_told: bool,
     /// What it has of the request's Max-Breadth (RFC 5393 §5.3.3).
     pub breadth: u8,
-    /// A new request that was challenged and sent again: its CSeq number since, and the credentials it has.
+    /// A new request that leaves with another number than it came with, since it or one before it was sent again: the number, and
+    /// the credentials it has.
     pub again: Option<Box<(u32, Sessions)>>,
 }
 

@@ -242,6 +242,10 @@ impl Shard {
             return Outcome::Unanswered;
         };
         self.counters.challenges_answered_total += 1;
+        if let (Place::Branch(..), Some(message), Some(own)) = (challenged.place, challenged.of_party, own) {
+            let until = now + 64 * config.timers.t1;
+            self.renumbered.remember(self.sender_of(message), own, cseq, now, until);
+        }
         self.note_again(challenged.owner, client, cseq, own, now);
         Outcome::Answered
     }
@@ -403,6 +407,33 @@ impl Shard {
             | ClientOwner::LargeAck
             | ClientOwner::Challenged { .. } => {}
         }
+    }
+
+    // ---- the numbers of new requests ----
+
+    fn sender_of(&self, message: Message<'_>) -> u64 {
+        let call_id = message.call_id().unwrap_or_default();
+        self.setup
+            .secret
+            .mac(b'n', &[call_id, message.from_tag().unwrap_or_default()])
+    }
+
+    /// The number with which a new request leaves, if it is another than its own: one before it was sent again.
+    pub(super) fn number_of_new(&self, message: Message<'_>, now: Instant) -> Option<u32> {
+        if self.renumbered.is_empty() {
+            return None;
+        }
+        let number = message.cseq().ok()?.number;
+        self.renumbered.of(self.sender_of(message), number, now)
+    }
+
+    /// The number of a branch that is about to leave, likewise.
+    pub(super) fn number_branch(&mut self, key: ContextKey, number: BranchNumber, message: Message<'_>) -> Option<u32> {
+        let context = self.contexts.get_mut(key)?;
+        let starts_at = context.starts_at?;
+        context.cseq = message.cseq().ok().map(|cseq| cseq.number);
+        context.branch_mut(number)?.again = Some(Box::new((starts_at, Sessions::default())));
+        Some(starts_at)
     }
 
     // ---- what a dialog remembers ----

@@ -419,7 +419,8 @@ impl Shard {
     }
 
     /// The dialog is over. A call that had REFERs stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057 §4),
-    /// and so does one that we ended: a party that did not know yet may have hung up as well.
+    /// and so does one that we ended: a party that did not know yet may have hung up as well. One with requests of ours in its
+    /// numbers stays for what is still under way.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.end_held(key, now);
         let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
@@ -430,6 +431,7 @@ impl Shard {
         if call
             .extra()
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
+            || call.is_shifted()
         {
             call.state = CallState::Ended;
             call.places.give_back();

@@ -17,6 +17,7 @@ use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::context::{Branch, BranchNumber, Cancelled, Context, ContextKey};
 use crate::proxy::{self, Refused};
 use crate::route_set::Text;
+use crate::sequence::NUMBER_MAX;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
@@ -228,6 +229,10 @@ impl Shard {
             let status = Refused::new(480, "Temporarily Unavailable");
             return self.refuse(message, &arrival, status, &[], now);
         };
+        let starts_at = self.number_of_new(message, now);
+        if starts_at.is_some_and(|number| number > NUMBER_MAX) {
+            return self.refuse(message, &arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+        }
         let Ok(session) = self.judge_interval(message, &arrival, now) else {
             return;
         };
@@ -243,6 +248,7 @@ impl Shard {
         let rings_until = now + self.config().limits.ring_max;
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller, rings_until);
         context.session = session;
+        context.starts_at = starts_at;
         if arrival.method == Method::Invite {
             let call = self.open_call(message, &arrival, server, [from, first.trunk], digest, now);
             self.calls[call].places = Places::of_caller(place);
