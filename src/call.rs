@@ -411,11 +411,6 @@ impl Call {
     pub fn is_shifted(&self) -> bool {
         self.sequences.iter().any(Sequence::is_shifted)
     }
-
-    /// Bytes this call keeps outside its own struct; for measuring.
-    pub fn text_bytes(&self) -> usize {
-        self.texts.bytes.len()
-    }
 }
 
 fn text_index(party: Party, what: Trait) -> usize {

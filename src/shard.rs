@@ -499,11 +499,6 @@ impl Shard {
         self.calls.is_empty() && self.transactions.is_empty() && self.contexts.is_empty() && self.names.open() == 0
     }
 
-    /// Bytes of the text that live calls keep; for measuring.
-    pub fn call_text_bytes(&self) -> usize {
-        self.calls.values().map(Call::text_bytes).sum()
-    }
-
     fn config(&self) -> &Config {
         &self.setup.config
     }

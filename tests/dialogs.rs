@@ -227,6 +227,28 @@ fn a_party_that_shows_that_it_knows_the_call_has_not_lost_it() {
     scene.world.finish();
 }
 
+/// RFC 6665 §4.1.3: a NOTIFY that is of no subscription gets 481. A call that had no REFER has none, whatever else was known of it.
+#[test]
+fn a_call_that_had_no_refer_ends_with_its_bye() {
+    let (mut scene, call) = answered_with("INFO", Some(481));
+    scene.run(1_000);
+    scene.platform_does(&call, request(BYE));
+    scene.run(100);
+    assert_eq!(calls(&scene), 0);
+    let headers = [("Event", "refer"), ("Subscription-State", TERMINATED)];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let method = "NOTIFY".to_owned();
+    scene.carrier_does(
+        &call,
+        Act::Again {
+            method,
+            headers: headers.into(),
+        },
+    );
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [481]);
+}
+
 #[test]
 fn a_call_that_is_lost_with_requests_of_ours_in_it_gets_byes() {
     let mut scene = Scene::default();
