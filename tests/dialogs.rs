@@ -213,16 +213,35 @@ fn a_party_that_shows_that_it_knows_the_call_has_not_lost_it() {
         scene.carrier_does(&call, request(BYE));
         scene.world.finish();
     }
-    // What the other one does says nothing.
-    let (mut scene, call) = answered_with("INFO", Some(481));
-    scene.run(10_000);
-    scene
-        .world
-        .peer_mut(scene.platform)
-        .on("INFO", steps([(10, respond(481))]));
-    scene.carrier_does(&call, request("INFO"));
-    scene.run(23_000);
-    assert_eq!(calls(&scene), 0);
+    // What the other one does says nothing, and a refusal does not either.
+    for code in [481, 415] {
+        let (mut scene, call) = answered_with("INFO", Some(481));
+        scene.run(10_000);
+        scene
+            .world
+            .peer_mut(scene.platform)
+            .on("INFO", steps([(10, respond(code))]));
+        scene.carrier_does(&call, request("INFO"));
+        scene.run(23_000);
+        assert_eq!(calls(&scene), 0, "{code}");
+        scene.carrier_does(&call, request(BYE));
+        scene.world.finish();
+    }
+}
+
+/// RFC 5057 §5.1 speaks of usages there are: before the answer the INVITE has made none that could be over.
+#[test]
+fn a_refusal_within_an_early_dialog_does_not_end_the_call_that_it_becomes() {
+    let mut scene = Scene::default();
+    let platform = scene.world.peer_mut(scene.platform);
+    platform.on("INVITE", steps([(50, respond(180)), (2_000, respond(200))]));
+    platform.on("UPDATE", steps([(10, respond(481))]));
+    let call = scene.call();
+    scene.run(500);
+    scene.carrier_does(&call, request("UPDATE"));
+    scene.run(60_000);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("UPDATE"), [481]);
+    assert_eq!(calls(&scene), 1);
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
 }
