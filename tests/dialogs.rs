@@ -229,6 +229,29 @@ fn a_party_that_shows_that_it_knows_the_call_has_not_lost_it() {
     }
 }
 
+/// RFC 3261 §12.2: a target refresh is an INVITE, an UPDATE (RFC 3311) and what makes or tells of a subscription; a Contact in
+/// any other request or its 2xx means nothing.
+#[test]
+fn only_a_target_refresh_moves_the_remote_target_of_our_requests() {
+    for (method, expected) in [
+        ("INFO", "sip:user@198.51.100.10:5060"),
+        ("MESSAGE", "sip:user@198.51.100.10:5060"),
+        ("UPDATE", "sip:moved@198.51.100.10:5060"),
+    ] {
+        let mut scene = Scene::default();
+        let call = scene.answered();
+        let contact = "<sip:moved@198.51.100.10:5060>".into();
+        scene.carrier_does(&call, Act::Move { contact });
+        scene.carrier_does(&call, request(method));
+        scene.run(1_000);
+        transfer_fails(&mut scene, &call);
+        let refer = scene.world.peer(scene.carrier).heard("REFER")[0].clone();
+        assert_eq!(refer.request_uri(), expected, "{method}");
+        scene.platform_does(&call, request(BYE));
+        scene.world.finish();
+    }
+}
+
 /// RFC 5057 §5.1 speaks of usages there are: before the answer the INVITE has made none that could be over.
 #[test]
 fn a_refusal_within_an_early_dialog_does_not_end_the_call_that_it_becomes() {
