@@ -343,6 +343,23 @@ fn a_request_goes_by_the_connection_over_which_its_party_was_last_heard() {
     assert_eq!(used(&mut raw), second);
 }
 
+/// RFC 3261 §12.1.2: a response without a To tag makes a dialog all the same, whose tag is the null one; RFC 4028 §8.3.
+#[test]
+fn a_2xx_without_a_tag_says_until_when_its_session_is_alive() {
+    let mut raw = Raw::new(TWO_SIDES);
+    let lines = format!("{CALLER}\r\nCSeq: 1 INVITE\r\nContact: <sip:caller@u1.example.com>\r\n");
+    let invite = ask("INVITE", "sip:callee@domain.com", NEXT_TO_CALLER, "i", &lines);
+    let (_, arrived) = raw.pass(NEXT_TO_CALLER, PUBLIC, &invite);
+    let lines = "Contact: <sip:callee@u2.domain.com>\r\nSession-Expires: 600;refresher=uac\r\n";
+    let answer = ok(&arrived, "2", lines).replace(";tag=2", "");
+    raw.pass(NEXT_TO_CALLEE, PRIVATE, &answer);
+    raw.wire.wait(Duration::from_secs(599));
+    assert_eq!(raw.wire.shard().counters().calls, 1);
+    raw.wire.wait(Duration::from_secs(1));
+    let counters = raw.wire.shard().counters();
+    assert_eq!((counters.calls, counters.calls_expired_total), (0, 1));
+}
+
 #[test]
 fn a_loose_route_is_followed_as_in_the_basic_example() {
     // RFC 3261 §16.12.1.1: the BYE of U2 at P2, whose own value is on top.
