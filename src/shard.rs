@@ -546,11 +546,6 @@ impl Shard {
             && self.asides.is_empty()
     }
 
-    /// Bytes of the text that live calls keep; for measuring.
-    pub fn call_text_bytes(&self) -> usize {
-        self.calls.values().map(Call::text_bytes).sum()
-    }
-
     fn config(&self) -> &Config {
         &self.setup.config
     }

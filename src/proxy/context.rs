@@ -154,3 +154,48 @@ pub enum Cancelled {
     Wanted(Option<Box<[u8]>>),
     Sent,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{BindId, Transport};
+
+    fn context() -> Context {
+        let arrived = Flow {
+            bind: BindId(0),
+            transport: Transport::Udp,
+            peer: ([192, 0, 2, 1], 5060).into(),
+            connection: None,
+        };
+        let server = ServerKey::default();
+        Context::new(server, Method::Invite, arrived, Party::Caller, Instant::START)
+    }
+
+    /// RFC 3261 §13.2.2.4: each 2xx with another To tag makes a dialog, a repeat none.
+    #[test]
+    fn each_further_answer_is_new_once_and_there_is_room_for_so_many() {
+        let mut context = context();
+        for tag in 0..FURTHER_CALLS_MAX as u64 {
+            assert!(context.is_new_answer(tag));
+            assert!(!context.is_new_answer(tag));
+        }
+        assert!(!context.is_new_answer(FURTHER_CALLS_MAX as u64));
+        assert!(!context.is_new_answer(0));
+    }
+
+    #[test]
+    fn nothing_comes_for_a_context_once_all_its_transactions_are_gone() {
+        let mut context = context();
+        let (first, second) = (context.begin(Branch::default()), context.begin(Branch::default()));
+        assert_eq!((first, second), (0, 1));
+        context.branches[0].has_ended = true;
+        assert_eq!(context.pending().collect::<Vec<_>>(), [second]);
+        context.branches[0].is_gone = true;
+        context.server_gone = true;
+        assert!(!context.is_over());
+        context.branches[1].is_gone = true;
+        assert!(context.is_over());
+        context.server_gone = false;
+        assert!(!context.is_over());
+    }
+}
