@@ -23,6 +23,8 @@ pub(super) struct Notifies {
     ended_here: BTreeSet<String>,
     /// REFERs of referee's own whose final status was answered 200: an event must tell it.
     told: BTreeMap<String, Told>,
+    /// REFERs of which a NOTIFY came again long after, so that it may have been the first to tell.
+    replayed: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,10 @@ impl Notifies {
         }
     }
 
+    pub fn replayed(&mut self, text: &Text) {
+        self.replayed.extend(text.header(OF_REFER).map(str::to_owned));
+    }
+
     /// A response came: a party that knows no subscription need not be told of it again.
     pub fn response(&mut self, text: &Text) {
         if text.method() == "NOTIFY"
@@ -140,6 +146,7 @@ impl Notifies {
         if let Some(status) = notify.status.filter(|status| *status >= 200)
             && is_ours
             && text.code() == 200
+            && !self.replayed.contains(&notify.refer)
         {
             self.told.entry(notify.refer.clone()).or_insert(Told {
                 call_id: text.call_id().to_owned(),

@@ -70,6 +70,7 @@ struct Drawn {
     event_ids: EventIds,
     has_credentials: bool,
     contact: Option<String>,
+    has_proxy: bool,
     refer_code: Option<u16>,
 }
 
@@ -356,6 +357,7 @@ impl Setting {
                     event_ids: dice.one_of(&[EventIds::FromTheSecond, EventIds::FromTheSecond, EventIds::Always]),
                     has_credentials: !dice.one_in(3),
                     contact: contact.map(|name| format!("{name}:5060")),
+                    has_proxy: dice.one_in(3),
                     // In half of the worlds one kind of refusal is frequent, so that all its consequences are seen.
                     refer_code: refer_codes[dice.below(refer_codes.len() as u64) as usize],
                 });
@@ -406,6 +408,10 @@ impl Setting {
             manners.event_ids = drawn.event_ids;
             manners.has_credentials = drawn.has_credentials;
             manners.contact_host = drawn.contact.clone();
+            manners.proxy = drawn.has_proxy.then(|| match transport {
+                Transport::Udp => format!("<sip:{ip}:5060;lr;n={}>", drawn.address),
+                Transport::Tcp => format!("<sip:{ip}:5060;transport=tcp;lr;n={}>", drawn.address),
+            });
             manners.t1 = self.t1;
             let mut peer = Peer::new(&name, &format!("{ip}:5060"), manners);
             peer.instinct = Some(Instinct {

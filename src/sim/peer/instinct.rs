@@ -79,11 +79,15 @@ impl Instinct {
         }
         let last = if self.dice.one_in(6) {
             self.dice
-                .one_of(&[486, 404, 503, 603, 302, 401, 407, 480, 408, 500, 481, 606])
+                .one_of(&[486, 404, 503, 503, 503, 603, 302, 401, 407, 480, 408, 500, 481, 606])
         } else {
             200
         };
-        steps.push((at, respond(last)));
+        let retry_after = self.dice.one_of(&["5", "30"]);
+        steps.push(match last == 503 && !self.dice.one_in(4) {
+            true => (at, respond_with(503, &[("Retry-After", retry_after)])),
+            false => (at, respond(last)),
+        });
         if others && last == 200 && self.dice.one_in(2) {
             steps.push((at + self.dice.millis(400), respond_as_other(200, 1)));
         }
@@ -222,7 +226,7 @@ impl Instinct {
             _ => {
                 steps.push((at, Act::Cancel));
                 steps.push((at, request("BYE")));
-                let code = self.dice.one_of(&[202, 481]);
+                let code = self.dice.one_of(&[202, 202, 481, 481, 401, 403, 408]);
                 steps.push((at + self.dice.millis(600), respond(code)));
             }
         }
