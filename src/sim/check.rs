@@ -188,6 +188,9 @@ impl Check {
                 .sent_response(text, sent.flow, is_stateless, now, &mut self.faults);
             let is_own = !self.relayed.sent_response(text, &mut self.faults);
             self.targets.sent_response(text, is_own, &mut self.faults);
+            if !is_own {
+                self.dialogs.passed_on(text);
+            }
             let is_news = self.responses.sent(to, text, is_stateless, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
                 self.notifies.answered(text, &mut self.faults);
@@ -239,6 +242,13 @@ impl Check {
         }
         for ticket in self.hooks.unanswered() {
             self.violation(format!("command {ticket} got no reply"));
+        }
+    }
+
+    /// A call is still known long after all have hung up.
+    pub fn outlives(&mut self, call_id: &str) {
+        if self.dialogs.is_over(call_id) {
+            self.violation(format!("{call_id} is known long after its BYE was answered"));
         }
     }
 

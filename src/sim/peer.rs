@@ -511,7 +511,7 @@ impl Peer {
             }
             Act::Move { contact } => {
                 if let Some(dialog) = self.dialogs.get_mut(call_id) {
-                    dialog.show(contact);
+                    dialog.contact = contact;
                 }
             }
         }

@@ -21,18 +21,23 @@ pub(super) struct Transactions {
     clients: BTreeMap<Key, Client>,
     servers: BTreeMap<(Key, SocketAddr), Server>,
     replayed: BTreeSet<String>,
+    /// INVITEs, by the branch of their sender, that nobody is to answer any more.
+    decided: BTreeSet<String>,
     /// What the message that is being dealt with must cause.
-    owed: Option<(Owed, String)>,
+    owed: Vec<(Owed, String)>,
     /// A request is being dealt with: what answers it is no timer's doing.
     is_asked: bool,
 }
 
 #[derive(Debug)]
 struct Client {
+    /// The branch of who has sent the request first, if it is not referee's own.
+    origin: String,
     text: Text,
     flow: Flow,
     repeats: Repeats,
     is_provisional: bool,
+    is_cancelled: bool,
     /// The first final response.
     ended: Option<End>,
     begun: Instant,
@@ -69,6 +74,8 @@ struct Repeats {
 enum Owed {
     /// The ACK of this branch.
     Ack(String),
+    /// The CANCEL of this branch.
+    Cancel(String),
     /// A 2xx with the To.
     Answer(Key, String),
     /// A response.
@@ -79,6 +86,7 @@ impl fmt::Display for Owed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Owed::Ack(branch) => write!(f, "ACK of {branch}"),
+            Owed::Cancel(branch) => write!(f, "CANCEL of {branch}"),
             Owed::Answer((branch, _), _) => write!(f, "2xx to {branch}"),
             Owed::Repeat((branch, method)) => write!(f, "response to the {method} {branch}"),
         }
@@ -92,7 +100,8 @@ impl Transactions {
             clients: BTreeMap::new(),
             servers: BTreeMap::new(),
             replayed: BTreeSet::new(),
-            owed: None,
+            decided: BTreeSet::new(),
+            owed: Vec::new(),
             is_asked: false,
         }
     }
@@ -131,8 +140,24 @@ impl Transactions {
             None => is_invite && server.is_provisional,
         };
         if is_answered && !server.is_stateless {
-            self.owed = Some((Owed::Repeat(key), format!("a repeat of `{}`", text.label())));
+            self.owed
+                .push((Owed::Repeat(key.clone()), format!("a repeat of `{}`", text.label())));
         }
+        // RFC 3261 §16.10.
+        let invite = ((key.0.clone(), "INVITE".to_owned()), flow.peer);
+        if key.1 == "CANCEL" && self.servers.get(&invite).is_some_and(|invite| invite.ended.is_none()) {
+            self.decide(&key.0, "", &format!("`{}` of {}", text.label(), text.call_id()));
+        }
+    }
+
+    /// Nobody is to answer an INVITE any more: whoever rings is cancelled now, and whoever begins to then (RFC 3261 §9.1).
+    fn decide(&mut self, origin: &str, but: &str, by: &str) {
+        let clients = self.clients.iter().filter(|((branch, method), client)| {
+            method == "INVITE" && client.origin == origin && branch != but && client.is_to_cancel()
+        });
+        let owed = clients.map(|((branch, _), _)| (Owed::Cancel(branch.clone()), by.to_owned()));
+        self.owed.extend(owed);
+        self.decided.insert(origin.to_owned());
     }
 
     pub fn response(&mut self, text: &Text, flow: Flow, now: Instant) {
@@ -144,11 +169,16 @@ impl Transactions {
         };
         let code = text.code();
         if code < 200 {
-            client.is_provisional |= client.ended.is_none();
+            client.is_provisional |= client.ended.is_none() && now < client.begun + span;
+            if key.1 == "INVITE" && client.is_to_cancel() && self.decided.contains(&client.origin) {
+                self.owed
+                    .push((Owed::Cancel(key.0), format!("`{}` of {}", text.label(), text.call_id())));
+            }
             return;
         }
         let to = text.header("To").unwrap_or_default().to_owned();
         let is_late = now >= client.begun + span;
+        let is_first = client.ended.is_none();
         let end = client.ended.get_or_insert_with(|| End {
             at: now,
             code,
@@ -159,21 +189,22 @@ impl Transactions {
             return;
         }
         let label = format!("`{}` of {}", text.label(), text.call_id());
-        match (end.code, code) {
+        let (end, origin) = (end.code, client.origin.clone());
+        // RFC 3261 §16.7 steps 5 and 10.
+        if is_first && (end < 300 || end >= 600) {
+            self.decide(&origin, &key.0, &label);
+        }
+        match (end, code) {
             // RFC 3261 §17.1.1.2.
-            (300.., 300..) => self.owed = Some((Owed::Ack(key.0), label)),
+            (300.., 300..) => self.owed.push((Owed::Ack(key.0), label)),
             (..300, ..300) => {
-                let origin = text
-                    .list("Via")
-                    .get(1)
-                    .map(|via| param(via, "branch").unwrap_or_default());
-                let origin = (origin.unwrap_or_default(), "INVITE".to_owned());
+                let origin = (origin, "INVITE".to_owned());
                 let mut of_origin = self.servers.iter().filter(|((known, _), _)| *known == origin);
                 // RFC 6026 §7.1: none is passed on behind another final response, nor for ever.
                 let passes = |server: &Server| server.ended.is_none_or(|(at, code)| code < 300 && now < at + span);
                 let is_passed = of_origin.next().is_some_and(|(_, server)| passes(server));
                 if is_passed && !self.replayed.contains(&origin.0) {
-                    self.owed = Some((Owed::Answer(origin, to), label));
+                    self.owed.push((Owed::Answer(origin, to), label));
                 }
             }
             _ => {}
@@ -183,7 +214,7 @@ impl Transactions {
     /// What came is dealt with.
     pub fn taken(&mut self, faults: &mut Faults) {
         self.is_asked = false;
-        if let Some((owed, by)) = self.owed.take() {
+        for (owed, by) in self.owed.drain(..) {
             faults.push(format!("{by} comes and causes no {owed}"));
         }
     }
@@ -191,7 +222,7 @@ impl Transactions {
     // ---- what leaves ----
 
     fn pay(&mut self, paid: &Owed) {
-        self.owed.take_if(|(owed, _)| owed == paid);
+        self.owed.retain(|(owed, _)| owed != paid);
     }
 
     pub fn sent_request(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
@@ -209,9 +240,13 @@ impl Transactions {
         let timers = self.timers;
         let Some(client) = self.clients.get_mut(&key) else {
             if key.1 == "CANCEL" {
+                self.pay(&Owed::Cancel(key.0.clone()));
                 self.judge_cancel(text, flow, faults);
             }
+            let origin = text.list("Via").get(1).and_then(|via| param(via, "branch"));
             let client = Client {
+                origin: origin.unwrap_or_default(),
+                is_cancelled: false,
                 text: text.clone(),
                 flow,
                 repeats: Repeats::begun(now, timers),
@@ -265,11 +300,12 @@ impl Transactions {
     }
 
     /// RFC 3261 §9.1: not before a provisional response, not after the final one, and like its INVITE.
-    fn judge_cancel(&self, text: &Text, flow: Flow, faults: &mut Faults) {
+    fn judge_cancel(&mut self, text: &Text, flow: Flow, faults: &mut Faults) {
         let mut fault = |what: &str| faults.push(format!("the CANCEL of {} {what}", text.call_id()));
-        let Some(invite) = self.clients.get(&(text.branch(), "INVITE".to_owned())) else {
+        let Some(invite) = self.clients.get_mut(&(text.branch(), "INVITE".to_owned())) else {
             return fault("is of no INVITE");
         };
+        invite.is_cancelled = true;
         if !invite.is_provisional {
             fault("comes before a provisional response");
         }
@@ -316,6 +352,13 @@ impl Transactions {
                 text.call_id()
             ));
         }
+    }
+}
+
+impl Client {
+    /// Whether it rings and has not been told to stop.
+    fn is_to_cancel(&self) -> bool {
+        self.is_provisional && !self.is_cancelled && self.ended.is_none()
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Setting {
     names: Vec<(String, IpAddr)>,
     /// referee asks trunks how they are until it drains.
     pub has_probes: bool,
+    /// How long calls go on after that.
+    pub goes_on: Duration,
     /// A world in which little else goes on than transfers.
     pub is_about_transfers: bool,
 }
@@ -105,6 +107,8 @@ impl Setting {
             manners: Vec::new(),
             names: Vec::new(),
             has_probes: false,
+            // In some longer than a session interval that nobody refreshes.
+            goes_on: Duration::from_secs(dice.one_of(&[0, 0, 0, 120])),
             is_about_transfers,
             trunks,
         };

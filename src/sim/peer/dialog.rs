@@ -34,7 +34,7 @@ pub struct Dialog {
     /// That one.
     pub proxy: Option<String>,
     pub target: String,
-    /// The Contact it shows now, and every one it has shown.
+    /// The Contact it says now, and every one that it has said where it counts.
     pub contact: String,
     pub shown: Vec<String>,
     /// Where it called to, or was called from.
@@ -158,10 +158,11 @@ impl Dialog {
         self.remote_has_tag
     }
 
-    /// Shows another Contact from now on.
-    pub fn show(&mut self, contact: String) {
-        self.shown.push(contact.clone());
-        self.contact = contact;
+    /// It has said its Contact where that moves the target (RFC 3261 §12.2).
+    pub fn shows(&mut self) {
+        if !self.shown.contains(&self.contact) {
+            self.shown.push(self.contact.clone());
+        }
     }
 
     /// Takes what a response to its INVITE says of the callee. `false`: it is of another dialog. Before the answer the dialog

@@ -106,6 +106,11 @@ impl Instinct {
         if self.dice.one_in(4) {
             steps.push((self.dice.millis(50), respond(100)));
         }
+        if self.dice.one_in(4) {
+            let sequence = (1 + self.dice.below(100)).to_string();
+            let reliable = [("RSeq", sequence.as_str()), ("Require", "100rel")];
+            steps.push((self.dice.millis(200), respond_with(183, &reliable)));
+        }
         let code = self.dice.one_of(&[200, 200, 200, 200, 200, 488, 491, 500]);
         steps.push((self.dice.millis(1_500), respond(code)));
         steps

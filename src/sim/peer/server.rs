@@ -129,6 +129,16 @@ impl Peer {
         {
             faults.push("is of a REFER that it has not sent".to_owned());
         }
+        // RFC 3515 §2.4.6.
+        if let Some(refer) = text
+            .header(OF_REFER)
+            .map(|refer| (refer.to_owned(), "REFER".to_owned()))
+            && let Some(refer) = self.clients.get(&refer)
+            && let Some(id) = text.header("Event").and_then(|event| param(event, "id"))
+            && id != refer.number.to_string()
+        {
+            faults.push(format!("has the id {id} for its REFER {}", refer.number));
+        }
         for fault in faults {
             self.violation(format!("`{}` {fault}", text.label()));
         }
@@ -426,6 +436,7 @@ impl Peer {
         lines.extend(copied(&server.request, code, &server.tag, follows));
         let call_id = server.call_id.clone();
         let path = server.path;
+        let interval = server.request.header("Session-Expires").map(str::to_owned);
         if code >= 200 {
             server.final_code = Some(code);
         }
@@ -435,6 +446,7 @@ impl Peer {
             let makes_dialog = matches!(key.1.as_str(), "INVITE" | "REFER" | "UPDATE") && code > 100 && code < 300;
             if makes_dialog && !says("Contact") {
                 lines.push(("Contact".into(), dialog.contact.clone()));
+                dialog.shows();
             }
             if key.1 == "BYE" && ((200..300).contains(&code) || code == 481) {
                 dialog.state = DialogState::Ended;
@@ -449,6 +461,11 @@ impl Peer {
         }
         if is_invite && code > 100 && code < 300 {
             lines.extend(self.manners.headers.iter().cloned());
+        }
+        // RFC 4028 §9: it agrees to the interval that is asked for, and leaves the refreshes to the caller.
+        if let Some(interval) = interval.filter(|_| is_invite && (200..300).contains(&code)) {
+            lines.push(("Session-Expires".into(), format!("{interval};refresher=uac")));
+            lines.push(("Require".into(), "timer".into()));
         }
         lines.extend(headers.iter().cloned());
         let body = if is_invite && (200..300).contains(&code) {
