@@ -181,7 +181,7 @@ impl Check {
             self.relayed.sent_request(text, &mut self.faults);
             self.targets.sent_request(text, sent.flow, now, &mut self.faults);
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
-            self.notifies.sent(text, &mut self.faults);
+            self.notifies.sent(text, now, &mut self.faults);
         } else {
             let is_stateless = self.responses.is_stateless(text, sent.is_full);
             self.transactions
@@ -193,7 +193,7 @@ impl Check {
             }
             let is_news = self.responses.sent(to, text, is_stateless, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
-                self.notifies.answered(text, &mut self.faults);
+                self.notifies.answered(text, now, &mut self.faults);
             }
         }
     }

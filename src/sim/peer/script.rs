@@ -148,6 +148,8 @@ pub struct Manners {
     pub refuses_merged: bool,
     /// Whether a challenged request comes again with credentials.
     pub has_credentials: bool,
+    /// Whether it agrees to a session interval that is asked for (RFC 4028 §9).
+    pub agrees_to_intervals: bool,
     /// Its timers of RFC 3261 §17.
     pub t1: Duration,
     pub t2: Duration,
@@ -175,6 +177,7 @@ impl Manners {
             event_ids: EventIds::FromTheSecond,
             refuses_merged: false,
             has_credentials: false,
+            agrees_to_intervals: false,
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
             hangs_up_on_forks: true,

@@ -462,8 +462,9 @@ impl Peer {
         if is_invite && code > 100 && code < 300 {
             lines.extend(self.manners.headers.iter().cloned());
         }
-        // RFC 4028 §9: it agrees to the interval that is asked for, and leaves the refreshes to the caller.
-        if let Some(interval) = interval.filter(|_| is_invite && (200..300).contains(&code)) {
+        // RFC 4028 §9: the refreshes are the caller's.
+        let agrees = self.manners.agrees_to_intervals && is_invite && (200..300).contains(&code);
+        if let Some(interval) = interval.filter(|_| agrees) {
             lines.push(("Session-Expires".into(), format!("{interval};refresher=uac")));
             lines.push(("Require".into(), "timer".into()));
         }
