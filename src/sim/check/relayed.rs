@@ -21,6 +21,9 @@ const OF_REQUEST: &[&str] = &[
     "Event",
     // RFC 3261 §18.3.
     "Content-Length",
+    // Of a trunk that challenges referee (RFC 3261 §22.3): these are added.
+    "Authorization",
+    "Proxy-Authorization",
 ];
 
 /// Likewise of responses.
@@ -127,6 +130,11 @@ impl Relayed {
                 event(text),
                 event(came)
             ));
+        }
+        for name in ["Authorization", "Proxy-Authorization"] {
+            if !came.list(name).iter().all(|value| text.list(name).contains(value)) {
+                fault(format!("has lost its {name}"));
+            }
         }
         if let Err(what) = is_same(came, text, OF_REQUEST) {
             fault(what);

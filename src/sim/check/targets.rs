@@ -39,6 +39,7 @@ struct Came {
 struct Sent {
     origin: String,
     flow: Flow,
+    at: Instant,
     is_over: bool,
 }
 
@@ -90,11 +91,14 @@ impl Targets {
             !sent.is_over && text.code() >= 200 && sent.flow == flow,
         );
         sent.is_over |= is_first;
+        let at = sent.at;
         if text.code() != 503 {
             return self.decide(&origin);
         }
+        // What comes later may come to nobody.
+        let is_heard = is_first && now < at + 64 * self.config.timers.t1;
         let wait = text.header("Retry-After").and_then(|wait| wait.parse().ok());
-        if let Some(seconds) = wait.filter(|_| is_first) {
+        if let Some(seconds) = wait.filter(|_| is_heard) {
             let until = now + Duration::from_secs(seconds).min(self.config.limits.retry_after_max);
             let known = self.waits.entry(flow.peer).or_insert((now, until));
             if known.1 <= now {
@@ -117,6 +121,7 @@ impl Targets {
         let sent = Sent {
             origin: origin.clone(),
             flow,
+            at: now,
             is_over: false,
         };
         self.sent.insert(key, sent);
