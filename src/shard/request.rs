@@ -516,6 +516,12 @@ impl Shard {
             Method::Notify => self.on_notify(message, arrival, key, party, now),
             // RFC 5057 §4.2: a subscription of theirs outlives the BYE.
             Method::Subscribe if !ended_here => false,
+            // Before the answer it is one of a refusal that has lost its transaction: of an INVITE that was challenged, and now
+            // comes again. It goes no further (RFC 3261 §17.1.1.3), least of all to a callee that nobody knows yet.
+            Method::Ack if matches!(state, CallState::Trying | CallState::Ringing) => {
+                self.counters.stray_acks_total += 1;
+                true
+            }
             // It ends the repeats of a 2xx, which would go on beyond our BYEs.
             Method::Ack => false,
             Method::Bye if ended_here => {

@@ -26,6 +26,8 @@ pub(super) struct Dialogs {
     tags: BTreeMap<String, BTreeSet<String>>,
     /// By Call-ID, when the first BYE came or left: the dialog need not be known much longer.
     ends: BTreeMap<String, Instant>,
+    /// Call-IDs of dialogs that a party has ended and the other has taken for ended.
+    over: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,19 @@ impl Dialogs {
         if matches!(text.code(), 401 | 407) {
             self.challenged.insert(text.branch());
         }
+    }
+
+    /// A response of a party's is passed on.
+    pub fn passed_on(&mut self, text: &Text) {
+        // A challenged BYE comes again.
+        if text.method() == "BYE" && text.code() >= 200 && !matches!(text.code(), 401 | 407) {
+            self.over.insert(text.call_id().to_owned());
+        }
+    }
+
+    /// Whether the only dialog of a Call-ID is over (RFC 3261 §15.1).
+    pub fn is_over(&self, call_id: &str) -> bool {
+        self.over.contains(call_id) && self.tags.get(call_id).is_some_and(|tags| tags.len() == 2)
     }
 
     fn note_tag(&mut self, text: &Text, field: &str) {

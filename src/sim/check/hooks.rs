@@ -3,6 +3,7 @@
 use super::Faults;
 use super::notifies::Told;
 use crate::command::Reply;
+use crate::config::Config;
 use crate::sim::application::Posted;
 use crate::sim::peer::text::Text;
 use crate::webhook::{Hook, HookKind};
@@ -13,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Hooks {
     /// Every verb has an eventHook.
     pub all_ask_for_events: bool,
+    /// What any trunk takes for a success beside a 2xx.
+    success_codes: BTreeSet<u16>,
     /// Commands without a reply.
     open: BTreeSet<u64>,
     answered: BTreeSet<u64>,
@@ -41,6 +44,14 @@ struct Handed {
 }
 
 impl Hooks {
+    pub fn new(config: &Config) -> Hooks {
+        let codes = config.trunks.iter().flat_map(|trunk| &trunk.refer.success_codes);
+        Hooks {
+            success_codes: codes.copied().collect(),
+            ..Hooks::default()
+        }
+    }
+
     // ---- what peers say ----
 
     /// A REFER of ours outside the dialog of its call: what is said in its own is of that call.
@@ -184,7 +195,8 @@ impl Hooks {
             return Err(format!("{result}, {cause} and the final status {last:?}"));
         }
         let is_2xx = last.is_some_and(|status| (200..300).contains(&status));
-        if is_2xx && *result != "success" && !is_refused {
+        let is_success = is_2xx || last.is_some_and(|status| self.success_codes.contains(&status));
+        if is_2xx && *result != "success" && !is_refused || last.is_some() && !is_success && *result == "success" {
             return Err(format!("{result} of {last:?}"));
         }
         Ok(())
