@@ -26,6 +26,7 @@ mod outside;
 mod own;
 mod places;
 mod probe;
+mod recorded;
 mod relay;
 mod renumbered;
 mod request;

@@ -8,7 +8,7 @@
 //!
 //! What a dialog has answered it remembers: its next request has credentials from the first.
 
-use super::own::own_request_uri;
+use super::relay::own_request_uri;
 use super::request::Dialog;
 use super::{ClientOwner, Shard};
 use crate::call::refers::Referrer;

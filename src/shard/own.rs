@@ -2,23 +2,22 @@
 
 use super::arrival::Arrival;
 use super::attended::Aside;
+use super::relay::strict_way_to;
 use super::route::NoFlow;
-use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
+use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
 use crate::config::ReferMode;
 use crate::event;
 use crate::identifiers::TransferId;
-use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
+use crate::message::edit::{Injection, RequestWriter, decimal};
 use crate::message::refer::Sipfrag;
 use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
-use crate::route_set::{self, StrictWay, for_strict_router};
 use crate::sequence::Origin;
 use crate::timer::Instant;
-use crate::transaction::ServerKey;
 use crate::transfer::{Answer, Cause, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
 use crate::verb::{SipRefer, Verb};
@@ -65,7 +64,7 @@ impl Own<'_> {
         let transport = self.flow.transport.via_token().as_bytes();
         let target = request_uri(call.target(party));
         // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
-        let strict = strict_way(call, party);
+        let strict = strict_way_to(call, party);
         let (request_uri, routes) = match &strict {
             Some(way) => (&way.request_uri[..], &way.routes[..]),
             None => (&target[..], call.get(party, Trait::Routes)),
@@ -108,20 +107,6 @@ impl Own<'_> {
             writer.header(name, &[value]);
         }
         writer.finish(None, b"")
-    }
-}
-
-/// What a request to `party` says where the first of its route set is a strict router.
-fn strict_way(call: &Call, party: Party) -> Option<StrictWay> {
-    let routes = route_set::values(call.get(party, Trait::Routes));
-    for_strict_router(routes, &request_uri(call.target(party)))
-}
-
-/// The Request-URI of a request of ours to `party`.
-pub(super) fn own_request_uri(call: &Call, party: Party) -> Vec<u8> {
-    match strict_way(call, party) {
-        Some(way) => way.request_uri.to_vec(),
-        None => request_uri(call.target(party)).into_owned(),
     }
 }
 
@@ -913,62 +898,6 @@ impl Shard {
                 self.refuse(message, arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
                 false
             }
-        }
-    }
-
-    /// 200 without a Contact: ours is not the remote target of this dialog. With a store it waits until the event is recorded.
-    fn answer_notify(&mut self, server: ServerKey, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
-        let start = self.outbox.bytes.len();
-        let response = Response {
-            code: 200,
-            reason: "OK",
-            to_tag: None,
-            copy_record_route: false,
-            extra: &[],
-            content_type: None,
-            body: b"",
-        };
-        write_response(
-            message,
-            ViaStamp::of(&arrival.via, arrival.flow.peer),
-            &response,
-            &mut self.outbox.bytes,
-        );
-        let bytes = self.outbox.since(start);
-        if self.setup.records {
-            let bytes = self.outbox.get(&bytes).to_vec();
-            self.outbox.bytes.truncate(start);
-            self.record(Unrecorded::Response {
-                server,
-                code: 200,
-                bytes,
-            });
-        } else {
-            self.transactions
-                .respond(server, 200, bytes, &mut self.outbox, &mut self.timers, now);
-        }
-    }
-
-    /// Lets something wait until what was reported is durable.
-    pub(super) fn record(&mut self, waiting: Unrecorded) {
-        self.next_record += 1;
-        self.unrecorded.insert(self.next_record, waiting);
-        self.effects.push_back(Output::Record {
-            ticket: self.next_record,
-        });
-    }
-
-    pub(super) fn on_recorded(&mut self, ticket: u64, now: Instant) {
-        match self.unrecorded.remove(&ticket) {
-            Some(Unrecorded::Response { server, code, bytes }) => {
-                let start = self.outbox.bytes.len();
-                self.outbox.bytes.extend_from_slice(&bytes);
-                let bytes = self.outbox.since(start);
-                self.transactions
-                    .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
-            }
-            Some(Unrecorded::Reply { ticket, reply }) => self.effects.push_back(Output::Reply { ticket, reply }),
-            None => {}
         }
     }
 }

@@ -66,6 +66,7 @@ pub struct Refer {
 }
 
 impl Dialog {
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, given once")]
     pub fn of_caller(
         call_id: &str,
         tag: String,
