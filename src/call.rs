@@ -130,8 +130,6 @@ pub struct Extra {
     pub awaits_reply: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
-    /// CSeq number of the last INVITE of each party that was refused here without a transaction: its ACK goes no further.
-    pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.
     pub suspect: Option<Party>,
     /// A party whose answer says that its side of the call is gone, and until when it may show that it is not.

@@ -22,6 +22,7 @@ mod names;
 mod own;
 mod places;
 mod probe;
+mod refused_invites;
 mod relay;
 mod request;
 mod response;
@@ -54,6 +55,7 @@ use hashbrown::HashMap;
 use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
+use refused_invites::RefusedInvites;
 use response::BranchFailure;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
@@ -188,6 +190,7 @@ pub struct Shard {
     /// The time of the last input.
     now: Instant,
     refusals: Refusals,
+    refused_invites: RefusedInvites,
     /// For requests of ours that are read again.
     large_scratch: Box<Index>,
     queue_delays: QueueDelays,
@@ -322,6 +325,7 @@ impl Shard {
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             now: Instant::START,
             refusals: Refusals::new(Keyed::new(&mut random)),
+            refused_invites: RefusedInvites::default(),
             large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
             source_rates,

@@ -114,7 +114,7 @@ impl Shard {
         };
         match method {
             Method::Cancel => self.on_cancel(message, &arrival, now),
-            Method::Ack if self.is_stateless_ack(message, &arrival.via) => self.counters.absorbed_acks_total += 1,
+            Method::Ack if self.is_ack_of_stateless(message, &arrival) => self.counters.absorbed_acks_total += 1,
             Method::Ack => self.go_on(message, arrival, now),
             _ if self.sheds_again(&arrival, message, now) => {}
             _ => self.go_on(message, arrival, now),
@@ -584,17 +584,6 @@ impl Shard {
                 call.observe_early(callee, party, cseq.number);
             } else if arrival.method != Method::Ack {
                 call.sequence_mut(party).observe(cseq.number);
-            }
-            if let Some(extra) = call.extra_if_any()
-                && extra.refused_invites[party as usize] == Some(cseq.number)
-            {
-                if arrival.method == Method::Ack {
-                    // RFC 3261 §17.1.1.3: the ACK of a refusal goes no further.
-                    self.counters.stray_acks_total += 1;
-                    return;
-                }
-                // Refused for want of room, and back before it heard of that.
-                extra.refused_invites[party as usize] = None;
             }
             let sequence = call.sequence(party);
             let Some(outward) = sequence.outward(cseq.number) else {
