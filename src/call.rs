@@ -397,11 +397,13 @@ impl Call {
         }
     }
 
-    /// Whether a request with these tags is of this dialog, and whose: by its From tag. A callee without a tag matches any.
+    /// Whether a request with these tags is of this dialog, and whose: by its From tag. A callee that has answered without a tag
+    /// is one of RFC 2543, and matches any; before that there is no dialog (RFC 3261 §12.1).
     pub fn sender(&self, from_tag: &[u8], to_tag: &[u8]) -> Option<Party> {
+        let is_any = self.state != CallState::Trying;
         [Party::Caller, Party::Callee].into_iter().find(|party| {
             self.tag(*party).is_some_and(|tag| tag == from_tag)
-                && self.tag(party.other()).is_none_or(|tag| tag == to_tag)
+                && self.tag(party.other()).map_or(is_any, |tag| tag == to_tag)
         })
     }
 

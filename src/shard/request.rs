@@ -103,6 +103,16 @@ impl Shard {
                 self.counters.absorbed_acks_total += 1;
                 return;
             }
+            // RFC 3261 §13.2.2.4: that of a 2xx is another transaction's. With the branch of an INVITE that has no answer yet it
+            // acknowledges nothing; somebody has recorded it.
+            if self
+                .transactions
+                .server(server)
+                .is_some_and(|invite| invite.is_waiting())
+            {
+                self.counters.stray_acks_total += 1;
+                return;
+            }
         }
         let arrival = Arrival {
             flow,
