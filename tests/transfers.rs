@@ -1076,6 +1076,45 @@ fn a_hangup_waits_for_the_ack_of_the_answer() {
 }
 
 #[test]
+#[test]
+fn nothing_runs_behind_a_hangup_that_waits_for_an_ack() {
+    // RFC 3261 §15: its BYEs wait for the ACK of the answer, and the call is up until then.
+    let (mut scene, call) = without_ack();
+    let pause = json!({"verb": "pause", "length": 0.1});
+    scene.verbs(&call, json!([pause, {"verb": "hangup"}]));
+    let behind = scene.verbs(&call, json!([pause, {"verb": "tag", "data": {"a": 1}}]));
+    assert!(matches!(behind, Reply::Accepted { .. }));
+    scene.run(200);
+    let refusal = refused(scene.verbs(&call, refer()));
+    assert_eq!((refusal.status, refusal.code), (409, "busy"));
+    scene.world.finish();
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1);
+    }
+}
+
+#[test]
+fn what_an_application_answers_does_not_run_behind_a_hangup_that_waits_for_an_ack() {
+    let mut scene = Scene::default();
+    scene.world.network.lose("carrier", "referee", "ACK", 100);
+    scene.world.network.lose("platform", "referee", BYE, 100);
+    reply(&mut scene, json!([{"verb": "pause", "length": 1}, refer()]));
+    let call = scene.answered();
+    let mut verb = refer();
+    verb["timeout"] = json!(2);
+    accepted(scene.verbs(&call, verb));
+    let selector = CallSelector::SipCallId(call.into_bytes());
+    scene.world.command(Command::Hangup { call: selector });
+    scene.world.finish();
+    let [action] = &actions(&scene)[..] else {
+        panic!("another ran");
+    };
+    assert_eq!(action.body["refer_result"], "failed");
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1);
+    }
+}
+
 fn a_hangup_waits_no_longer_than_an_ack_may_take() {
     for cancelled in [false, true] {
         let mut scene = Scene::default();

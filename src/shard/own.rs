@@ -639,7 +639,7 @@ impl Shard {
             }
             ActionOutcome::Delivered { .. } | ActionOutcome::Failed => serde_json::Value::Null,
         };
-        let verbs = match crate::verb::parse(&reply) {
+        let mut verbs = match crate::verb::parse(&reply) {
             Ok(verbs) => verbs,
             Err(_) => {
                 if !reply.is_null() {
@@ -658,6 +658,10 @@ impl Shard {
             }
             for verb in verbs {
                 match verb {
+            if extra.end_after_ack {
+                // A hangup that waits for the ACK of the answer is the last word.
+                verbs.clear();
+            }
                     Verb::Hangup { headers: of_bye, .. } if ends_call => headers = of_bye,
                     Verb::Tag { data, .. } if ends_call => extra.customer_data.extend(data),
                     Verb::SipRefer(_) | Verb::Pause { .. } if ends_call => {}
