@@ -15,8 +15,12 @@ use std::cmp::Ordering;
 /// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
 pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 
-/// Inserted requests per direction of a dialog; transfers are capped far below.
+/// Inserted requests per direction of a dialog but for the BYE; transfers are capped far below.
 pub const INSERTED_MAX: usize = 250;
+
+/// Numbers that a REFER of ours leaves to what follows it: a BYE of ours, or the call could not be ended, and what the party
+/// says until then, since its own numbers are shifted up by ours and it knows nothing of that.
+pub const ROOM: u32 = 1 << 10;
 
 /// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which
 /// §12.2.2 allows, is the number of its requests that never came here: this many at one every two seconds take a year. A party
@@ -81,17 +85,24 @@ impl Sequence {
         Origin::Party(number.saturating_sub(shift))
     }
 
-    /// Takes the next number for a request of our own; `None` when it would pass [`NUMBER_MAX`] or there are too many.
+    /// Takes the next number for a request of our own; `None` when it would pass [`NUMBER_MAX`].
     pub fn insert(&mut self) -> Option<u32> {
-        if self.inserted.len() >= INSERTED_MAX {
-            return None;
-        }
         let number = self.number_of(self.inserted.len(), self.next);
         if number > NUMBER_MAX {
             return None;
         }
         self.inserted.push(self.next);
         Some(number)
+    }
+
+    /// Likewise, for one after which others are to follow: `None` too when there are [`INSERTED_MAX`], or fewer than
+    /// [`ROOM`] numbers would be left.
+    pub fn insert_with_room(&mut self) -> Option<u32> {
+        let number = self.number_of(self.inserted.len(), self.next);
+        if self.inserted.len() >= INSERTED_MAX || number > NUMBER_MAX - ROOM {
+            return None;
+        }
+        self.insert()
     }
 
     /// The highest number the party has used.
@@ -173,6 +184,21 @@ mod tests {
         assert_eq!(party.insert(), None);
         assert_eq!(party.outward(NUMBER_MAX), None);
         assert_eq!(party.outward(NUMBER_MAX - 1), Some(NUMBER_MAX - 1));
+    }
+
+    #[test]
+    fn a_refer_leaves_room_for_what_follows_it() {
+        let mut party = Sequence::default();
+        party.observe(NUMBER_MAX - ROOM - 2);
+        assert_eq!(party.insert_with_room(), Some(NUMBER_MAX - ROOM - 1));
+        assert_eq!(party.insert_with_room(), Some(NUMBER_MAX - ROOM));
+        assert_eq!(party.insert_with_room(), None);
+        assert_eq!(party.insert(), Some(NUMBER_MAX - ROOM + 1));
+        let mut party = Sequence::default();
+        party.observe(1);
+        let refers = std::iter::from_fn(|| party.insert_with_room());
+        assert_eq!(refers.count(), INSERTED_MAX);
+        assert!(party.insert().is_some(), "a BYE always has its number");
     }
 
     proptest! {

@@ -144,7 +144,12 @@ impl Shard {
         let Some(call) = self.calls.get_mut(key) else {
             return Err(Unsent::Never);
         };
-        let Some(number) = call.sequence_mut(speaker).insert() else {
+        let numbers = call.sequence_mut(speaker);
+        let number = match method {
+            Method::Bye => numbers.insert(),
+            _ => numbers.insert_with_room(),
+        };
+        let Some(number) = number else {
             return Err(Unsent::Never);
         };
         let (client, branch) = self
@@ -186,7 +191,7 @@ impl Shard {
     /// The REFER that [`Shard::send_refer`] would send now; nothing is taken or sent.
     pub(super) fn preview_refer(&self, key: CallKey, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
         let call = self.calls.get(key)?;
-        let number = call.sequence(party.other()).clone().insert()?;
+        let number = call.sequence(party.other()).clone().insert_with_room()?;
         let flow = call.flow(party);
         let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
