@@ -556,6 +556,7 @@ impl Shard {
                     }
                     ClientOwner::Cancel | ClientOwner::LargeAck => {}
                     ClientOwner::Refer(key) => {
+                        self.end_refer(key);
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
@@ -573,6 +574,7 @@ impl Shard {
                     }
                     ClientOwner::Cancel | ClientOwner::LargeAck => {}
                     ClientOwner::Refer(key) => {
+                        self.end_refer(key);
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),

@@ -231,10 +231,11 @@ impl Shard {
                     transfer.sent();
                 }
                 let hold = self.config().transfer.hold;
+                let alive_until = Some(now + self.config().transfer.total_timeout_max);
                 if let Some(call) = self.calls.get_mut(call) {
                     let after = call.sequence(party).highest();
                     let refers = &mut call.extra_mut().refers;
-                    refers.left(Referrer::Referee(key), party, number, after, None);
+                    refers.left(Referrer::Referee(key), party, number, after, alive_until);
                     call.extra_mut().hold = Some((party.other(), now + hold));
                 }
                 self.arm(now, hold, TimerKey::Hold(call));
@@ -657,16 +658,16 @@ impl Shard {
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
             extra.awaits_reply = false;
+            if extra.end_after_ack {
+                // A hangup that waits for the ACK of the answer is the last word.
+                verbs.clear();
+            }
             if !verbs.is_empty() {
                 extra.verbs.clear();
                 extra.paused_until = None;
             }
             for verb in verbs {
                 match verb {
-            if extra.end_after_ack {
-                // A hangup that waits for the ACK of the answer is the last word.
-                verbs.clear();
-            }
                     Verb::Hangup { headers: of_bye, .. } if ends_call => headers = of_bye,
                     Verb::Tag { data, .. } if ends_call => extra.customer_data.extend(data),
                     Verb::SipRefer(_) | Verb::Pause { .. } if ends_call => {}
@@ -728,6 +729,14 @@ impl Shard {
         self.with_transfer(key, now, |transfer| transfer.on_response(answer, now));
     }
 
+    /// A REFER of ours has no response and will have none; it may have arrived all the same.
+    pub(super) fn end_refer(&mut self, key: TransferKey) {
+        let call = self.transfers.get(key).map(|transfer| transfer.call);
+        if let Some(extra) = call.and_then(|call| self.calls.get_mut(call)?.extra_if_any()) {
+            extra.refers.ended(Referrer::Referee(key));
+        }
+    }
+
     /// A NOTIFY that may be about a REFER of ours. `true`: it was, or is of a call that we have ended, and has its answer. All
     /// others are the parties' own: their subscriptions outlive even their BYE (RFC 5057 §4.2).
     pub(super) fn on_notify(
@@ -751,24 +760,28 @@ impl Shard {
         let cseq = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let subscription = message.subscription_state().ok().flatten();
         let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
+        let frag = Sipfrag::parse(message.body());
+        let status = frag.as_ref().map(|frag| frag.code);
+        let is_last = subscription.as_ref().is_some_and(|state| state.terminated);
         let refers = self.calls[key].extra_if_any().map(|extra| &mut extra.refers);
-        let transfer = match refers.and_then(|refers| Some((refers.of_notify(party, id, cseq)?, refers))) {
-            Some((Referrer::Referee(transfer), _)) if self.transfers.contains_key(transfer) => transfer,
-            Some((referrer @ Referrer::Party(_), refers)) => {
-                if subscription.is_some_and(|state| state.terminated) {
-                    refers.ended(referrer);
-                }
-                return false;
+        let referrer = refers.and_then(|refers| {
+            let referrer = refers.of_notify(party, id, cseq, status, now)?;
+            if is_last {
+                refers.ended(referrer);
             }
+            Some(referrer)
+        });
+        let transfer = match referrer {
+            Some(Referrer::Referee(transfer)) if self.transfers.contains_key(transfer) => transfer,
+            Some(Referrer::Party(_)) => return false,
             // Who speaks of a REFER that did not pass here speaks to the party, and that one knows best.
             None if !inserted && !ended_here => return false,
-            Some((Referrer::Referee(_), _)) | None => {
+            Some(Referrer::Referee(_)) | None => {
                 self.refuse(message, arrival, Refused::NO_SUBSCRIPTION, &[], now);
                 return true;
             }
         };
         self.counters.notifies_total += 1;
-        let frag = Sipfrag::parse(message.body());
         if frag.is_none() {
             self.counters.notifies_unreadable_total += 1;
         }
