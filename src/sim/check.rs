@@ -159,8 +159,8 @@ impl Check {
             self.notifies.sent(text, &mut self.faults);
         } else {
             let is_news = self.responses.sent(to, text, sent.is_full, &mut self.faults);
-            if is_news && text.method() == "NOTIFY" {
-                self.notifies.answered(text, &mut self.faults);
+            if text.method() == "NOTIFY" && text.code() >= 200 {
+                self.notifies.answered(text, is_news, &mut self.faults);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Whose a NOTIFY of a REFER is (RFC 3515 §2.4.6): those of a party's REFER reach the party, those of referee's never do.
 
 use super::Faults;
-use crate::sim::peer::OF_REFER;
 use crate::sim::peer::text::Text;
+use crate::sim::peer::{AFTER_LAST, OF_REFER};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -10,8 +10,11 @@ pub(super) struct Notifies {
     /// Branches of the REFERs that peers sent, and of those that referee did.
     refers: BTreeSet<String>,
     own_refers: BTreeSet<String>,
-    /// By Call-ID, how many referee sent, and whether a NOTIFY came that does not say of which it is.
-    refers_of: BTreeMap<String, (u32, bool)>,
+    /// By Call-ID, those of the REFERs that left, and of them those that are referee's.
+    refers_of: BTreeMap<String, [BTreeSet<String>; 2]>,
+    /// Those of referee's own for which a NOTIFY of another's may be taken, or the other way round, since it does not say
+    /// of which it is.
+    confused: BTreeSet<String>,
     /// Branches of REFERs of peers that want no NOTIFY.
     without_notify: BTreeSet<String>,
     /// Branches of REFERs whose last NOTIFY came.
@@ -32,6 +35,8 @@ struct Notify {
     cseq: u32,
     /// The status of its body.
     status: Option<u16>,
+    /// One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
+    is_after_last: bool,
     has_route: bool,
     was_relayed: bool,
 }
@@ -66,17 +71,21 @@ impl Notifies {
                 return;
             }
             if self.ended.contains(refer) {
-                // One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
                 self.without_notify.insert(refer.to_owned());
             } else if state.starts_with("terminated") {
                 self.ended.insert(refer.to_owned());
             }
             let says_which = text.header("Event").is_some_and(|event| event.contains("id="));
-            self.refers_of.entry(text.call_id().to_owned()).or_default().1 |= !says_which;
+            if let Some([all, own]) = self.refers_of.get(text.call_id()).filter(|_| !says_which)
+                && all.len() > 1
+            {
+                self.confused.extend(own.iter().cloned());
+            }
             self.notifies.entry(text.origin()).or_insert_with(|| Notify {
                 refer: refer.to_owned(),
                 cseq: text.cseq().0,
                 status: text.fragment(),
+                is_after_last: text.header(AFTER_LAST).is_some(),
                 has_route: text.header("Route").is_some(),
                 was_relayed: false,
             });
@@ -97,9 +106,12 @@ impl Notifies {
     pub fn sent(&mut self, text: &Text, faults: &mut Faults) {
         if let Some(notify) = self.notifies.get_mut(&text.origin()) {
             notify.was_relayed = true;
-            if !self.refers.contains(&notify.refer) {
+            if !self.refers.contains(&notify.refer) && !notify.is_after_last {
                 faults.push(format!("`{}` of a REFER of referee's own is relayed", text.label()));
             }
+        }
+        if text.method() == "REFER" {
+            self.refers_of.entry(text.call_id().to_owned()).or_default()[0].insert(text.origin());
         }
         if text.list("Via").len() == 1 {
             match text.method() {
@@ -108,16 +120,16 @@ impl Notifies {
                     self.ended_here.insert(text.call_id().to_owned());
                 }
                 "REFER" if self.own_refers.insert(text.branch()) => {
-                    self.refers_of.entry(text.call_id().to_owned()).or_default().0 += 1;
+                    self.refers_of.entry(text.call_id().to_owned()).or_default()[1].insert(text.branch());
                 }
                 _ => {}
             }
         }
     }
 
-    /// A NOTIFY has its final response. That of a subscription of a party's is for that party to answer: a peer without route
-    /// sets loses it with the call, and so do both when referee ends their call.
-    pub fn answered(&mut self, text: &Text, faults: &mut Faults) {
+    /// A NOTIFY has its final response, for the first time or again. That of a subscription of a party's is for that party to
+    /// answer: a peer without route sets loses it with the call, and so do both when referee ends their call.
+    pub fn answered(&mut self, text: &Text, is_news: bool, faults: &mut Faults) {
         let Some(notify) = self.notifies.get(&text.origin()) else {
             return;
         };
@@ -128,14 +140,13 @@ impl Notifies {
         // For want of room, of a next hop or of a number nothing is relayed.
         let is_shed = text.code() == 503 || text.first.contains("Next Hop") || text.first.contains("CSeq");
         let is_wanted = self.refers.contains(&notify.refer) && !self.without_notify.contains(&notify.refer);
-        if is_wanted && !notify.was_relayed && !is_lost && !is_shed {
+        if is_news && is_wanted && !notify.was_relayed && !is_lost && !is_shed {
             faults.push(format!(
                 "`{}` answers a NOTIFY of a party's REFER that was not relayed",
                 text.label()
             ));
         }
-        // Where one of several is meant and not said, it may be taken for another's.
-        let is_clear = matches!(self.refers_of.get(text.call_id()), Some((1, _) | (_, false)));
+        let is_clear = !self.confused.contains(&notify.refer) && !notify.is_after_last;
         let is_ours = is_clear && self.own_refers.contains(&notify.refer) && !notify.was_relayed;
         if let Some(status) = notify.status.filter(|status| *status >= 200)
             && is_ours
