@@ -8,6 +8,15 @@
 //!   we insert                A   B       C
 //!   the other sees   1   2   3   4   5   6   7
 //! ```
+//!
+//! A request of the party that is sent again with credentials has a number of ours from then on (RFC 3261 §22.2), by which alone the
+//! other party has it:
+//!
+//! ```text
+//!   party sends      1       2
+//!   challenged       1       3
+//!   sent again           2       4
+//! ```
 
 use smallvec::SmallVec;
 use std::cmp::Ordering;
@@ -15,10 +24,11 @@ use std::cmp::Ordering;
 /// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
 pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 
-/// Inserted requests per direction of a dialog but for the BYE; transfers are capped far below.
-pub const INSERTED_MAX: usize = 250;
+/// Inserted requests per direction of a dialog, but for the last. Transfers are capped far below; where each request of a day
+/// is challenged, it takes one every 45 s.
+pub const INSERTED_MAX: usize = 2_000;
 
-/// Numbers that a REFER of ours leaves to what follows it: a BYE of ours, or the call could not be ended, and what the party
+/// Numbers that an inserted request leaves to what follows it: a BYE of ours, or the call could not be ended, and what the party
 /// says until then, since its own numbers are shifted up by ours and it knows nothing of that.
 pub const ROOM: u32 = 1 << 10;
 
@@ -38,6 +48,8 @@ pub struct Sequence {
     /// 1 if requests were inserted before the party's first, which had number 0: shifted by the count alone it would meet our
     /// last one. Else 0.
     extra: u32,
+    /// Numbers of the party and the inserted ones that stand for them, in the order of insertion.
+    again: SmallVec<[(u32, u32); 1]>,
 }
 
 /// Whose request a number on the far side belongs to.
@@ -67,6 +79,9 @@ impl Sequence {
 
     /// The number the other party sees for `number`; `None` beyond [`NUMBER_MAX`].
     pub fn outward(&self, number: u32) -> Option<u32> {
+        if let Some((_, again)) = self.again.iter().rfind(|(own, _)| *own == number) {
+            return Some(*again);
+        }
         let shift = self.inserted.partition_point(|next| *next <= number) as u32 + self.extra;
         number.checked_add(shift).filter(|outward| *outward <= NUMBER_MAX)
     }
@@ -76,7 +91,10 @@ impl Sequence {
         let mut shift = self.extra;
         for (i, next) in self.inserted.iter().enumerate() {
             match number.cmp(&self.number_of(i, *next)) {
-                Ordering::Equal => return Origin::Inserted,
+                Ordering::Equal => {
+                    let own = self.again.iter().find(|(_, again)| *again == number);
+                    return own.map_or(Origin::Inserted, |(own, _)| Origin::Party(*own));
+                }
                 Ordering::Less => break,
                 Ordering::Greater => shift += 1,
             }
@@ -85,24 +103,31 @@ impl Sequence {
         Origin::Party(number.saturating_sub(shift))
     }
 
-    /// Takes the next number for a request of our own; `None` when it would pass [`NUMBER_MAX`].
-    pub fn insert(&mut self) -> Option<u32> {
+    /// Takes the next number for a request of our own that leaves `left` numbers to others: 0 for the last of a dialog, [`ROOM`]
+    /// for any other. `None`: fewer would be left, or, for any other, there are [`INSERTED_MAX`].
+    pub fn insert(&mut self, left: u32) -> Option<u32> {
         let number = self.number_of(self.inserted.len(), self.next);
-        if number > NUMBER_MAX {
+        if number > NUMBER_MAX - left || left > 0 && self.inserted.len() >= INSERTED_MAX {
             return None;
         }
         self.inserted.push(self.next);
         Some(number)
     }
 
-    /// Likewise, for one after which others are to follow: `None` too when there are [`INSERTED_MAX`], or fewer than
-    /// [`ROOM`] numbers would be left.
-    pub fn insert_with_room(&mut self) -> Option<u32> {
-        let number = self.number_of(self.inserted.len(), self.next);
-        if self.inserted.len() >= INSERTED_MAX || number > NUMBER_MAX - ROOM {
-            return None;
-        }
-        self.insert()
+    /// Takes the next number for a request that the party has sent as `number`; `None` as of [`Sequence::insert`].
+    pub fn send_again(&mut self, number: u32, left: u32) -> Option<u32> {
+        let again = self.insert(left)?;
+        self.again.push((number, again));
+        Some(again)
+    }
+
+    /// The numbering of a dialog whose INVITE the party sent as `number`, and the other one has as `outward`, since it was sent
+    /// again for each between.
+    pub fn of_invite(number: u32, outward: u32) -> Sequence {
+        let mut sequence = Sequence::default();
+        sequence.observe(number);
+        while sequence.outward(number) < Some(outward) && sequence.send_again(number, 0).is_some() {}
+        sequence
     }
 
     /// The highest number the party has used.
@@ -133,7 +158,7 @@ mod tests {
     fn the_common_inbound_case_starts_at_one() {
         let mut callee = Sequence::default();
         assert!(!callee.is_shifted());
-        assert_eq!(callee.insert(), Some(1));
+        assert_eq!(callee.insert(0), Some(1));
         assert!(callee.is_shifted());
         callee.observe(1);
         assert_eq!(callee.outward(1), Some(2));
@@ -145,10 +170,10 @@ mod tests {
     fn an_ack_keeps_its_invites_number_whatever_was_inserted_since() {
         let mut caller = Sequence::default();
         caller.observe(10);
-        assert_eq!(caller.insert(), Some(11));
+        assert_eq!(caller.insert(0), Some(11));
         caller.observe(11);
         assert_eq!(caller.outward(11), Some(12));
-        assert_eq!(caller.insert(), Some(13));
+        assert_eq!(caller.insert(0), Some(13));
         assert_eq!(caller.outward(11), Some(12));
         assert_eq!(caller.outward(10), Some(10));
         assert_eq!(caller.outward(12), Some(14));
@@ -176,12 +201,43 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_sent_again_has_the_number_of_its_last_sending() {
+        let mut caller = Sequence::of_invite(1, 3);
+        assert_eq!(caller.outward(1), Some(3));
+        for number in 1..=3 {
+            assert_eq!(caller.inward(number), Origin::Party(1), "{number}");
+        }
+        caller.observe(2);
+        assert_eq!((caller.outward(2), caller.inward(4)), (Some(4), Origin::Party(2)));
+        // Another request has left meanwhile: only what follows is shifted.
+        caller.observe(3);
+        assert_eq!(caller.outward(3), Some(5));
+        assert_eq!(caller.send_again(2, 0), Some(6));
+        assert_eq!((caller.outward(2), caller.outward(3)), (Some(6), Some(5)));
+        assert_eq!(
+            (caller.inward(6), caller.inward(4)),
+            (Origin::Party(2), Origin::Party(2))
+        );
+        assert_eq!((caller.insert(0), caller.inward(7)), (Some(7), Origin::Inserted));
+        caller.observe(4);
+        assert_eq!((caller.outward(4), caller.inward(8)), (Some(8), Origin::Party(4)));
+
+        assert_eq!(Sequence::of_invite(0, 1).outward(0), Some(1));
+        assert!(!Sequence::of_invite(7, 7).is_shifted());
+        let last = Sequence::of_invite(NUMBER_MAX - 1, NUMBER_MAX);
+        assert_eq!(
+            (last.outward(NUMBER_MAX - 1), last.outward(NUMBER_MAX)),
+            (Some(NUMBER_MAX), None)
+        );
+    }
+
+    #[test]
     fn numbers_end_at_the_limit() {
         assert_eq!(NUMBER_MAX, 2_147_483_647);
         let mut party = Sequence::default();
         party.observe(NUMBER_MAX - 1);
-        assert_eq!(party.insert(), Some(NUMBER_MAX));
-        assert_eq!(party.insert(), None);
+        assert_eq!(party.insert(0), Some(NUMBER_MAX));
+        assert_eq!(party.insert(0), None);
         assert_eq!(party.outward(NUMBER_MAX), None);
         assert_eq!(party.outward(NUMBER_MAX - 1), Some(NUMBER_MAX - 1));
     }
@@ -190,15 +246,15 @@ mod tests {
     fn a_refer_leaves_room_for_what_follows_it() {
         let mut party = Sequence::default();
         party.observe(NUMBER_MAX - ROOM - 2);
-        assert_eq!(party.insert_with_room(), Some(NUMBER_MAX - ROOM - 1));
-        assert_eq!(party.insert_with_room(), Some(NUMBER_MAX - ROOM));
-        assert_eq!(party.insert_with_room(), None);
-        assert_eq!(party.insert(), Some(NUMBER_MAX - ROOM + 1));
+        assert_eq!(party.insert(ROOM), Some(NUMBER_MAX - ROOM - 1));
+        assert_eq!(party.insert(ROOM), Some(NUMBER_MAX - ROOM));
+        assert_eq!(party.insert(ROOM), None);
+        assert_eq!(party.insert(0), Some(NUMBER_MAX - ROOM + 1));
         let mut party = Sequence::default();
         party.observe(1);
-        let refers = std::iter::from_fn(|| party.insert_with_room());
+        let refers = std::iter::from_fn(|| party.insert(ROOM));
         assert_eq!(refers.count(), INSERTED_MAX);
-        assert!(party.insert().is_some(), "a BYE always has its number");
+        assert!(party.insert(0).is_some(), "a BYE always has its number");
     }
 
     proptest! {
@@ -206,16 +262,18 @@ mod tests {
         #[test]
         fn the_far_side_sees_strictly_rising_numbers_that_map_back(
             start in 0u32..5,
-            steps in proptest::collection::vec(prop_oneof![Just(None), (0u32..3).prop_map(Some)], 0..60),
+            steps in proptest::collection::vec(prop_oneof![Just(None), (0u32..3).prop_map(Some), Just(Some(9))], 0..60),
         ) {
             let mut sequence = Sequence::default();
             let mut own = start;
             let mut sent: Vec<(Option<u32>, u32)> = Vec::new();
             for step in steps {
-                let entry = match step {
-                    None => (None, sequence.insert().unwrap()),
-                    Some(gap) => {
-                        own += if sequence.highest().is_none() { 0 } else { gap + 1 };
+                let entry = match (step, sequence.highest()) {
+                    (None, _) => (None, sequence.insert(0).unwrap()),
+                    // A challenge to the last request of the party.
+                    (Some(9), Some(last)) => (Some(last), sequence.send_again(last, 0).unwrap()),
+                    (Some(gap), highest) => {
+                        own += if highest.is_none() { 0 } else { gap + 1 };
                         sequence.observe(own);
                         (Some(own), sequence.outward(own).unwrap())
                     }
@@ -227,7 +285,8 @@ mod tests {
                 for (number, outward) in &sent {
                     match number {
                         Some(number) => {
-                            prop_assert_eq!(sequence.outward(*number), Some(*outward));
+                            let last = sent.iter().rfind(|(other, _)| *other == Some(*number));
+                            prop_assert_eq!(sequence.outward(*number), last.map(|(_, outward)| *outward));
                             prop_assert_eq!(sequence.inward(*outward), Origin::Party(*number));
                         }
                         None => prop_assert_eq!(sequence.inward(*outward), Origin::Inserted),
