@@ -6,6 +6,7 @@ use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
+use crate::config::ReferMode;
 use crate::event;
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
@@ -30,11 +31,20 @@ use std::time::Duration;
 const FORGET_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// Why a request of ours cannot be sent.
-enum Unsent {
+pub(super) enum Unsent {
     Wait(String),
     /// Its next hop cannot be reached.
     Unreachable,
     Never,
+}
+
+impl From<NoFlow> for Unsent {
+    fn from(no_flow: NoFlow) -> Unsent {
+        match no_flow {
+            NoFlow::Name(name) => Unsent::Wait(name),
+            NoFlow::Unreachable => Unsent::Unreachable,
+        }
+    }
 }
 
 /// A request of ours to a party, in the other one's name.
@@ -162,11 +172,7 @@ impl Shard {
             _ => call.target(party),
         };
         let last = routes.is_empty().then(|| call.flow(party));
-        let flow = match self.flow_to_uri(hop, call.trunk(party), last, now) {
-            Ok(flow) => flow,
-            Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
-            Err(NoFlow::Unreachable) => return Err(Unsent::Unreachable),
-        };
+        let flow = self.flow_to_uri(hop, call.trunk(party), last, now)?;
         let credentials = self.credentials_of_own(key, party, method);
         let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
         let lines: SmallVec<[(&str, &[u8]); 8]> = lines.iter().copied().chain(credentials).collect();
@@ -216,6 +222,9 @@ impl Shard {
     /// The REFER that [`Shard::send_refer`] would send now; nothing is taken or sent.
     pub(super) fn preview_refer(&self, key: CallKey, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
         let call = self.calls.get(key)?;
+        if self.refers_outside(call, party) {
+            return self.preview_outside(call, party, lines);
+        }
         let number = call.sequence(party.other()).clone().insert(ROOM)?;
         let flow = call.flow(party);
         let sent_by = self.topology.sent_by(flow.bind);
@@ -254,13 +263,22 @@ impl Shard {
         let (call, party) = (transfer.call, transfer.party);
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
         let verb = transfer.verb.clone();
-        let lines = refer_lines(&refer_to, &referred_by, &verb);
-        match self.send_own(call, party, Method::Refer, ClientOwner::Refer(key), &lines, now) {
+        let sent = match transfer.mode() {
+            ReferMode::InDialog => {
+                let lines = refer_lines(&refer_to, &referred_by, &verb);
+                let owner = ClientOwner::Refer(key);
+                self.send_own(call, party, Method::Refer, owner, &lines, now).map(Some)
+            }
+            ReferMode::OutOfDialog => self.send_outside(key, now).map(|()| None),
+        };
+        match sent {
             Ok(number) => {
                 if let Some(transfer) = self.transfers.get_mut(key) {
                     transfer.sent();
                 }
                 self.tell_step(key, event::Step::Sent, None);
+                // What is outside the dialog has nothing to do with its numbers.
+                let Some(number) = number else { return };
                 let hold = self.config().transfer.hold;
                 let alive_until = Some(now + self.config().transfer.total_timeout_max);
                 if let Some(call) = self.calls.get_mut(call) {
@@ -403,7 +421,8 @@ impl Shard {
     }
 
     /// The dialog is over. A call that had REFERs stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057 §4),
-    /// and so does one that we ended: a party that did not know yet may have hung up as well.
+    /// and so does one that we ended: a party that did not know yet may have hung up as well. One with requests of ours in its
+    /// numbers stays for what is still under way.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.end_held(key, now);
         let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
@@ -414,6 +433,7 @@ impl Shard {
         if call
             .extra()
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
+            || call.is_shifted()
         {
             call.state = CallState::Ended;
             call.places.give_back();
@@ -643,6 +663,9 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
+            if let Some(dialog) = &forgotten.outside {
+                self.outside.remove(&self.call_id_digest(&dialog.call_id));
+            }
             self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]
             self.coverage.add(&forgotten.coverage());
@@ -758,6 +781,7 @@ impl Shard {
             return;
         };
         let (call_key, party) = (transfer.call, transfer.party);
+        let is_within = transfer.outside.is_none();
         self.release_held(call_key, now);
         if code < 200 {
             return;
@@ -765,7 +789,7 @@ impl Shard {
         let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let refer_sub_false = refuses_subscription(message);
         let mut overtaken = false;
-        if let Some(call) = self.calls.get_mut(call_key) {
+        if let Some(call) = self.calls.get_mut(call_key).filter(|_| is_within) {
             if code >= 300 || refer_sub_false {
                 call.extra_mut().refers.refused(Referrer::Referee(key));
             }
@@ -844,8 +868,7 @@ impl Shard {
         let cseq = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let subscription = message.subscription_state().ok().flatten();
         let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
-        let frag = Sipfrag::parse(message.body());
-        let status = frag.as_ref().map(|frag| frag.code);
+        let status = Sipfrag::parse(message.body()).map(|frag| frag.code);
         let is_last = subscription.as_ref().is_some_and(|state| state.terminated);
         let refers = self.calls[key].extra_if_any().map(|extra| &mut extra.refers);
         let referrer = refers.and_then(|refers| {
@@ -865,16 +888,33 @@ impl Shard {
                 return true;
             }
         };
+        // Requests that the other party does not see count as well: by them later NOTIFYs are told from earlier ones.
+        self.calls[key].sequence_mut(party).observe(cseq);
+        if self.hear(transfer, message, arrival, now)
+            && let Some(call) = self.calls.get_mut(key)
+        {
+            learn_swallowed(call, party, message);
+        }
+        true
+    }
+
+    /// Gives a NOTIFY of ours to its execution, and answers it. `false`: with a refusal.
+    pub(super) fn hear(
+        &mut self,
+        transfer: TransferKey,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        now: Instant,
+    ) -> bool {
         self.counters.notifies_total += 1;
+        let frag = Sipfrag::parse(message.body());
         if frag.is_none() {
             self.counters.notifies_unreadable_total += 1;
         }
-        // Requests that the other party does not see count as well: by them later NOTIFYs are told from earlier ones.
-        self.calls[key].sequence_mut(party).observe(cseq);
         let notification = Notification {
-            cseq,
+            cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
             status: frag.map(|frag| (frag.code, frag.reason)),
-            subscription: subscription.clone(),
+            subscription: message.subscription_state().ok().flatten(),
         };
         let Some(execution) = self.transfers.get_mut(transfer) else {
             return false;
@@ -882,18 +922,16 @@ impl Shard {
         match execution.on_notify(notification, now) {
             Ok(steps) => {
                 self.carry_out(transfer, steps, now);
-                if let Some(call) = self.calls.get_mut(key) {
-                    learn_swallowed(call, party, message);
-                }
                 let server = self.open_server(message, arrival, now);
                 self.counters.answered_total += 1;
                 self.answer_notify(server, message, arrival, now);
+                true
             }
             Err(crate::transfer::Overtaken) => {
                 self.refuse(message, arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+                false
             }
         }
-        true
     }
 
     /// 200 without a Contact: ours is not the remote target of this dialog. With a store it waits until the event is recorded.

@@ -48,6 +48,8 @@ pub struct Setting {
     names: Vec<(String, IpAddr)>,
     /// referee asks trunks how they are until it drains.
     pub has_probes: bool,
+    /// How long calls go on after that.
+    pub goes_on: Duration,
     /// A world in which little else goes on than transfers.
     pub is_about_transfers: bool,
 }
@@ -71,6 +73,7 @@ struct Drawn {
     event_ids: EventIds,
     has_credentials: bool,
     contact: Option<String>,
+    has_proxy: bool,
     refer_code: Option<u16>,
     gate: Option<Gate>,
 }
@@ -106,6 +109,8 @@ impl Setting {
             manners: Vec::new(),
             names: Vec::new(),
             has_probes: false,
+            // In some longer than a session interval that nobody refreshes.
+            goes_on: Duration::from_secs(dice.one_of(&[0, 0, 0, 120])),
             is_about_transfers,
             trunks,
         };
@@ -362,6 +367,7 @@ impl Setting {
                     event_ids: dice.one_of(&[EventIds::FromTheSecond, EventIds::FromTheSecond, EventIds::Always]),
                     has_credentials: !dice.one_in(3),
                     contact: contact.map(|name| format!("{name}:5060")),
+                    has_proxy: dice.one_in(3),
                     // In half of the worlds one kind of refusal is frequent, so that all its consequences are seen.
                     refer_code: refer_codes[dice.below(refer_codes.len() as u64) as usize],
                     gate: None,
@@ -470,7 +476,12 @@ impl Setting {
             manners.follows_routes = drawn.follows_routes;
             manners.event_ids = drawn.event_ids;
             manners.has_credentials = drawn.has_credentials;
+            manners.agrees_to_intervals = true;
             manners.contact_host = drawn.contact.clone();
+            manners.proxy = drawn.has_proxy.then(|| match transport {
+                Transport::Udp => format!("<sip:{ip}:5060;lr;n={}>", drawn.address),
+                Transport::Tcp => format!("<sip:{ip}:5060;transport=tcp;lr;n={}>", drawn.address),
+            });
             manners.t1 = self.t1;
             let mut peer = Peer::new(&name, &format!("{ip}:5060"), manners);
             peer.instinct = Some(Instinct {
