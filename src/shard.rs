@@ -22,6 +22,7 @@ mod events;
 mod large;
 mod lifetime;
 mod names;
+mod notify;
 mod outside;
 mod own;
 mod places;

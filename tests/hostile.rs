@@ -194,6 +194,7 @@ fn an_invite_that_is_taken_when_it_comes_again_has_its_ack() {
     let route = Text::read(&sent[0].bytes).unwrap().list("Record-Route");
     let again = invite
         .replace(";branch=z9hG4bKold", "")
+        .replacen("sip:+4930123456@203.0.113.7", "sip:callee@10.0.0.5", 1)
         .replace("7>\r\nCall", "7>;tag=callee\r\nCall")
         .replace("CSeq: 1", "CSeq: 2")
         .replace(

@@ -2,7 +2,7 @@
 
 use super::admission::Shed;
 use super::arrival::Arrival;
-use super::own::is_of_refer;
+use super::notify::is_of_refer;
 use super::relay::{Changes, mapped_event_id, next_uri, strict_way};
 use super::response::BranchFailure;
 use super::route::NoFlow;
