@@ -274,6 +274,26 @@ fn challenges_that_are_not_for_the_trunk_go_to_the_caller() {
     }
 }
 
+/// RFC 3261 §22.2, §22.3: a 401 or a 407 challenges. The same header in another refusal asks for nothing.
+#[test]
+fn no_other_refusal_is_a_challenge() {
+    for (code, sent) in [(403, 1), (488, 1), (407, 2)] {
+        let mut scene = Scene::with(&text(AUTH, ""), carrier(), platform());
+        let challenge = format!("Digest realm=\"{REALM}\", nonce=\"n\", qop=\"auth\"");
+        for _ in 0..2 {
+            let refusal = respond_with(code, &[("Proxy-Authenticate", &challenge)]);
+            scene
+                .world
+                .peer_mut(scene.platform)
+                .on("INVITE", steps([(10, refusal)]));
+        }
+        scene.call();
+        scene.world.finish();
+        assert_eq!(numbers(&scene, "INVITE").len(), sent, "{code}");
+        assert_eq!(outcomes(&scene, "INVITE"), [code]);
+    }
+}
+
 #[test]
 fn credentials_of_the_caller_stay_and_their_challenges_are_its_own() {
     let own = |realm: &str| {
