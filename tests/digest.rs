@@ -789,6 +789,36 @@ fn notifies_of_either_attempt_are_of_the_transfer() {
     }
 }
 
+/// RFC 3515 §2.4.6: the id of a NOTIFY is the number of its REFER, as the notifier has it; its sender knows another.
+#[test]
+fn notifies_of_a_partys_refer_that_was_sent_again_are_its_own_and_end_its_subscription() {
+    let (mut scene, call) = transfer_scene(None);
+    let accepts = steps([(10, respond(202))]);
+    scene.world.peer_mut(scene.carrier).on("REFER", accepts);
+    let headers = [("Refer-To", "<sip:x@y>"), ("Referred-By", "<sip:bot@platform.example>")];
+    scene.platform_does(&call, request_with("REFER", &headers, ""));
+    scene.run(500);
+    assert_eq!(carrier_numbers(&scene, "REFER"), [1, 2]);
+    assert_eq!(scene.world.peer(scene.platform).outcomes("REFER"), [202]);
+    let headers = [
+        ("Event", "refer;id=2"),
+        ("Subscription-State", "terminated;reason=noresource"),
+        ("Content-Type", "message/sipfrag"),
+    ];
+    scene.carrier_does(&call, request_with("NOTIFY", &headers, "SIP/2.0 486 Busy Here\r\n"));
+    scene.run(500);
+    let heard = scene.world.peer(scene.platform).heard("NOTIFY");
+    assert_eq!(
+        heard.last().and_then(|notify| notify.header("Event")),
+        Some("refer;id=1")
+    );
+    // A transfer of referee's own may follow.
+    assert!(matches!(scene.verbs(&call, refer()), Reply::Accepted { .. }));
+    scene.run(500);
+    scene.platform_does(&call, request("BYE"));
+    scene.world.finish();
+}
+
 #[test]
 fn a_refer_whose_credentials_are_not_wanted_has_failed() {
     for (refuses, sent) in [(Refuses::AsWrong, vec![1, 2]), (Refuses::AsStale, vec![1, 2, 3])] {
