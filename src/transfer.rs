@@ -17,7 +17,6 @@ mod rows;
 
 use crate::call::{CallKey, Party};
 use crate::config::{ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
-use crate::digest::Sessions;
 use crate::identifiers::TransferId;
 use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
@@ -45,8 +44,8 @@ pub struct Transfer {
     pub facts: Box<CallFacts>,
     /// Its action is posted, and what came of that is not known yet.
     pub awaits_outcome: bool,
-    /// The dialog that its REFER makes where it is not within the call's; there once it is sent.
-    pub outside: Option<Box<Outside>>,
+    /// Its REFER has left in a dialog of its own: the digest of that dialog's Call-ID.
+    pub outside: Option<u64>,
     rules: ReferRules,
     state: State,
     /// REFERs sent.
@@ -73,17 +72,6 @@ pub struct Transfer {
     /// A timer that fires at another time than this is an old one.
     deadlines: [Option<Instant>; TIMERS],
     rows: Rows,
-}
-
-/// A dialog of a REFER's own (RFC 3515 §2.4.4).
-#[derive(Debug)]
-pub struct Outside {
-    pub call_id: [u8; 16],
-    /// Ours.
-    pub tag: [u8; 16],
-    /// CSeq of the last REFER.
-    pub number: u32,
-    pub sessions: Sessions,
 }
 
 /// A SIP status with its reason phrase.
@@ -757,7 +745,11 @@ impl Transfer {
             (TransferTimer::Subscription, State::Waiting | State::Progress) => {
                 self.conclude(Outcome::Unknown, Cause::SubscriptionExpired, now)
             }
-            (TransferTimer::Backoff, State::Backoff) => smallvec![Step::Resend],
+            (TransferTimer::Backoff, State::Backoff) => {
+                // It may still have to wait for an INVITE.
+                self.state = State::Sending;
+                smallvec![Step::Resend]
+            }
             (TransferTimer::Linger, State::Lingering) => {
                 self.state = State::Done;
                 self.call_gone = true;

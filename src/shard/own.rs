@@ -646,8 +646,8 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
-            if let Some(dialog) = &forgotten.outside {
-                self.outside.remove(&self.call_id_digest(&dialog.call_id));
+            if let Some(dialog) = forgotten.outside {
+                self.outside.remove(&dialog);
             }
             self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]
