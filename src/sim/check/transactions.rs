@@ -191,7 +191,7 @@ impl Transactions {
         let label = format!("`{}` of {}", text.label(), text.call_id());
         let (end, origin) = (end.code, client.origin.clone());
         // RFC 3261 §16.7 steps 5 and 10.
-        if is_first && (end < 300 || end >= 600) {
+        if is_first && !(300..600).contains(&end) {
             self.decide(&origin, &key.0, &label);
         }
         match (end, code) {

@@ -63,9 +63,12 @@ pub struct Refer {
     pub number: u32,
     /// The branch of whoever sent it.
     pub origin: String,
+    /// A NOTIFY has ended its subscription.
+    pub has_ended: bool,
 }
 
 impl Dialog {
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, given once")]
     pub fn of_caller(
         call_id: &str,
         tag: String,
