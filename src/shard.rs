@@ -22,11 +22,13 @@ mod events;
 mod large;
 mod lifetime;
 mod names;
+mod notify;
 mod outside;
 mod own;
 mod places;
 mod probe;
 mod recorded;
+mod refused_invites;
 mod relay;
 mod renumbered;
 mod request;
@@ -63,6 +65,7 @@ use hashbrown::HashMap;
 use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
+use refused_invites::RefusedInvites;
 use renumbered::Renumbered;
 use response::BranchFailure;
 use slotmap::SlotMap;
@@ -209,6 +212,7 @@ pub struct Shard {
     /// The time of the last input.
     now: Instant,
     refusals: Refusals,
+    refused_invites: RefusedInvites,
     renumbered: Renumbered,
     /// For requests of ours that are read again.
     large_scratch: Box<Index>,
@@ -359,6 +363,7 @@ impl Shard {
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             now: Instant::START,
             refusals: Refusals::new(Keyed::new(&mut random)),
+            refused_invites: RefusedInvites::default(),
             renumbered: Renumbered::default(),
             large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
@@ -596,6 +601,7 @@ impl Shard {
                     }
                     ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
+                        self.end_refer(key);
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
@@ -613,6 +619,7 @@ impl Shard {
                     }
                     ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
+                        self.end_refer(key);
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),

@@ -129,6 +129,9 @@ impl Shard {
         let key = self.find_call(selector)?;
         let call = &self.calls[key];
         match call.state {
+            CallState::Answered if call.extra().is_some_and(|extra| extra.end_after_ack) => {
+                return Err(refusal(409, "busy", None, "The call is about to be ended."));
+            }
             CallState::Answered => {}
             CallState::Trying | CallState::Ringing => {
                 return Err(refusal(409, "not_answered", None, "The call is not answered yet."));
@@ -424,6 +427,8 @@ impl Shard {
             let extra = call.extra_mut();
             extra.end_after_ack = true;
             extra.bye_headers = headers.to_vec();
+            // What was still to run has no call to run on.
+            extra.verbs.clear();
         }
         match state {
             // The 487 comes back from the callee, unless its answer crosses our CANCEL.

@@ -1,6 +1,5 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
-use super::arrival::Arrival;
 use super::attended::Aside;
 use super::relay::strict_way_to;
 use super::route::NoFlow;
@@ -11,14 +10,13 @@ use crate::config::ReferMode;
 use crate::event;
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, decimal};
-use crate::message::refer::Sipfrag;
 use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
-use crate::sequence::Origin;
+use crate::sequence::ROOM;
 use crate::timer::Instant;
-use crate::transfer::{Answer, Cause, Notification, Outcome, Step, Steps, Transfer};
+use crate::transfer::{Answer, Cause, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
 use crate::verb::{SipRefer, Verb};
 use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
@@ -164,7 +162,8 @@ impl Shard {
         let Some(call) = self.calls.get_mut(key) else {
             return Err(Unsent::Never);
         };
-        let Some(number) = call.sequence_mut(speaker).insert() else {
+        let numbers = call.sequence_mut(speaker);
+        let Some(number) = numbers.insert(room_behind(method)) else {
             return Err(Unsent::Never);
         };
         let (client, branch) = self
@@ -209,7 +208,7 @@ impl Shard {
         if self.refers_outside(call, party) {
             return self.preview_outside(call, party, lines);
         }
-        let number = call.sequence(party.other()).clone().insert()?;
+        let number = call.sequence(party.other()).clone().insert(ROOM)?;
         let flow = call.flow(party);
         let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
@@ -264,10 +263,11 @@ impl Shard {
                 // What is outside the dialog has nothing to do with its numbers.
                 let Some(number) = number else { return };
                 let hold = self.config().transfer.hold;
+                let alive_until = Some(now + self.config().transfer.total_timeout_max);
                 if let Some(call) = self.calls.get_mut(call) {
                     let after = call.sequence(party).highest();
                     let refers = &mut call.extra_mut().refers;
-                    refers.left(Referrer::Referee(key), party, number, after, None);
+                    refers.left(Referrer::Referee(key), party, number, after, alive_until);
                     call.extra_mut().hold = Some((party.other(), now + hold));
                 }
                 self.arm(now, hold, TimerKey::Hold(call));
@@ -719,7 +719,7 @@ impl Shard {
 
     pub(super) fn on_reply(&mut self, id: TransferId, verbs: Vec<Verb>, now: Instant) {
         let list = Aside::Reply { transfer: id, verbs };
-        let Some(Aside::Reply { verbs, .. }) = self.with_dialogs(list, now) else {
+        let Some(Aside::Reply { mut verbs, .. }) = self.with_dialogs(list, now) else {
             return;
         };
         let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
@@ -735,6 +735,10 @@ impl Shard {
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
             extra.awaits_reply = false;
+            if extra.end_after_ack {
+                // A hangup that waits for the ACK of the answer is the last word.
+                verbs.clear();
+            }
             if !verbs.is_empty() {
                 extra.verbs.clear();
                 extra.paused_until = None;
@@ -815,103 +819,10 @@ impl Shard {
         }
         self.carry_out(key, steps, now);
     }
-
-    /// A NOTIFY that may be about a REFER of ours. `true`: it was, or is of a call that we have ended, and has its answer. All
-    /// others are the parties' own: their subscriptions outlive even their BYE (RFC 5057 §4.2).
-    pub(super) fn on_notify(
-        &mut self,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        key: CallKey,
-        party: Party,
-        now: Instant,
-    ) -> bool {
-        let call = &self.calls[key];
-        let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
-        if !is_of_refer(message) {
-            if ended_here {
-                let answer = Refused::new(489, "Bad Event");
-                self.refuse(message, arrival, answer, &[("Allow-Events", b"refer")], now);
-            }
-            return ended_here;
-        }
-        let id = message.event().ok().flatten().and_then(|event| event.id_number());
-        let cseq = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
-        let subscription = message.subscription_state().ok().flatten();
-        let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
-        let refers = self.calls[key].extra_if_any().map(|extra| &mut extra.refers);
-        let transfer = match refers.and_then(|refers| Some((refers.of_notify(party, id, cseq)?, refers))) {
-            Some((Referrer::Referee(transfer), _)) if self.transfers.contains_key(transfer) => transfer,
-            Some((referrer @ Referrer::Party(_), refers)) => {
-                if subscription.is_some_and(|state| state.terminated) {
-                    refers.ended(referrer);
-                }
-                return false;
-            }
-            // Who speaks of a REFER that did not pass here speaks to the party, and that one knows best.
-            None if !inserted && !ended_here => return false,
-            Some((Referrer::Referee(_), _)) | None => {
-                self.refuse(message, arrival, Refused::NO_SUBSCRIPTION, &[], now);
-                return true;
-            }
-        };
-        // Requests that the other party does not see count as well: by them later NOTIFYs are told from earlier ones.
-        self.calls[key].sequence_mut(party).observe(cseq);
-        if self.hear(transfer, message, arrival, now)
-            && let Some(call) = self.calls.get_mut(key)
-        {
-            learn_swallowed(call, party, message);
-        }
-        true
-    }
-
-    /// Gives a NOTIFY of ours to its execution, and answers it. `false`: with a refusal.
-    pub(super) fn hear(
-        &mut self,
-        transfer: TransferKey,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        now: Instant,
-    ) -> bool {
-        self.counters.notifies_total += 1;
-        let frag = Sipfrag::parse(message.body());
-        if frag.is_none() {
-            self.counters.notifies_unreadable_total += 1;
-        }
-        let notification = Notification {
-            cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
-            status: frag.map(|frag| (frag.code, frag.reason)),
-            subscription: message.subscription_state().ok().flatten(),
-        };
-        let Some(execution) = self.transfers.get_mut(transfer) else {
-            return false;
-        };
-        match execution.on_notify(notification, now) {
-            Ok(steps) => {
-                self.carry_out(transfer, steps, now);
-                let server = self.open_server(message, arrival, now);
-                self.counters.answered_total += 1;
-                self.answer_notify(server, message, arrival, now);
-                true
-            }
-            Err(crate::transfer::Overtaken) => {
-                self.refuse(message, arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
-                false
-            }
-        }
-    }
 }
 
 /// Where an action goes when the verb does not say.
 pub(super) const DEFAULT_HOOK: &str = "refer";
-
-/// Whether a NOTIFY speaks of a REFER. One without Event does if its body has a status (RFC 3515 §2.4.5).
-pub(super) fn is_of_refer(notify: Message<'_>) -> bool {
-    match notify.event().ok().flatten() {
-        Some(event) => event.is_refer(),
-        None => matches!(notify.content_type(), Ok(Some(media)) if media.is("message/sipfrag")),
-    }
-}
 
 /// Whether the 2xx to a REFER says that it makes no subscription (RFC 4488 §4).
 pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
@@ -919,7 +830,7 @@ pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
 }
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.
-fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
+pub(super) fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
     let old: Box<[u8]> = Box::from(&request_uri(call.target(party))[..]);
     if let Some(contact) = message.value(Header::Contact).filter(|contact| !contact.is_empty()) {
         call.set(party, Trait::Contact, contact);
@@ -931,6 +842,11 @@ fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
         let known = retarget.take().map_or(old, |retarget| retarget.known);
         *retarget = Some(Retarget { known, now: new });
     }
+}
+
+/// CSeq numbers that a request of ours leaves to others.
+pub(super) fn room_behind(method: Method) -> u32 {
+    if method == Method::Bye { 0 } else { ROOM }
 }
 
 /// A flow as hooks name it.

@@ -74,7 +74,7 @@ impl Check {
             known_for: config.transfer.tombstone.min(64 * config.timers.t1),
             responses: responses::Responses::new(secret),
             transactions: transactions::Transactions::new(config.timers),
-            relayed: relayed::Relayed::default(),
+            relayed: relayed::Relayed::new(config.session != Default::default()),
             targets: targets::Targets::new(config.clone()),
             strangers: strangers::Strangers::new(config.clone()),
             dialogs: dialogs::Dialogs::default(),

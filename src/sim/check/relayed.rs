@@ -37,6 +37,7 @@ const OF_RESPONSE: &[&str] = &[
 
 #[derive(Debug, Default)]
 pub(super) struct Relayed {
+    has_policy: bool,
     requests: BTreeMap<Key, Came>,
     /// Final and provisional responses that came to what referee has sent on.
     responses: BTreeMap<Key, Vec<Text>>,
@@ -54,7 +55,23 @@ struct Came {
     flows: Vec<Flow>,
 }
 
+/// Header fields of session timers, where referee has its word in them (RFC 4028 §8).
+const OF_SESSION: &[&str] = &["Session-Expires", "x", "Min-SE", "Require", "Supported", "k"];
+
 impl Relayed {
+    /// `has_policy`: referee asks for session intervals.
+    pub fn new(has_policy: bool) -> Relayed {
+        Relayed {
+            has_policy,
+            ..Relayed::default()
+        }
+    }
+
+    fn but(&self, fields: &[&'static str]) -> Vec<&'static str> {
+        let of_session = OF_SESSION.iter().filter(|_| self.has_policy);
+        fields.iter().chain(of_session).copied().collect()
+    }
+
     pub fn request(&mut self, text: &Text, flow: Flow) {
         let came = || Came {
             text: text.clone(),
@@ -136,7 +153,7 @@ impl Relayed {
                 fault(format!("has lost its {name}"));
             }
         }
-        if let Err(what) = is_same(came, text, OF_REQUEST) {
+        if let Err(what) = is_same(came, text, &self.but(OF_REQUEST)) {
             fault(what);
         }
     }
@@ -156,9 +173,10 @@ impl Relayed {
         // What has not come like this is referee's own.
         let is_like_it = |came: &&Text| came.first == text.first && came.header("To") == Some(to);
         let came = self.responses.get(&key).into_iter().flatten().filter(is_like_it);
+        let but = self.but(OF_RESPONSE);
         let mut difference = None;
         for came in came {
-            match is_same_response(came, text) {
+            match is_same_response(came, text, &but) {
                 Ok(()) => return true,
                 Err(what) => difference = Some(what),
             }
@@ -193,7 +211,7 @@ fn is_stamped(came: &str, left: &str, flow: Flow) -> bool {
     head(came) == head(left) && is_port_said && is_address_said
 }
 
-fn is_same_response(came: &Text, left: &Text) -> Result<(), String> {
+fn is_same_response(came: &Text, left: &Text, but: &[&str]) -> Result<(), String> {
     if came.list("Via")[1..] != left.list("Via")[..] {
         return Err("has other Vias than it came with below referee's".into());
     }
@@ -203,7 +221,7 @@ fn is_same_response(came: &Text, left: &Text) -> Result<(), String> {
             return Err(format!("has lost a {name}"));
         }
     }
-    is_same(came, left, OF_RESPONSE)
+    is_same(came, left, but)
 }
 
 /// Whether all else is the same, in the same order.
