@@ -843,11 +843,11 @@ impl Transfer {
 
     /// Whether it has the timers that its state needs, so that it ends whatever peers do.
     #[cfg(feature = "sim")]
-    pub fn can_end(&self) -> bool {
+    pub fn can_end(&self, is_held: bool) -> bool {
         let waits_for = |timer: TransferTimer| self.deadlines[timer as usize].is_some();
         match self.state {
             State::Sending | State::Waiting | State::Progress => waits_for(TransferTimer::Total),
-            State::Backoff => waits_for(TransferTimer::Total) && waits_for(TransferTimer::Backoff),
+            State::Backoff => waits_for(TransferTimer::Total) && (is_held || waits_for(TransferTimer::Backoff)),
             State::ByeGrace => waits_for(TransferTimer::Grace),
             State::Lingering => waits_for(TransferTimer::Linger),
             State::Done => true,
