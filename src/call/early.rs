@@ -85,6 +85,7 @@ mod tests {
         assert!(early.known(3).is_none() && early.known(2).is_some());
         assert_eq!(highest(early.take(1)), Some([Some(5), None]));
         assert_eq!(highest(early.take(1)), None);
+        assert!(!early.is_empty());
         assert_eq!(highest(early.take(2)), Some([None, Some(7)]));
         assert!(early.is_empty());
     }
