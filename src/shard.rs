@@ -17,6 +17,7 @@ pub mod audit;
 mod commands;
 pub mod counters;
 mod events;
+mod ladders;
 mod large;
 mod lifetime;
 mod names;
@@ -53,6 +54,7 @@ use admission::{QueueDelays, ShedLately, SourceRates};
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use ladders::Ladders;
 use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
@@ -203,6 +205,9 @@ pub struct Shard {
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
     draining: bool,
+    ladders: Ladders,
+    /// For messages that go out and are remembered.
+    ladder_scratch: Box<Index>,
     /// Until then events of calls are made.
     listened_until: Instant,
     counters: Counters,
@@ -338,6 +343,8 @@ impl Shard {
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
             draining: false,
+            ladders: Ladders::default(),
+            ladder_scratch: Box::default(),
             listened_until: Instant::START,
             counters: Counters::default(),
             #[cfg(feature = "sim")]
@@ -351,14 +358,18 @@ impl Shard {
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.now = now;
+        let mark = self.outbox.waiting();
         match input {
             Input::Received { flow, message, waited } => {
                 self.queue_delays.observe(flow.bind, waited, now);
+                let taken = self.remember_received(message);
                 if message.is_request() {
                     self.on_request(flow, message, waited, now);
                 } else {
                     self.on_response(flow, message, now);
                 }
+                self.remember_outcome(message, taken, mark);
+                return self.check_invariants();
             }
             Input::Stun { flow, datagram } => self.on_stun(flow, datagram, now),
             Input::Malformed {
@@ -387,6 +398,7 @@ impl Shard {
             Input::Told { news } => self.on_told(news, now),
             Input::Drain => self.draining = true,
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 
@@ -414,11 +426,13 @@ impl Shard {
             return;
         };
         let (message, now) = (message.as_message(), self.now);
+        let mark = self.outbox.waiting();
         if message.is_request() {
             self.on_request(flow, message, Duration::ZERO, now);
         } else {
             self.on_response(flow, message, now);
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 
@@ -440,6 +454,7 @@ impl Shard {
     /// Fires what is due, at most [`TIMERS_PER_TURN`]; more is due at once if [`Shard::next_timeout`] still lies in the past.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        let mark = self.outbox.waiting();
         for _ in 0..TIMERS_PER_TURN {
             let Some((at, key)) = self.timers.pop_due(now) else {
                 break;
@@ -471,6 +486,7 @@ impl Shard {
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 

@@ -20,7 +20,7 @@ pub mod tally;
 pub mod trouble;
 pub mod wire;
 
-use crate::command::{CallSelector, Command, Reply};
+use crate::command::{CallSelector, Command, LadderOf, Reply};
 use crate::config::Config;
 use crate::identifiers::{Random, Secret, TransferId};
 use crate::message::Index;
@@ -316,6 +316,13 @@ impl World {
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },
             Command::Transfer { id } => id.shard,
+            Command::Ladder { of } => match of {
+                LadderOf::Call(CallSelector::Id(id)) => id.shard,
+                LadderOf::Call(CallSelector::SipCallId(call_id)) => {
+                    self.secret.owner(call_id, self.shards.len() as u16)
+                }
+                LadderOf::Transfer(id) => id.shard,
+            },
             Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks | Command::Listen => 0,
         };
         self.command_to(usize::from(shard), command)

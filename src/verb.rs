@@ -550,7 +550,7 @@ fn join(path: &str, field: &str) -> String {
 }
 
 /// Text from outside as an error repeats it: not longer than anyone reads, and on one line.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).filter(|c| !c.is_control()).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
         shown.push('…');

@@ -8,6 +8,7 @@
 
 mod answers;
 mod events;
+mod ladders;
 mod listener;
 mod problem;
 mod replies;
@@ -190,6 +191,8 @@ fn router(context: Arc<Context>) -> Router {
         .route("/v1/calls/{call}", get(routes::call).delete(routes::hang_up))
         .route("/v1/calls/{call}/verbs", post(routes::verbs))
         .route("/v1/calls/{call}/refer", post(routes::refer))
+        .route("/v1/calls/{call}/ladder", get(ladders::of_call))
+        .route("/v1/transfers/{transfer}/ladder", get(ladders::of_transfer))
         .route("/v1/transfers", get(routes::transfers))
         .route("/v1/transfers/{transfer}", get(routes::transfer))
         .route("/v1/trunks", get(routes::trunks))

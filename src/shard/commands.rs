@@ -57,6 +57,10 @@ impl Shard {
                 None => Reply::Refused(refusal(404, "not_found", None, "There is no such transfer.")),
             },
             Command::Trunks => Reply::Trunks(self.trunk_views(now)),
+            Command::Ladder { of } => match self.ladder_view(&of) {
+                Ok(ladder) => Reply::Ladder(Box::new(ladder)),
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Command::Listen => {
                 self.on_listen(now);
                 Reply::Done
@@ -77,7 +81,7 @@ impl Shard {
         self.effects.push_back(Output::Reply { ticket, reply });
     }
 
-    fn find_call(&self, selector: &CallSelector) -> Result<CallKey, Refusal> {
+    pub(super) fn find_call(&self, selector: &CallSelector) -> Result<CallKey, Refusal> {
         let not_found = || refusal(404, "not_found", None, "There is no such call.");
         match selector {
             CallSelector::Id(id) => self.by_number.get(&id.number).copied().ok_or_else(not_found),
@@ -163,6 +167,7 @@ impl Shard {
             });
         }
         let has_refer = first.is_some();
+        let asked = asked_for(&verbs);
         let before = self.transfers_of(key);
         let extra = self.calls[key].extra_mut();
         if extra.verbs.len() + verbs.len() > VERBS_WAITING_MAX {
@@ -174,6 +179,10 @@ impl Shard {
             ));
         }
         extra.verbs.extend(verbs);
+        if has_refer {
+            self.ladder_of_transfer(key);
+        }
+        self.remember_http(key, true, &asked, "");
         self.run_verbs(key, now);
         let transfer = if has_refer && self.transfers_of(key) > before {
             self.last_transfer_of(key)
@@ -489,6 +498,14 @@ impl Shard {
                 .unwrap_or_default(),
             status_as_string: self.config().hooks.status_as_string,
         }
+    }
+}
+
+/// How a ladder shows verbs.
+pub(super) fn asked_for(verbs: &[Verb]) -> String {
+    match verbs {
+        [Verb::SipRefer(refer)] => format!("sip:refer to {}", refer.refer_to),
+        _ => verbs.iter().map(Verb::name).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
 use super::arrival::Arrival;
+use super::commands::asked_for;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
 use crate::call::refers::Referrer;
@@ -461,6 +462,7 @@ impl Shard {
         let transfer = self.transfers.insert(transfer);
         self.transfer_by_number.insert(number, transfer);
         self.counters.transfers_total += 1;
+        self.ladder_of_transfer(key);
         if let Some(call) = self.calls.get_mut(key) {
             let extra = call.extra_mut();
             extra.transfer = Some(transfer);
@@ -607,12 +609,15 @@ impl Shard {
         let Some(transfer) = self.transfers.get(key) else {
             return false;
         };
-        let id = transfer.id;
+        let (id, call) = (transfer.id, transfer.call);
         let hooks = self.hooks_of(transfer.trunk);
         // Relative targets without a base were refused with the verb; the default word then just has nowhere to go.
         let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else {
             return false;
         };
+        if self.has_ladder(call) {
+            self.remember_http(call, false, &format!("POST {}", path_of(&url)), &body);
+        }
         let hook = Hook {
             transfer: id,
             kind,
@@ -643,6 +648,7 @@ impl Shard {
         transfer.awaits_outcome = false;
         let call = transfer.call;
         let ends_call = transfer.ends_call();
+        let outcome_is_failed = outcome == ActionOutcome::Failed;
         let reply = match outcome {
             ActionOutcome::Delivered { reply: Some(reply) }
                 if reply.as_array().is_some_and(|list| !list.is_empty()) =>
@@ -660,6 +666,14 @@ impl Shard {
                 Vec::new()
             }
         };
+        if self.has_ladder(call) {
+            let said = match (outcome_is_failed, verbs.is_empty()) {
+                (true, _) => "no good answer".to_owned(),
+                (false, true) => "taken".to_owned(),
+                (false, false) => asked_for(&verbs),
+            };
+            self.remember_http(call, true, &said, "");
+        }
         let mut headers = Vec::new();
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
@@ -896,6 +910,13 @@ fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
         let known = retarget.take().map_or(old, |retarget| retarget.known);
         *retarget = Some(Retarget { known, now: new });
     }
+}
+
+/// The path of an absolute URL, as a ladder shows it: without its query, which may hold what is secret.
+fn path_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    path.split('?').next().unwrap_or("/")
 }
 
 /// A flow as hooks name it.

@@ -294,6 +294,7 @@ impl Shard {
         self.by_order.insert(self.counters.calls_total, key);
         self.counters.calls_total += 1;
         self.watch(key, created);
+        self.ladder_of_call(key);
         key
     }
 

@@ -198,7 +198,6 @@ fn a_filter_lets_through_what_was_asked_for() {
         ("?call=call-2", vec!["call", "verb:status"]),
         ("?type=trunk", vec!["trunk"]),
         ("?type=call,transfer", vec!["call", "call", "transfer", "call"]),
-        ("?type=call&type=transfer", vec!["call", "call", "transfer", "call"]),
         ("?type=verb:status", vec!["verb:status"]),
         (&format!("?transfer={TRANSFER}"), vec!["transfer"]),
         // By the SIP Call-ID, which transfer and calls of the test share.
@@ -212,7 +211,13 @@ fn a_filter_lets_through_what_was_asked_for() {
         told().into_iter().for_each(|what| tell(&rig, what));
         assert_eq!(listener.names(expected.len()), expected, "{query}");
     }
-    for (query, field) in [("?type=calls", "type"), ("?type=", "type"), ("?transfer=x", "transfer")] {
+    for (query, field) in [
+        ("?type=calls", "type"),
+        ("?type=", "type"),
+        ("?transfer=x", "transfer"),
+        ("?type=trunk&type=trunk", "type"),
+        ("?typ=trunk", "typ"),
+    ] {
         let answer = rig.get("GET", &format!("/v1/events{query}"), &[], "");
         answer.is_problem(400, "invalid");
         assert_eq!(answer.json()["field"], field);

@@ -5,7 +5,8 @@ use super::problem::Problem;
 use super::{ANSWER_WITHIN, Context};
 use crate::command::{CallSelector, Command, Reply};
 use crate::identifiers::{CallId, TransferId};
-use crate::verb::{self, Verb, VerbError};
+use crate::spelling;
+use crate::verb::{self, Verb, VerbError, shown};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -20,12 +21,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 type Body = Result<Bytes, BytesRejection>;
 
 /// `GET /v1/calls`: live calls, page by page.
 pub(super) async fn calls(State(context): State<Arc<Context>>, query: Parameters) -> Result<Response, Problem> {
-    let query = query_of(query)?;
+    let query = query_of(query, &["limit", "cursor"])?;
     let limit = limit_of(&query)?;
     let mut at = match parameter(&query, "cursor") {
         Some(text) => Cursor::parse(text)
@@ -89,7 +90,7 @@ pub(super) async fn verbs(
     let verbs = verb::parse(&value).map_err(Problem::invalid)?;
     let request = Request {
         name: name_of(name)?,
-        dry_run: flag(&query_of(query)?, "dry_run")?,
+        dry_run: flag(&query_of(query, &["dry_run"])?, "dry_run")?,
         fingerprint: Fingerprint::new("verbs", &value),
         verbs,
     };
@@ -116,7 +117,7 @@ pub(super) async fn refer(
     })?;
     let request = Request {
         name: name_of(name)?,
-        dry_run: flag(&query_of(query)?, "dry_run")?,
+        dry_run: flag(&query_of(query, &["dry_run"])?, "dry_run")?,
         fingerprint: Fingerprint::new("refer", &value),
         verbs,
     };
@@ -125,7 +126,7 @@ pub(super) async fn refer(
 
 /// `GET /v1/transfers`: newest first.
 pub(super) async fn transfers(State(context): State<Arc<Context>>, query: Parameters) -> Result<Response, Problem> {
-    let limit = limit_of(&query_of(query)?)?;
+    let limit = limit_of(&query_of(query, &["limit"])?)?;
     let mut all = Vec::new();
     for shard in 0..context.shards.count() {
         match ask(&context, shard, Command::Transfers { limit }).await? {
@@ -141,11 +142,7 @@ pub(super) async fn transfers(State(context): State<Arc<Context>>, query: Parame
 
 /// `GET /v1/transfers/{transfer}`.
 pub(super) async fn transfer(State(context): State<Arc<Context>>, name: Name) -> Result<Response, Problem> {
-    let unknown = || Problem::new(404, "not_found", "There is no such transfer, or it has been forgotten.");
-    let id: TransferId = name_of(name)?.parse().map_err(|_| unknown())?;
-    if id.shard >= context.shards.count() {
-        return Err(unknown());
-    }
+    let id = transfer_of(&context, &name_of(name)?)?;
     match ask(&context, id.shard, Command::Transfer { id }).await? {
         Reply::Transfer(view) => Ok(Json(view).into_response()),
         other => Err(unexpected(other)),
@@ -312,7 +309,7 @@ pub(super) fn unexpected(reply: Reply) -> Problem {
 }
 
 /// Whose call it is, and how it is named: by its id or by its SIP Call-ID.
-fn select(context: &Context, name: &str) -> Result<(u16, CallSelector), Problem> {
+pub(super) fn select(context: &Context, name: &str) -> Result<(u16, CallSelector), Problem> {
     let count = context.shards.count();
     match name.parse::<CallId>() {
         Ok(id) if id.shard < count => Ok((id.shard, CallSelector::Id(id))),
@@ -324,19 +321,38 @@ fn select(context: &Context, name: &str) -> Result<(u16, CallSelector), Problem>
     }
 }
 
+/// Which transfer is meant. Whether there is one only its shard knows.
+pub(super) fn transfer_of(context: &Context, name: &str) -> Result<TransferId, Problem> {
+    let id = name.parse::<TransferId>().ok();
+    let unknown = || Problem::new(404, "not_found", "There is no such transfer, or it has been forgotten.");
+    id.filter(|id| id.shard < context.shards.count()).ok_or_else(unknown)
+}
+
 /// The path's last variable part, percent-decoded.
-fn name_of(name: Name) -> Result<String, Problem> {
+pub(super) fn name_of(name: Name) -> Result<String, Problem> {
     name.map(|Path(name)| name)
         .map_err(|_| Problem::new(400, "malformed", "The path is not percent-encoded UTF-8."))
 }
 
-pub(super) fn query_of(query: Parameters) -> Result<Vec<(String, String)>, Problem> {
-    query
-        .map(|Query(query)| query)
-        .map_err(|_| Problem::new(400, "malformed", "The query is not of the form name=value&name=value."))
+/// The query, in which nothing may stand but parameters of these names, each once.
+pub(super) fn query_of(query: Parameters, known: &[&'static str]) -> Result<Vec<(String, String)>, Problem> {
+    let malformed = |_| Problem::new(400, "malformed", "The query is not of the form name=value&name=value.");
+    let Query(query) = query.map_err(malformed)?;
+    for (i, (name, _)) in query.iter().enumerate() {
+        let detail = if !known.contains(&name.as_str()) {
+            let suggestion = spelling::suggestion(name, known.iter().copied());
+            format!("`{}` is no parameter of this path{suggestion}", shown(name))
+        } else if query[..i].iter().any(|(other, _)| other == name) {
+            format!("{name} stands there twice.")
+        } else {
+            continue;
+        };
+        return Err(Problem::new(400, "invalid", detail).field(shown(name)));
+    }
+    Ok(query)
 }
 
-fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query
         .iter()
         .find(|(key, _)| key == name)

@@ -26,7 +26,7 @@ pub(super) async fn events(
     query: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let filter = filter_of(query_of(query)?)?;
+    let filter = filter_of(query_of(query, &["call", "transfer", "type"])?)?;
     let last = match headers.get("last-event-id").map(HeaderValue::to_str) {
         None => None,
         Some(text) => {
