@@ -63,6 +63,7 @@ pub mod coverage;
 pub mod demo;
 pub mod destination;
 pub mod dialog_usage;
+pub mod digest;
 pub mod event;
 pub mod health;
 pub mod identifiers;

@@ -12,11 +12,14 @@
 mod admission;
 mod answer;
 mod arrival;
+mod attended;
 #[cfg(feature = "sim")]
 pub mod audit;
+mod challenge;
 mod commands;
 pub mod counters;
 mod events;
+mod held;
 mod ladders;
 mod large;
 mod lifetime;
@@ -51,6 +54,8 @@ pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook};
 use admission::{QueueDelays, ShedLately, SourceRates};
+use attended::Aside;
+pub use attended::Inquiry;
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -108,6 +113,8 @@ pub enum Input<'a> {
     Recorded { ticket: u64 },
     /// What another shard has found out of an address: its [`Output::Tell`].
     Told { news: News },
+    /// What another shard asks or tells this one: its [`Output::Inquire`].
+    Inquiry(Inquiry),
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
     Drain,
 }
@@ -138,6 +145,11 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// Feed this to another shard as [`Input::Inquiry`]. It may be lost.
+    Inquire {
+        to: u16,
+        inquiry: Box<Inquiry>,
+    },
     /// For those who listen; it may be lost.
     Event(Box<Event>),
     /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
@@ -204,6 +216,9 @@ pub struct Shard {
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
+    /// Lists of verbs that wait for another shard.
+    asides: HashMap<u64, Aside, FixedState>,
+    next_aside: u64,
     draining: bool,
     ladders: Ladders,
     /// For messages that go out and are remembered.
@@ -238,6 +253,11 @@ enum ClientOwner {
     Probe(ProbeId),
     /// An ACK that left by TCP for its size.
     LargeAck,
+    /// A challenged request that was sent again with credentials: what still comes for this one says nothing. Whether it was
+    /// relayed.
+    Challenged {
+        relayed: bool,
+    },
 }
 
 /// What waits for a name.
@@ -294,6 +314,10 @@ enum TimerKey {
     Pause(CallKey),
     /// The answer of a call gets no ACK any more.
     NoAck(CallKey),
+    /// A list of verbs waits no longer for another shard.
+    Aside(u64),
+    /// A REFER of ours waits no longer for an INVITE's answer.
+    Queue(CallKey),
     /// An OPTIONS is due.
     Probe(ProbeId),
     /// The one that began then has had its time.
@@ -342,6 +366,8 @@ impl Shard {
             probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
+            asides: HashMap::with_hasher(FixedState::default()),
+            next_aside: 0,
             draining: false,
             ladders: Ladders::default(),
             ladder_scratch: Box::default(),
@@ -396,6 +422,7 @@ impl Shard {
             Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
             Input::Told { news } => self.on_told(news, now),
+            Input::Inquiry(inquiry) => self.on_inquiry(inquiry, now),
             Input::Drain => self.draining = true,
         }
         self.remember_sent(mark);
@@ -482,6 +509,8 @@ impl Shard {
                 TimerKey::Doubt(call) => self.on_doubt_over(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
                 TimerKey::NoAck(call) => self.release_after_ack(call, now),
+                TimerKey::Aside(number) => self.on_aside_over(number, now),
+                TimerKey::Queue(call) => self.release_refer(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
@@ -519,7 +548,11 @@ impl Shard {
 
     /// Whether every table is empty.
     pub fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.transactions.is_empty() && self.contexts.is_empty() && self.names.open() == 0
+        self.calls.is_empty()
+            && self.transactions.is_empty()
+            && self.contexts.is_empty()
+            && self.names.open() == 0
+            && self.asides.is_empty()
     }
 
     /// Bytes of the text that live calls keep; for measuring.
@@ -553,7 +586,8 @@ impl Shard {
                 | ClientOwner::Refer(_)
                 | ClientOwner::Bye(..)
                 | ClientOwner::Probe(_)
-                | ClientOwner::LargeAck,
+                | ClientOwner::LargeAck
+                | ClientOwner::Challenged { .. },
             )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
@@ -573,7 +607,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
-                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
@@ -590,7 +624,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
-                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }

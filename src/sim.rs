@@ -94,6 +94,7 @@ pub struct World {
     tally: Tally,
     /// An audit follows every so many inputs of a shard at least.
     audit_every: u64,
+    inquiries_lost: bool,
     /// Inputs of each shard since its last audit.
     since_audit: Vec<u64>,
 }
@@ -150,6 +151,10 @@ enum Event {
         ticket: u64,
     },
     Restarts(PeerId),
+    Inquiry {
+        shard: usize,
+        inquiry: crate::shard::Inquiry,
+    },
     Told {
         shard: usize,
         news: crate::health::News,
@@ -234,6 +239,7 @@ impl World {
             pending: vec![Pending::default(); usize::from(shards)],
             tally: Tally::default(),
             audit_every: 1,
+            inquiries_lost: false,
             since_audit: vec![0; usize::from(shards)],
             config,
         }
@@ -258,6 +264,11 @@ impl World {
     /// Lets an audit follow every so many inputs only: it is dear.
     pub fn audit_every(&mut self, inputs: u64) {
         self.audit_every = inputs;
+    }
+
+    /// From now on what shards ask each other gets lost.
+    pub fn lose_inquiries(&mut self) {
+        self.inquiries_lost = true;
     }
 
     /// Lets the ladder say of which call each message is.
@@ -493,6 +504,7 @@ impl World {
                 self.feed(shard, Input::Recorded { ticket });
             }
             Event::Restarts(peer) => self.restart(peer),
+            Event::Inquiry { shard, inquiry } => self.feed(shard, Input::Inquiry(inquiry)),
             Event::Told { shard, news } => self.feed(shard, Input::Told { news }),
         }
     }

@@ -45,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "call",
         &[
             "config",
+            "digest",
             "identifiers",
             "message",
             "sequence",
@@ -56,6 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("dialog_usage", &["message"]),
+    ("digest", &["config", "identifiers", "message"]),
     ("route_set", &["message"]),
     ("session_timer", &["message"]),
     ("traversal", &["call", "config", "identifiers"]),
@@ -64,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "call",
             "config",
+            "digest",
             "message",
             "session_timer",
             "timer",

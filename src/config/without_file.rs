@@ -91,6 +91,7 @@ impl Config {
             health: None,
             calls_max: None,
             calls_per_second_max: None,
+            auth: None,
         };
         let callee_sources = ip.map_or_else(|| anyone.to_vec(), |ip| vec![Network::host(ip)]);
         Ok(Config {

@@ -408,6 +408,9 @@ impl Worker {
                             .handle(Input::ConnectionRefused { ticket }, intake.ledger.now);
                     }
                     Parcel::Close(id) => tcp.end(id),
+                    Parcel::Inquiry(inquiry) => {
+                        intake.shard.handle(Input::Inquiry(*inquiry), intake.ledger.now);
+                    }
                     Parcel::News(news) => {
                         intake.shard.handle(Input::Told { news: *news }, intake.ledger.now);
                     }
@@ -481,6 +484,10 @@ impl Worker {
                         }
                     }
                     Output::Tell { to, news } => self.tell(to, news),
+                    Output::Inquire { to, inquiry } => {
+                        // Lost if the other worker stands still: who asked does not wait for ever.
+                        let _ = self.parts.intake.handoff.post(to, Parcel::Inquiry(inquiry));
+                    }
                     Output::Event(event) => {
                         let is_taken = self.parts.events.event(event);
                         self.parts.intake.ledger.counters.stream_events_dropped += u64::from(!is_taken);

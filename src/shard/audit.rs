@@ -3,6 +3,7 @@
 //! Every entry of every table must have a timer that is armed or an input that is on its way, and all indices must agree. What
 //! is checked here is too much for each input of a debug build; `Shard::check_invariants` has the cheap part.
 
+use super::attended::Aside;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, Unrecorded, Waiting};
 use crate::call::{Call, CallKey, CallState};
 use crate::identifiers::TransferId;
@@ -51,6 +52,11 @@ impl Shard {
         self.audit_transfers(&known, &mut faults);
         self.audit_probes(&known, &mut faults);
         self.audit_bounds(&mut faults);
+        for number in self.asides.keys() {
+            if !known.armed.contains_key(&TimerKey::Aside(*number)) {
+                faults.push(format!("list {number} may wait for another shard for ever"));
+            }
+        }
         if self.names.open() != pending.lookups {
             faults.push(format!(
                 "{} names wait for {} answers",
@@ -226,7 +232,11 @@ impl Shard {
             fault("takes a transfer for one that runs");
         }
         let last = extra.last_transfer.and_then(|key| self.transfers.get(key));
-        if extra.awaits_reply && last.is_none_or(|last| !pending.outcomes.contains(&last.id)) {
+        let is_aside = |id| {
+            let mut asides = self.asides.values();
+            asides.any(|aside| matches!(aside, Aside::Reply { transfer, .. } if *transfer == id))
+        };
+        if extra.awaits_reply && last.is_none_or(|last| !pending.outcomes.contains(&last.id) && !is_aside(last.id)) {
             fault("waits for a reply that nobody owes");
         }
         let goes_on = extra.transfer.is_some()

@@ -1,18 +1,19 @@
 //! What the control API asks for: calls and transfers to look at, verbs to run, calls to end.
 
+use super::attended::Aside;
 use super::own::{DEFAULT_HOOK, ip_of, refer_lines};
 use super::{Output, Shard, TimerKey, Unrecorded, is_live};
 use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
 use crate::command::{CallSelector, CallView, Command, Refusal, Reply};
 use crate::config::{Side, TrunkId};
-use crate::destination::{destination_allowed, refer_to_value, referred_by_value};
+use crate::destination::{default_referred_by, destination_allowed, refer_to_value, referred_by_value, replacing};
 use crate::identifiers::TransferId;
 use crate::message::{NameAddr, Uri};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transfer::report::CallFacts;
 use crate::transfer::{Cause, Transfer};
-use crate::verb::{HookTarget, Leg, SipRefer, Verb, VerbError};
+use crate::verb::{HookTarget, Leg, OtherDialog, Replaces, SipRefer, Verb, VerbError};
 use crate::webhook::resolve_target;
 use slotmap::SlotMap;
 
@@ -36,13 +37,24 @@ const VERBS_WAITING_MAX: usize = 128;
 impl Shard {
     pub(super) fn on_command(&mut self, ticket: u64, command: Command, now: Instant) {
         let reply = match command {
-            Command::Verbs { call, verbs, dry_run } => match self.on_verbs(&call, verbs, dry_run, now) {
-                Ok(reply @ Reply::Accepted { .. }) if self.setup.records => {
-                    return self.record(Unrecorded::Reply { ticket, reply });
+            Command::Verbs { call, verbs, dry_run } => {
+                let list = Aside::Command {
+                    ticket,
+                    call,
+                    verbs,
+                    dry_run,
+                };
+                let Some(Aside::Command { call, verbs, .. }) = self.with_dialogs(list, now) else {
+                    return;
+                };
+                match self.on_verbs(&call, verbs, dry_run, now) {
+                    Ok(reply @ Reply::Accepted { .. }) if self.setup.records => {
+                        return self.record(Unrecorded::Reply { ticket, reply });
+                    }
+                    Ok(reply) => reply,
+                    Err(refusal) => Reply::Refused(refusal),
                 }
-                Ok(reply) => reply,
-                Err(refusal) => Reply::Refused(refusal),
-            },
+            }
             Command::Call { call } => match self.find_call(&call) {
                 Ok(key) => Reply::Call(Box::new(self.view(&self.calls[key]))),
                 Err(refusal) => Reply::Refused(refusal),
@@ -157,7 +169,7 @@ impl Shard {
                     "A dry run shows a sip:refer; there is none.",
                 ));
             };
-            let lines = refer_lines(&prepared.refer_to, &prepared.referred_by, &refer.headers);
+            let lines = refer_lines(&prepared.refer_to, &prepared.referred_by, &refer);
             let message = self.preview_refer(key, prepared.party, &lines);
             let Some(message) = message else {
                 return Err(refusal(422, "invalid", Some("referTo"), "The REFER cannot be built."));
@@ -267,7 +279,7 @@ impl Shard {
         let (prepared, refused) = match prepared {
             Ok(prepared) => (prepared, None),
             Err(refusal) => {
-                let refer_to = verb.refer_to.clone();
+                let refer_to = verb.refer_to.clone().unwrap_or_default();
                 let party = self.leg_of(call, verb.leg).unwrap_or(Party::Caller);
                 (
                     Prepared {
@@ -332,24 +344,36 @@ impl Shard {
         }
         let party = self.leg_of(call, refer.leg)?;
         let trunk = call.trunk(party);
-        let rules = &self.config().trunk(trunk).refer;
         let peer = call.flow(party).peer;
+        let rules = &self.config().trunk(trunk).refer.for_peer(peer);
         let host = match Uri::parse(call.target(party)) {
             Ok(uri) => host_text(&uri),
             Err(_) => peer.to_string(),
         };
         let invalid = |error: VerbError| refusal(422, "invalid", Some(&error.field), &error.message);
-        let refer_to = refer_to_value(&refer.refer_to, rules, &host).map_err(invalid)?;
-        if !destination_allowed(&refer_to, rules, &host) {
-            let detail = format!("The trunk's destinations do not allow {refer_to}.");
-            return Err(refusal(422, "destination_not_allowed", Some("referTo"), &detail));
-        }
-        let referred_by = match &refer.referred_by {
-            Some(value) => {
-                referred_by_value(value, refer.referred_by_display_name.as_deref(), rules, &host).map_err(invalid)?
+        let refer_to = match (&refer.refer_to, &refer.replaces) {
+            (Some(value), _) => {
+                let value = refer_to_value(value, rules, &host).map_err(invalid)?;
+                if !destination_allowed(&value, rules, &host) {
+                    let detail = format!("The trunk's destinations do not allow {value}.");
+                    return Err(refusal(422, "destination_not_allowed", Some("referTo"), &detail));
+                }
+                value
             }
-            None => default_referred_by(call, party),
+            // Nobody chose where that goes: it is a party of a call that our own routes let through.
+            (None, Some(replaces)) => format!("<{}>", other_dialog(call, replaces)?.target),
+            (None, None) => return Err(refusal(422, "invalid", Some("referTo"), "referTo is missing.")),
         };
+        let refer_to = match &refer.replaces {
+            Some(replaces) => replacing(&refer_to, other_dialog(call, replaces)?, replaces.early_only),
+            None => refer_to,
+        };
+        let display_name = refer.referred_by_display_name.as_deref();
+        let referred_by = match &refer.referred_by {
+            Some(value) => referred_by_value(value, display_name, rules, &host),
+            None => default_referred_by(&identity_of(call, party), display_name, rules),
+        }
+        .map_err(invalid)?;
         let base = self.hooks_of(trunk).base_url;
         for (field, target) in [("actionHook", &refer.action_hook), ("eventHook", &refer.event_hook)] {
             if let Some(HookTarget { url, .. }) = target
@@ -367,7 +391,7 @@ impl Shard {
     }
 
     /// Who gets the REFER: as the verb says, else the one party that is a carrier's.
-    fn leg_of(&self, call: &Call, leg: Option<Leg>) -> Result<Party, Refusal> {
+    pub(super) fn leg_of(&self, call: &Call, leg: Option<Leg>) -> Result<Party, Refusal> {
         match leg {
             Some(Leg::Caller) => return Ok(Party::Caller),
             Some(Leg::Callee) => return Ok(Party::Callee),
@@ -423,7 +447,7 @@ impl Shard {
         Reply::Done
     }
 
-    fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {
+    pub(super) fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {
         match self.transactions.server(server)?.owner {
             super::ServerOwner::Relay(context) => Some(context),
             super::ServerOwner::Local => None,
@@ -504,8 +528,24 @@ impl Shard {
 /// How a ladder shows verbs.
 pub(super) fn asked_for(verbs: &[Verb]) -> String {
     match verbs {
-        [Verb::SipRefer(refer)] => format!("sip:refer to {}", refer.refer_to),
+        [Verb::SipRefer(refer)] => match &refer.refer_to {
+            Some(target) => format!("sip:refer to {target}"),
+            None => "sip:refer".to_owned(),
+        },
         _ => verbs.iter().map(Verb::name).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The dialog that the target of a transfer of `call` is to replace.
+fn other_dialog<'a>(call: &Call, replaces: &'a Replaces) -> Result<&'a OtherDialog, Refusal> {
+    let of_field = |detail: &str| refusal(422, "invalid", Some("replaces.call"), detail);
+    match &replaces.dialog {
+        Some(Ok(dialog)) if dialog.call_id.as_bytes() != call.call_id() => Ok(dialog),
+        Some(Ok(_)) => Err(of_field(
+            "replaces.call names the call itself that is to be transferred.",
+        )),
+        Some(Err(why)) => Err(of_field(&format!("replaces.call {why}."))),
+        None => Err(of_field("replaces.call was not looked for.")),
     }
 }
 
@@ -524,7 +564,7 @@ fn refusal(status: u16, code: &'static str, field: Option<&str>, detail: &str) -
 }
 
 /// The party's own identity: what it asserted of itself, else its From or To without the tag (RFC 3892 §2.1).
-fn default_referred_by(call: &Call, party: Party) -> String {
+fn identity_of(call: &Call, party: Party) -> String {
     let asserted = call.get(party, Trait::Asserted);
     // A list may hold a sip: and a tel: URI; the first is the one.
     let value = if asserted.is_empty() {
@@ -532,7 +572,7 @@ fn default_referred_by(call: &Call, party: Party) -> String {
     } else {
         asserted
     };
-    format!("<{}>", uri_of(value))
+    uri_of(value)
 }
 
 fn uri_of(value: &[u8]) -> String {

@@ -5,14 +5,16 @@
 //! remembered, no message is looked at.
 
 use super::Shard;
+use super::commands::asked_for;
 use crate::call::{CallKey, Party};
 use crate::command::{CallSelector, LadderOf, LadderView, LeftOutView, MessageView, Refusal};
 use crate::config::{Ladders as Wanted, TrunkId};
-use crate::identifiers::CallId;
+use crate::identifiers::{CallId, TransferId};
 use crate::ladder::http_label;
 use crate::message::refer::Sipfrag;
 use crate::message::{Message, Method, StartLine, parse};
 use crate::timer::Instant;
+use crate::verb::Verb;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -300,6 +302,25 @@ impl Shard {
         self.counters.ladder_messages_left_out_total += ladder.left_out - before;
     }
 
+    /// What the application has answered to the action of a transfer.
+    pub(super) fn remember_answer(&mut self, transfer: TransferId, is_failed: bool, verbs: &[Verb]) {
+        let key = self.transfer_by_number.get(&transfer.number);
+        let Some(call) = key
+            .and_then(|key| self.transfers.get(*key))
+            .map(|transfer| transfer.call)
+        else {
+            return;
+        };
+        if self.has_ladder(call) {
+            let said = match (is_failed, verbs.is_empty()) {
+                (true, _) => "no good answer".to_owned(),
+                (false, true) => "taken".to_owned(),
+                (false, false) => asked_for(verbs),
+            };
+            self.remember_http(call, true, &said, "");
+        }
+    }
+
     /// Whether messages of a call are remembered.
     pub(super) fn has_ladder(&self, key: CallKey) -> bool {
         let call = self.calls.get(key);
@@ -440,3 +461,10 @@ const CALLS_MAX: usize = 16;
 
 /// A path is as long as an application likes.
 const HTTP_CHARS_MAX: usize = 120;
+
+/// The path of an absolute URL, as a ladder shows it: without its query, which may hold what is secret.
+pub(super) fn path_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    path.split('?').next().unwrap_or("/")
+}

@@ -1,7 +1,7 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
 use super::arrival::Arrival;
-use super::commands::asked_for;
+use super::attended::Aside;
 use super::route::NoFlow;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
 use crate::call::refers::Referrer;
@@ -14,13 +14,13 @@ use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
-use crate::route_set::{self, for_strict_router};
+use crate::route_set::{self, StrictWay, for_strict_router};
 use crate::sequence::Origin;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transfer::{Answer, Cause, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
-use crate::verb::Verb;
+use crate::verb::{SipRefer, Verb};
 use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -55,7 +55,7 @@ impl Own<'_> {
         let transport = self.flow.transport.via_token().as_bytes();
         let target = request_uri(call.target(party));
         // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
-        let strict = for_strict_router(route_set::values(call.get(party, Trait::Routes)), &target);
+        let strict = strict_way(call, party);
         let (request_uri, routes) = match &strict {
             Some(way) => (&way.request_uri[..], &way.routes[..]),
             None => (&target[..], call.get(party, Trait::Routes)),
@@ -101,17 +101,41 @@ impl Own<'_> {
     }
 }
 
+/// What a request to `party` says where the first of its route set is a strict router.
+fn strict_way(call: &Call, party: Party) -> Option<StrictWay> {
+    let routes = route_set::values(call.get(party, Trait::Routes));
+    for_strict_router(routes, &request_uri(call.target(party)))
+}
+
+/// The Request-URI of a request of ours to `party`.
+pub(super) fn own_request_uri(call: &Call, party: Party) -> Vec<u8> {
+    match strict_way(call, party) {
+        Some(way) => way.request_uri.to_vec(),
+        None => request_uri(call.target(party)).into_owned(),
+    }
+}
+
 /// The header lines that make a request a REFER of ours, the verb's own last.
 pub(super) fn refer_lines<'a>(
     refer_to: &'a str,
     referred_by: &'a str,
-    headers: &'a [(String, String)],
+    verb: &'a SipRefer,
 ) -> SmallVec<[(&'a str, &'a [u8]); 8]> {
     let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
     lines.push(("Refer-To", refer_to.as_bytes()));
     lines.push(("Referred-By", referred_by.as_bytes()));
-    lines.push(("Supported", b"replaces"));
-    lines.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    if verb.subscription {
+        lines.push(("Supported", b"replaces"));
+    } else {
+        // RFC 4488 §4
+        lines.push(("Supported", b"replaces, norefersub"));
+        lines.push(("Refer-Sub", b"false"));
+    }
+    lines.extend(
+        verb.headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes())),
+    );
     lines
 }
 
@@ -143,6 +167,9 @@ impl Shard {
             Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
             Err(NoFlow::Unreachable) => return Err(Unsent::Unreachable),
         };
+        let credentials = self.credentials_of_own(key, party, method);
+        let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
+        let lines: SmallVec<[(&str, &[u8]); 8]> = lines.iter().copied().chain(credentials).collect();
         let Some(call) = self.calls.get_mut(key) else {
             return Err(Unsent::Never);
         };
@@ -160,7 +187,7 @@ impl Shard {
                 flow,
                 sent_by: shard.topology.sent_by(flow.bind),
                 branch: branch.as_bytes(),
-                lines,
+                lines: &lines,
             };
             request.write(&shard.calls[key], party, &mut shard.outbox.bytes)
         };
@@ -211,17 +238,22 @@ impl Shard {
         if !transfer.may_send() {
             return;
         }
-        let (call, party) = (transfer.call, transfer.party);
-        if self.awaits_ack(call, now) {
-            self.calls[call].extra_mut().refer_after_ack = Some(key);
+        let call = transfer.call;
+        if self.awaits_ack(call, now) || self.awaits_answer(call, now) {
+            self.calls[call].extra_mut().refer_waits = Some(key);
             return;
         }
-        let Some(transfer) = self.transfers.get(key) else {
+        self.send_refer_now(key, now);
+    }
+
+    fn send_refer_now(&mut self, key: TransferKey, now: Instant) {
+        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.may_send()) else {
             return;
         };
+        let (call, party) = (transfer.call, transfer.party);
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
-        let headers = transfer.verb.headers.clone();
-        let lines = refer_lines(&refer_to, &referred_by, &headers);
+        let verb = transfer.verb.clone();
+        let lines = refer_lines(&refer_to, &referred_by, &verb);
         match self.send_own(call, party, Method::Refer, ClientOwner::Refer(key), &lines, now) {
             Ok(number) => {
                 if let Some(transfer) = self.transfers.get_mut(key) {
@@ -264,12 +296,34 @@ impl Shard {
         true
     }
 
+    /// Whether an INVITE within the dialog has no answer yet: many peers refuse another request meanwhile. Our REFER waits for
+    /// that, for so long (T_queue).
+    fn awaits_answer(&mut self, key: CallKey, now: Instant) -> bool {
+        let queue = self.config().transfer.queue;
+        let invite = self.calls.get(key).and_then(|call| call.invite);
+        let context = invite.and_then(|invite| self.contexts.get(self.context_of(invite)?));
+        let is_open = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
+        if is_open && !queue.is_zero() {
+            self.arm(now, queue, TimerKey::Queue(key));
+            return true;
+        }
+        false
+    }
+
+    /// The INVITE has its answer, or T_queue is over.
+    pub(super) fn release_refer(&mut self, key: CallKey, now: Instant) {
+        let extra = self.calls.get_mut(key).and_then(Call::extra_if_any);
+        if let Some(refer) = extra.and_then(|extra| extra.refer_waits.take()) {
+            self.send_refer_now(refer, now);
+        }
+    }
+
     /// The ACK has passed, or none came in time: what waited for it.
     pub(super) fn release_after_ack(&mut self, key: CallKey, now: Instant) {
         let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) else {
             return;
         };
-        let (refer, ends) = (extra.refer_after_ack.take(), std::mem::take(&mut extra.end_after_ack));
+        let (refer, ends) = (extra.refer_waits.take(), std::mem::take(&mut extra.end_after_ack));
         if ends {
             let headers = std::mem::take(&mut extra.bye_headers);
             self.end_both(key, &headers, Cause::Hangup, now);
@@ -411,40 +465,6 @@ impl Shard {
             if let Some(transfer) = self.transfers.get_mut(key) {
                 transfer.facts.status = "completed";
             }
-        }
-    }
-
-    // ---- requests that waited for our REFER ----
-
-    pub(super) fn on_hold_over(&mut self, key: CallKey, now: Instant) {
-        // A REFER that was sent again has a wait of its own.
-        let hold = self.calls.get(key).and_then(|call| call.extra()?.hold);
-        if hold.is_some_and(|(_, until)| until <= now) {
-            self.release_held(key, now);
-        }
-    }
-
-    pub(super) fn release_held(&mut self, key: CallKey, now: Instant) {
-        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
-            return;
-        };
-        extra.hold = None;
-        let held = std::mem::take(&mut extra.held);
-        for held in held {
-            self.resume_request(held.flow, &held.message, Some(held.server), now);
-        }
-    }
-
-    /// RFC 3261 §15.1.2: requests that are pending when the call ends are answered 487.
-    fn end_held(&mut self, key: CallKey, now: Instant) {
-        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
-            return;
-        };
-        extra.hold = None;
-        for held in std::mem::take(&mut extra.held) {
-            self.counters.resumed_total += 1;
-            self.counters.refused_total += 1;
-            self.answer_stored(held.server, Refused::new(487, "Request Terminated"), now);
         }
     }
 
@@ -616,7 +636,7 @@ impl Shard {
             return false;
         };
         if self.has_ladder(call) {
-            self.remember_http(call, false, &format!("POST {}", path_of(&url)), &body);
+            self.remember_http(call, false, &format!("POST {}", super::ladders::path_of(&url)), &body);
         }
         let hook = Hook {
             transfer: id,
@@ -639,16 +659,7 @@ impl Shard {
     /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
     /// that ends the call only `hangup` and `tag` count.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
-        let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
-            return;
-        };
-        let Some(transfer) = self.transfers.get_mut(key) else {
-            return;
-        };
-        transfer.awaits_outcome = false;
-        let call = transfer.call;
-        let ends_call = transfer.ends_call();
-        let outcome_is_failed = outcome == ActionOutcome::Failed;
+        let is_failed = outcome == ActionOutcome::Failed;
         let reply = match outcome {
             ActionOutcome::Delivered { reply: Some(reply) }
                 if reply.as_array().is_some_and(|list| !list.is_empty()) =>
@@ -666,14 +677,24 @@ impl Shard {
                 Vec::new()
             }
         };
-        if self.has_ladder(call) {
-            let said = match (outcome_is_failed, verbs.is_empty()) {
-                (true, _) => "no good answer".to_owned(),
-                (false, true) => "taken".to_owned(),
-                (false, false) => asked_for(&verbs),
-            };
-            self.remember_http(call, true, &said, "");
-        }
+        self.remember_answer(id, is_failed, &verbs);
+        self.on_reply(id, verbs, now);
+    }
+
+    pub(super) fn on_reply(&mut self, id: TransferId, verbs: Vec<Verb>, now: Instant) {
+        let list = Aside::Reply { transfer: id, verbs };
+        let Some(Aside::Reply { verbs, .. }) = self.with_dialogs(list, now) else {
+            return;
+        };
+        let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
+            return;
+        };
+        let Some(transfer) = self.transfers.get_mut(key) else {
+            return;
+        };
+        transfer.awaits_outcome = false;
+        let call = transfer.call;
+        let ends_call = transfer.ends_call();
         let mut headers = Vec::new();
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
@@ -734,11 +755,16 @@ impl Shard {
             crate::message::StartLine::Response { reason, .. } => reason,
             crate::message::StartLine::Request { .. } => b"",
         };
+        let contact = match code {
+            300..=399 => message.name_addrs(Header::Contact).next().and_then(Result::ok),
+            _ => None,
+        };
         let answer = Answer {
             code,
             reason,
             refer_sub_false,
             retry_after: message.retry_after().ok().flatten().map(|wait| wait.seconds),
+            contact: contact.as_ref().map(|contact| contact.uri),
             overtaken,
             glare_wait,
         };
@@ -910,13 +936,6 @@ fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
         let known = retarget.take().map_or(old, |retarget| retarget.known);
         *retarget = Some(Retarget { known, now: new });
     }
-}
-
-/// The path of an absolute URL, as a ladder shows it: without its query, which may hold what is secret.
-fn path_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = rest.find('/').map_or("/", |at| &rest[at..]);
-    path.split('?').next().unwrap_or("/")
 }
 
 /// A flow as hooks name it.

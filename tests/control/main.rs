@@ -89,8 +89,8 @@ fn the_short_form_refers_a_leg() {
         panic!("{verbs:?}")
     };
     assert_eq!(
-        (refer.refer_to.as_str(), refer.leg),
-        ("sip:a@example.com", Some(Leg::Callee))
+        (refer.refer_to.as_deref(), refer.leg),
+        (Some("sip:a@example.com"), Some(Leg::Callee))
     );
     asked.answer(accepted(1));
     assert_eq!(answer.join().unwrap().status, 202);
