@@ -1,7 +1,7 @@
 //! What the control API asks of a shard, and what it gets back. Plain values: they cross threads.
 
 use crate::identifiers::{CallId, TransferId};
-use crate::verb::Verb;
+use crate::verb::{HookTarget, Verb};
 use serde::Serialize;
 
 /// A live call as a client names it.
@@ -21,6 +21,17 @@ pub enum LadderOf {
     Transfer(TransferId),
 }
 
+/// What becomes of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// An answered call is ended.
+    Completed,
+    /// A call that is not answered is given up.
+    NoAnswer,
+    /// The hook is asked, and the verbs of its reply run on the call.
+    Hook(HookTarget),
+}
+
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Executes verbs on a call. `dry_run`: only shows the REFER that would be sent.
@@ -35,6 +46,11 @@ pub enum Command {
     /// BYE on both legs; before answer CANCEL downstream and 487 upstream.
     Hangup {
         call: CallSelector,
+    },
+    /// Changes a call as applications of jambonz do.
+    Update {
+        call: CallSelector,
+        update: Update,
     },
     /// Live calls of this shard in the order of opening, from `after` (exclusive) on, at most `limit`.
     Calls {

@@ -322,7 +322,10 @@ impl World {
     /// Gives a command to the shard it is for.
     pub fn command(&mut self, command: Command) -> u64 {
         let shard = match &command {
-            Command::Verbs { call, .. } | Command::Call { call } | Command::Hangup { call } => match call {
+            Command::Verbs { call, .. }
+            | Command::Call { call }
+            | Command::Hangup { call }
+            | Command::Update { call, .. } => match call {
                 CallSelector::Id(id) => id.shard,
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },

@@ -166,6 +166,19 @@ pub fn parse(value: &Value) -> Result<Vec<Verb>, Vec<VerbError>> {
     if errors.is_empty() { Ok(verbs) } else { Err(errors) }
 }
 
+/// Reads where a hook goes, alone: a string or an object, as in a verb. `field` is its name.
+///
+/// # Errors
+///
+/// Every mistake, one at least.
+pub fn parse_hook(field: &'static str, value: &Value) -> Result<HookTarget, Vec<VerbError>> {
+    let errors = Errors::default();
+    let object = Map::from_iter([(field.to_owned(), value.clone())]);
+    let target = Fields::new(&object, String::new(), None, &errors).hook(field);
+    let errors = errors.list.into_inner();
+    target.filter(|_| errors.is_empty()).ok_or(errors)
+}
+
 /// `None` only with an error.
 fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
     let Value::Object(object) = element else {

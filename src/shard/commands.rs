@@ -4,7 +4,7 @@ use super::attended::Aside;
 use super::own::{DEFAULT_HOOK, ip_of, refer_lines};
 use super::{Output, Shard, TimerKey, Unrecorded, is_live};
 use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
-use crate::command::{CallSelector, CallView, Command, Refusal, Reply};
+use crate::command::{CallSelector, CallView, Command, Refusal, Reply, Update};
 use crate::config::{Side, TrunkId};
 use crate::destination::{default_referred_by, destination_allowed, refer_to_value, referred_by_value, replacing};
 use crate::identifiers::TransferId;
@@ -61,6 +61,10 @@ impl Shard {
             },
             Command::Hangup { call } => match self.find_call(&call) {
                 Ok(key) => self.on_hangup(key, &[], now),
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Command::Update { call, update } => match self.find_call(&call) {
+                Ok(key) => self.on_update(key, update, now),
                 Err(refusal) => Reply::Refused(refusal),
             },
             Command::Calls { after, limit } => self.list_calls(after, limit),
@@ -445,6 +449,23 @@ impl Shard {
             CallState::Ending | CallState::Ended => {}
         }
         Reply::Done
+    }
+
+    /// A change in the form of jambonz: one that does not fit the call's state is refused.
+    fn on_update(&mut self, key: CallKey, update: Update, now: Instant) -> Reply {
+        let wrong = |code, detail| Reply::Refused(refusal(422, code, None, detail));
+        let state = self.calls[key].state;
+        match (update, state) {
+            (_, CallState::Ending | CallState::Ended) => wrong("ended", "The call has ended."),
+            (Update::Completed, CallState::Answered) | (Update::NoAnswer, CallState::Trying | CallState::Ringing) => {
+                self.on_hangup(key, &[], now)
+            }
+            (Update::Completed | Update::Hook(_), CallState::Trying | CallState::Ringing) => {
+                wrong("not_answered", "The call is not answered yet.")
+            }
+            (Update::NoAnswer, CallState::Answered) => wrong("answered", "The call is answered."),
+            (Update::Hook(_target), CallState::Answered) => wrong("unsupported", "call_hook is not taken yet."),
+        }
     }
 
     pub(super) fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {

@@ -7,6 +7,7 @@
 )]
 
 mod rig;
+mod shown;
 mod stream;
 
 use referee::command::{AddressView, CallSelector, Command, Refusal, Reply, TrunkView};

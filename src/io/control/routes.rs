@@ -14,15 +14,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 pub(super) type Name = Result<Path<String>, PathRejection>;
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// `GET /v1/calls`: live calls, page by page.
 pub(super) async fn calls(State(context): State<Arc<Context>>, query: Parameters) -> Result<Response, Problem> {
@@ -360,12 +359,24 @@ pub(super) fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option
 }
 
 fn limit_of(query: &[(String, String)]) -> Result<usize, Problem> {
-    match parameter(query, "limit").map(str::parse) {
-        None => Ok(LIMIT_DEFAULT),
-        Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
-        Some(_) => {
-            let detail = format!("limit must be a number from 1 to {LIMIT_MAX}.");
-            Err(Problem::new(400, "invalid", detail).field("limit"))
+    Ok(number(query, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT))
+}
+
+/// A number within a range, in digits alone.
+pub(super) fn number(
+    query: &[(String, String)],
+    name: &'static str,
+    range: RangeInclusive<usize>,
+) -> Result<Option<usize>, Problem> {
+    let Some(text) = parameter(query, name) else {
+        return Ok(None);
+    };
+    let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if is_digits && range.contains(&number) => Ok(Some(number)),
+        _ => {
+            let detail = format!("{name} must be a number from {} to {}.", range.start(), range.end());
+            Err(Problem::new(400, "invalid", detail).field(name))
         }
     }
 }
@@ -379,7 +390,7 @@ fn flag(query: &[(String, String)], name: &'static str) -> Result<bool, Problem>
 }
 
 /// The body as JSON. Only what says it is JSON: a web page can send anything else across origins without being asked.
-fn json_of(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
+pub(super) fn json_of(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -433,12 +444,15 @@ impl Cursor {
     /// Opaque to clients, so that it may come to mean something else.
     fn text(self) -> String {
         let after = self.after.map(|after| after.to_string()).unwrap_or_default();
-        URL_SAFE_NO_PAD.encode(format!("{}:{after}", self.shard))
+        format!("{}-{after}", self.shard)
     }
 
     fn parse(text: &str) -> Option<Cursor> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (shard, after) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+        let (shard, after) = text.split_once('-')?;
+        let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        if !is_digits(shard) || !is_digits(after) {
+            return None;
+        }
         Some(Cursor {
             shard: shard.parse().ok()?,
             after: match after {
@@ -477,7 +491,7 @@ mod tests {
         ] {
             assert_eq!(Cursor::parse(&cursor.text()), Some(cursor));
         }
-        for text in ["", "!", "MQ", "MTo6", "Ojox"] {
+        for text in ["", "-", "1", "1-x", "+1-", "1-+1", "65536-", "1-2-3", " 1-2"] {
             assert_eq!(Cursor::parse(text), None, "{text}");
         }
     }
