@@ -3,10 +3,11 @@
 //! Each table of the file has its function here, which asks for each of its keys; what was never asked for is an unknown
 //! key. What involves several tables (names, overlaps, counts) is checked once all of them are read.
 
+use super::application::applications;
 use super::reader::{Document, Placed, Table, place};
 use super::value;
 use super::{
-    Access, Address, Bind, ByeMeansSuccess, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits,
+    Access, Address, Application, ApplicationId, Bind, ByeMeansSuccess, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits,
     Network, OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
     SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
@@ -76,7 +77,8 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
 
     let listeners = listeners(document, &root, &mut config.binds);
     let trunks = trunks(document, &root, &listeners, &config.binds);
-    config.routes = routes(document, &root, &trunks);
+    config.applications = applications(document, &root);
+    config.routes = routes(document, &root, &trunks, &config.applications);
     config.trunks = trunks.into_iter().map(|read| read.trunk).collect();
 
     if let Some(table) = root.table("control", "[control]") {
@@ -96,12 +98,6 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     }
     if let Some(table) = root.table("transfer", "[transfer]") {
         config.transfer = transfer(table);
-    }
-    for table in root.tables("application") {
-        table.mistake(
-            table.at(),
-            "`[[application]]` is not supported yet: calls can be relayed to trunks only",
-        );
     }
     root.finish();
     config
@@ -143,7 +139,7 @@ fn listeners(document: &Document<'_>, root: &Table<'_>, binds: &mut Vec<Bind>) -
 }
 
 /// A `name` that none of `names` has.
-fn unique_name(table: &Table<'_>, names: &[Placed<String>]) -> Option<Placed<String>> {
+pub(super) fn unique_name(table: &Table<'_>, names: &[Placed<String>]) -> Option<Placed<String>> {
     let name = table.name("name")?;
     if names.iter().any(|other| other.value == name.value) {
         table.mistake(name.at, format!("the name `{}` is taken already", name.value));
@@ -434,13 +430,18 @@ fn health(table: Table<'_>) -> Health {
     health
 }
 
-fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Vec<Route> {
+fn routes(
+    document: &Document<'_>,
+    root: &Table<'_>,
+    trunks: &[TrunkRead],
+    applications: &[Application],
+) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for table in root.tables("route") {
         table.require("from");
         let from = table.name("from");
         let from = from.and_then(|from| trunk_of(document, &from, trunks).map(|id| (id, from)));
-        let route = route(document, &table, trunks);
+        let route = route(document, &table, trunks, applications);
         if let Some((from, name)) = from {
             let takes_all = |route: &Route| route.from == from && route.matches == RouteMatch::default();
             if routes.iter().any(takes_all) {
@@ -458,8 +459,14 @@ fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Ve
 }
 
 /// All of a route but where its calls come from.
-fn route(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Route {
+fn route(
+    document: &Document<'_>,
+    table: &Table<'_>,
+    trunks: &[TrunkRead],
+    applications: &[Application],
+) -> Route {
     let mut route = Route {
+        application: route_application(document, table, applications),
         to: route_targets(document, table, trunks),
         matches: table.table("match", "match").map(route_match).unwrap_or_default(),
         ..Route::to_one(TrunkId(0), TrunkId(0))
@@ -485,6 +492,25 @@ fn route(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Ro
     route
 }
 
+/// `application`, which stands instead of all that says how calls go to trunks.
+fn route_application(
+    document: &Document<'_>,
+    table: &Table<'_>,
+    applications: &[Application],
+) -> Option<ApplicationId> {
+    let name = table.name("application")?;
+    for key in ["to", "mode", "weights", "response_timeout", "answer_timeout"] {
+        if table.has(key) {
+            let message = format!("`{key}` says how calls go to trunks: a route leads to an `application` or `to` trunks");
+            document.mistake(table.at_value(key), message);
+        }
+    }
+    let names = || applications.iter().map(|known| known.name.as_str());
+    check_reference(document, &name, "`[[application]]`", names());
+    let place = names().position(|known| known == name.value)?;
+    u8::try_from(place).ok().map(ApplicationId)
+}
+
 /// `to`: one trunk or several, where calls can go, each once.
 fn route_targets(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Vec<RouteTarget> {
     let name = |text: &str| Ok::<_, String>(text.to_owned());
@@ -493,10 +519,7 @@ fn route_targets(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead
     } else {
         table.name("to").into_iter().collect()
     };
-    if table.text("application").is_some() {
-        let at = table.at_value("application");
-        document.mistake(at, "`application` is not supported yet: a route leads `to` a trunk");
-    } else if !table.has("application") {
+    if !table.has("application") {
         table.require("to");
     }
     if names.len() > ROUTE_TARGETS_MAX {
@@ -606,7 +629,7 @@ fn control(document: &Document<'_>, table: Table<'_>) -> Control {
 }
 
 /// A secret, which no message repeats.
-fn secret(table: &Table<'_>, key: &'static str) -> Option<String> {
+pub(super) fn secret(table: &Table<'_>, key: &'static str) -> Option<String> {
     let parse = |text: &str| value::secret(text).map_err(|problem| format!("`{key}` {problem}"));
     table.value(key, parse).map(|secret| secret.value)
 }
@@ -823,7 +846,7 @@ fn transfer(table: Table<'_>) -> TransferTimers {
     transfer
 }
 
-fn seconds(seconds: u64) -> Duration {
+pub(super) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -854,8 +877,11 @@ pub fn config_text(text: &str) {
                     .all(|trunk| !trunk.sources.is_empty() && !trunk.name.is_empty())
             );
             assert!(
-                config.routes.iter().all(|route| !route.to.is_empty()
-                    && route.to.iter().all(|to| !config.trunk(to.trunk).addresses.is_empty()))
+                config
+                    .routes
+                    .iter()
+                    .all(|route| route.to.is_empty() == route.application.is_some()
+                        && route.to.iter().all(|to| !config.trunk(to.trunk).addresses.is_empty()))
             );
         }
         Err(errors) => {
