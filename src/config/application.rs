@@ -1,6 +1,6 @@
 //! `[[application]]`: who is asked over HTTP what becomes of a call, and how referee conducts itself as its user agent.
 
-use super::parse::{secret, seconds};
+use super::parse::{seconds, secret};
 use super::reader::{Document, Placed, Table};
 use super::value;
 use std::net::SocketAddr;
@@ -77,6 +77,26 @@ pub(super) fn applications(document: &Document<'_>, root: &Table<'_>) -> Vec<App
     applications
 }
 
+/// `application`, which stands instead of all that says how calls go to trunks.
+pub(super) fn route_application(
+    document: &Document<'_>,
+    table: &Table<'_>,
+    applications: &[Application],
+) -> Option<ApplicationId> {
+    let name = table.name("application")?;
+    for key in ["to", "mode", "weights", "response_timeout", "answer_timeout"] {
+        if table.has(key) {
+            let message =
+                format!("`{key}` says how calls go to trunks: a route leads to an `application` or `to` trunks");
+            document.mistake(table.at_value(key), message);
+        }
+    }
+    let names = || applications.iter().map(|known| known.name.as_str());
+    super::parse::check_reference(document, &name, "`[[application]]`", names());
+    let place = names().position(|known| known == name.value)?;
+    u8::try_from(place).ok().map(ApplicationId)
+}
+
 fn application(table: &Table<'_>, name: Option<&Placed<String>>) -> Application {
     table.require("name");
     table.require("call_hook");
@@ -114,15 +134,21 @@ fn application(table: &Table<'_>, name: Option<&Placed<String>>) -> Application 
         &[("reject", MediaVerbs::Reject), ("skip", MediaVerbs::Skip)],
         &mut application.media_verbs,
     );
-    table.duration("answer_timeout", seconds(1)..=seconds(3_600), &mut application.answer_timeout);
+    table.duration(
+        "answer_timeout",
+        seconds(1)..=seconds(3_600),
+        &mut application.answer_timeout,
+    );
     application
 }
 
 /// RFC 7617 §2: a user-id without a colon, and a password.
 fn basic_auth(table: &Table<'_>) -> Option<(String, String)> {
-    let username = table.value("username", |text| match text.contains(':') || !value::has_no_control(text) {
-        true => Err("`username` holds a colon or control characters".to_owned()),
-        false => Ok(text.to_owned()),
+    let username = table.value("username", |text| {
+        match text.contains(':') || !value::has_no_control(text) {
+            true => Err("`username` holds a colon or control characters".to_owned()),
+            false => Ok(text.to_owned()),
+        }
     });
     let password = secret(table, "password");
     for (key, other) in [("username", "password"), ("password", "username")] {

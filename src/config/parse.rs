@@ -3,13 +3,13 @@
 //! Each table of the file has its function here, which asks for each of its keys; what was never asked for is an unknown
 //! key. What involves several tables (names, overlaps, counts) is checked once all of them are read.
 
-use super::application::applications;
+use super::application::{applications, route_application};
 use super::reader::{Document, Placed, Table, place};
 use super::value;
 use super::{
-    Access, Address, Application, ApplicationId, Bind, ByeMeansSuccess, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits,
-    Network, OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
-    SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
+    Access, Address, Application, Bind, ByeMeansSuccess, Config, Control, Health, Hooks, InDialogSources, InboundRefer,
+    Limits, Network, OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget,
+    SHARDS_MAX, SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use crate::spelling;
 use std::fmt;
@@ -430,12 +430,7 @@ fn health(table: Table<'_>) -> Health {
     health
 }
 
-fn routes(
-    document: &Document<'_>,
-    root: &Table<'_>,
-    trunks: &[TrunkRead],
-    applications: &[Application],
-) -> Vec<Route> {
+fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead], applications: &[Application]) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for table in root.tables("route") {
         table.require("from");
@@ -459,12 +454,7 @@ fn routes(
 }
 
 /// All of a route but where its calls come from.
-fn route(
-    document: &Document<'_>,
-    table: &Table<'_>,
-    trunks: &[TrunkRead],
-    applications: &[Application],
-) -> Route {
+fn route(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead], applications: &[Application]) -> Route {
     let mut route = Route {
         application: route_application(document, table, applications),
         to: route_targets(document, table, trunks),
@@ -490,25 +480,6 @@ fn route(
     table.duration("answer_timeout", seconds(1)..=seconds(3_600), &mut answer_timeout);
     route.answer_timeout = (!answer_timeout.is_zero()).then_some(answer_timeout);
     route
-}
-
-/// `application`, which stands instead of all that says how calls go to trunks.
-fn route_application(
-    document: &Document<'_>,
-    table: &Table<'_>,
-    applications: &[Application],
-) -> Option<ApplicationId> {
-    let name = table.name("application")?;
-    for key in ["to", "mode", "weights", "response_timeout", "answer_timeout"] {
-        if table.has(key) {
-            let message = format!("`{key}` says how calls go to trunks: a route leads to an `application` or `to` trunks");
-            document.mistake(table.at_value(key), message);
-        }
-    }
-    let names = || applications.iter().map(|known| known.name.as_str());
-    check_reference(document, &name, "`[[application]]`", names());
-    let place = names().position(|known| known == name.value)?;
-    u8::try_from(place).ok().map(ApplicationId)
 }
 
 /// `to`: one trunk or several, where calls can go, each once.
@@ -575,7 +546,7 @@ fn trunk_of(document: &Document<'_>, name: &Placed<String>, trunks: &[TrunkRead]
 }
 
 /// Records a name that none of `known` is.
-fn check_reference<'n>(
+pub(super) fn check_reference<'n>(
     document: &Document<'_>,
     name: &Placed<String>,
     what: &str,

@@ -229,14 +229,14 @@ impl Request {
                 }
             };
         }
-        let ids = self.verbs.iter().map(|verb| match verb {
-            Verb::SipRefer(refer) => (false, &refer.id),
-            Verb::Hangup { id, .. } | Verb::Tag { id, .. } | Verb::Pause { id, .. } => (true, id),
-        });
+        let ids = self
+            .verbs
+            .iter()
+            .map(|verb| (!matches!(verb, Verb::SipRefer(_)), verb.id()));
         // A transfer's id if there is one: of all verbs it is the one that must not happen twice.
-        let mut ids: Vec<_> = ids.filter_map(|(other, id)| Some((other, id.as_ref()?))).collect();
+        let mut ids: Vec<_> = ids.filter_map(|(other, id)| Some((other, id?))).collect();
         ids.sort_by_key(|(other, _)| *other);
-        Ok(ids.first().map(|(_, id)| ("id", (*id).clone())))
+        Ok(ids.first().map(|(_, id)| ("id", (*id).to_owned())))
     }
 
     /// The entry of this request, under the call's id whatever name it was asked for by.
