@@ -231,11 +231,11 @@ impl Shard {
             if served.provisional.is_some() && !is_armed(TimerKey::Reliable(key)) {
                 fault("does not repeat its provisional response");
             }
-            if served.look_at.is_some() && !is_armed(TimerKey::Session(key)) {
-                fault("does not look at its session");
-            }
             if call.state == CallState::Ending {
                 continue;
+            }
+            if served.look_at.is_some() && !is_armed(TimerKey::Session(key)) {
+                fault("does not look at its session");
             }
             let extra = call.extra();
             let last = extra.and_then(|extra| self.transfers.get(extra.last_transfer?));

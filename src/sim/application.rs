@@ -20,6 +20,8 @@ pub struct Posted {
     pub webhook_id: String,
     /// 1 for the first.
     pub attempt: u32,
+    /// It has an Authorization.
+    pub has_credentials: bool,
     /// It was answered with 2xx.
     pub is_taken: bool,
     /// The body as sent, and read.
@@ -115,6 +117,7 @@ impl Application {
             url: hook.url.clone(),
             webhook_id: hook.webhook_id.clone(),
             attempt: 1,
+            has_credentials: hook.basic_auth.is_some(),
             is_taken,
             text: hook.body.clone(),
             body: serde_json::from_str(&hook.body).unwrap_or(Value::Null),
@@ -142,6 +145,7 @@ impl Application {
             url: job.url().to_owned(),
             webhook_id,
             attempt: job.attempt,
+            has_credentials: headers.iter().any(|(name, _)| *name == "authorization"),
             is_taken: matches!(outcome, Outcome::Answered { status: 200..=299, .. }),
             text: job.body().to_owned(),
             body: serde_json::from_str(job.body()).unwrap_or(Value::Null),

@@ -397,8 +397,8 @@ impl Peer {
         let (host, port) = host_port(uri_of(&contact));
         if !self.manners.calls_applications
             && referee
-            .iter()
-            .any(|address| address.ip().to_string() == host && address.port() == port)
+                .iter()
+                .any(|address| address.ip().to_string() == host && address.port() == port)
         {
             self.violation(format!("`{}` shows referee's own Contact", text.label()));
         }
