@@ -20,6 +20,8 @@ pub enum Wait {
     Ack,
     /// The response to a request of the application's own.
     Response { request: u32 },
+    /// The dialog of another call that the list of this number names.
+    Dialog { list: u32 },
 }
 
 /// Why the application was asked.
@@ -49,6 +51,7 @@ pub struct Program {
     pub notify_events: bool,
     questions: u32,
     requests: u32,
+    lists: u32,
 }
 
 impl Program {
@@ -75,6 +78,22 @@ impl Program {
         let request = self.requests;
         self.waits_for = Some(Wait::Response { request });
         request
+    }
+
+    /// A list is to run once the dialogs that it names are known; its number.
+    pub fn look_for_dialogs(&mut self) -> u32 {
+        self.lists += 1;
+        self.waits_for = Some(Wait::Dialog { list: self.lists });
+        self.lists
+    }
+
+    /// The dialogs of this list are known: whether it is still to run.
+    pub fn dialogs_found(&mut self, list: u32) -> bool {
+        let is_open = self.waits_for == Some(Wait::Dialog { list });
+        if is_open {
+            self.waits_for = None;
+        }
+        is_open
     }
 
     /// An answer to this question is there: why it was asked, if it is still waited for.

@@ -8,6 +8,7 @@ pub mod early;
 pub mod refers;
 
 use crate::config::{ApplicationId, TrunkId};
+use crate::digest::Sessions;
 use crate::identifiers::CallId;
 use crate::message::{Header, Message, MessageBuf, NameAddr};
 use crate::sequence::Sequence;
@@ -89,10 +90,10 @@ pub struct Call {
     trunks: [TrunkId; 2],
     /// Where each party was last heard from.
     flows: [Flow; 2],
-    /// Numbers of the requests of each party.
-    sequences: [Sequence; 2],
+    /// The requests of each party.
+    directions: [Direction; 2],
     texts: Texts,
-    /// Numbers of requests before the answer.
+    /// What was sent before the answer, and in dialogs that are no call.
     early: Option<Box<EarlyDialogs>>,
     pub created: Instant,
     pub answered: Option<Instant>,
@@ -102,12 +103,20 @@ pub struct Call {
     pub session_until: Option<Instant>,
     /// Its place in the order of opening.
     pub order: u64,
-    /// The transaction of the INVITE that opened the call.
+    /// The transaction of the last INVITE that passed: the one that opened the call, or one within its dialog.
     pub invite: Option<ServerKey>,
     /// What it takes of its trunks, until it ends.
     pub places: Places,
     /// What few calls have.
     extra: Option<Box<Extra>>,
+}
+
+/// The requests of one party of a dialog.
+#[derive(Debug, Default)]
+pub struct Direction {
+    pub sequence: Sequence,
+    /// What the other party's trunk has accepted of referee; `None`: it has challenged nothing.
+    pub sessions: Option<Box<Sessions>>,
 }
 
 /// What few calls have: transfers, requests that wait, data of the application.
@@ -133,6 +142,8 @@ pub struct Extra {
     pub awaits_reply: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
+    /// Its `id`.
+    pub pause_id: Option<String>,
     /// CSeq number of the last INVITE of each party that was refused here without a transaction: its ACK goes no further.
     pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.
@@ -141,8 +152,8 @@ pub struct Extra {
     pub doubt: Option<(Party, Instant)>,
     /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
-    /// A REFER of ours that follows it.
-    pub refer_after_ack: Option<TransferKey>,
+    /// A REFER of ours that follows it, or the answer of an INVITE within the dialog.
+    pub refer_waits: Option<TransferKey>,
     /// Our BYEs have left.
     pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.
@@ -188,7 +199,7 @@ impl Call {
             state: CallState::Trying,
             trunks,
             flows: [flow, flow],
-            sequences: Default::default(),
+            directions: Default::default(),
             texts: Texts::default(),
             early: None,
             created: now,
@@ -231,7 +242,7 @@ impl Call {
             state: CallState::Trying,
             trunks: self.trunks,
             flows: self.flows,
-            sequences: Default::default(),
+            directions: Default::default(),
             texts: self.texts.clone(),
             early: None,
             created: now,
@@ -295,38 +306,47 @@ impl Call {
     }
 
     pub fn sequence(&self, party: Party) -> &Sequence {
-        &self.sequences[party as usize]
+        &self.directions[party as usize].sequence
     }
 
     pub fn sequence_mut(&mut self, party: Party) -> &mut Sequence {
-        &mut self.sequences[party as usize]
+        &mut self.directions[party as usize].sequence
     }
 
-    /// `party` has sent a request with this number before the answer, within the early dialog of the callee with this digest
-    /// of its tag.
-    pub fn observe_early(&mut self, callee: u64, party: Party, number: u32) {
-        self.early.get_or_insert_default().observe(callee, party, number);
+    /// The requests of `party` to the other one.
+    pub fn direction_mut(&mut self, party: Party) -> &mut Direction {
+        &mut self.directions[party as usize]
     }
 
-    /// The highest numbers within an early dialog, by party: it has become a call, this one or another.
-    pub fn take_early(&mut self, callee: u64) -> [Option<u32>; 2] {
-        let Some(early) = &mut self.early else {
-            return [None; 2];
-        };
-        let highest = early.take(callee);
+    /// The dialogs before the answer, and those that are no call.
+    pub fn early_mut(&mut self) -> &mut EarlyDialogs {
+        self.early.get_or_insert_default()
+    }
+
+    /// As [`Call::early_mut`], but without making it.
+    pub fn early_if_any(&mut self) -> Option<&mut EarlyDialogs> {
+        self.early.as_deref_mut()
+    }
+
+    /// An early dialog has become a call, this one or another.
+    pub fn take_early(&mut self, callee: u64) -> Option<[Direction; 2]> {
+        let early = self.early.as_mut()?;
+        let taken = early.take(callee);
         if early.is_empty() {
             self.early = None;
         }
-        highest
+        taken
     }
 
-    /// The numbers that were used before the call was one.
-    pub fn observe_all(&mut self, highest: [Option<u32>; 2]) {
+    /// This call is what has become of an early dialog.
+    pub fn continue_early(&mut self, early: Option<[Direction; 2]>) {
+        let Some(mut early) = early else { return };
         for party in [Party::Caller, Party::Callee] {
-            if let Some(number) = highest[party as usize] {
-                self.sequence_mut(party).observe(number);
+            if let Some(number) = self.sequence(party).highest() {
+                early[party as usize].sequence.observe(number);
             }
         }
+        self.directions = early;
     }
 
     pub fn extra(&self) -> Option<&Extra> {
@@ -422,7 +442,7 @@ impl Call {
 
     /// Whether requests of ours stand in its numbering: then only this call knows the numbers of either side.
     pub fn is_shifted(&self) -> bool {
-        self.sequences.iter().any(Sequence::is_shifted)
+        self.directions.iter().any(|direction| direction.sequence.is_shifted())
     }
 
     /// Bytes this call keeps outside its own struct; for measuring.

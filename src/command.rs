@@ -41,6 +41,8 @@ pub enum Command {
     },
     /// All trunks and how their addresses stand; every shard knows the same, as far as news travel.
     Trunks,
+    /// Somebody listens to events of calls for the next [`LISTENED_FOR`](crate::event::LISTENED_FOR).
+    Listen,
 }
 
 #[derive(Clone, Debug)]

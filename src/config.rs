@@ -5,11 +5,13 @@
 pub mod application;
 pub mod parse;
 mod reader;
+mod refer;
 pub(crate) mod value;
 mod without_file;
 
 pub use application::{Application, ApplicationId, MediaVerbs, OnUnanswered};
 pub use parse::{ConfigError, parse};
+pub use refer::{ByeMeansSuccess, Destination, HookBodies, OnReferTimeout, Preset, ReferMode, ReferRules};
 pub use without_file::EnvironmentError;
 
 use crate::transport::{BindId, Transport};
@@ -71,6 +73,12 @@ pub struct Control {
     pub listen: Option<SocketAddr>,
     /// The bearer token; required unless `listen` is loopback.
     pub token: Option<String>,
+    /// Events that wait for the control thread, of all shards; beyond it they are lost, and listeners are told so.
+    pub events_queue_max: usize,
+    /// Bytes of events kept for listeners that are behind or come back. One that is behind further is cut off.
+    pub events_bytes_max: usize,
+    /// Listeners at a time; further ones get 503.
+    pub event_streams_max: usize,
 }
 
 /// Webhooks.
@@ -130,6 +138,27 @@ pub struct Trunk {
     /// New calls from and to this trunk in a second, over all shards: so many at once, then one each `1 s / n`. Beyond it as
     /// with `calls_max`.
     pub calls_per_second_max: Option<u32>,
+    /// `None`: its challenges go to whoever sent the request.
+    pub auth: Option<Auth>,
+}
+
+/// `[trunk.auth]`: with what referee answers the challenges of a trunk (RFC 3261 §22).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Auth {
+    pub username: String,
+    pub password: String,
+    /// Who may have an answer, byte for byte; empty: any realm that the trunk, or whoever is behind it, names.
+    pub realms: Vec<String>,
+}
+
+impl fmt::Debug for Auth {
+    /// Without the password, which no log is to show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("username", &self.username)
+            .field("realms", &self.realms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[trunk.health]`: OPTIONS to every address of a trunk, which is dead or alive by what comes of them and of its calls.
@@ -212,90 +241,6 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
     }
-}
-
-/// `[trunk.refer]`: how transfers run on this trunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReferRules {
-    /// What a bare number becomes: `sip:{number}@host` or `tel:{number}`. `None`: `sip:{number}@` and the address of the
-    /// party that gets the REFER.
-    pub bare_number: Option<String>,
-    /// What may be transferred to; nothing is allowed unless named here.
-    pub destinations: Vec<Destination>,
-    /// Final codes beyond 2xx that count as success.
-    pub success_codes: Vec<u16>,
-    pub bye_means_success: ByeMeansSuccess,
-    pub on_refer_timeout: OnReferTimeout,
-    /// Whether referee ends the call after a success.
-    pub bye_on_success: bool,
-    /// From the final 2xx to our BYE (T_linger).
-    pub bye_delay: Duration,
-    /// How long a racing NOTIFY is waited for once a BYE came (T_bye_grace).
-    pub bye_grace: Duration,
-    /// From the 2xx to the first NOTIFY (T_first); `None`: `total_timeout`.
-    pub notify_timeout: Option<Duration>,
-    /// From the REFER to the end (T_total).
-    pub total_timeout: Duration,
-    pub referred_by_host: Option<String>,
-}
-
-/// One entry of `destinations`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// `*`
-    Any,
-    /// `+49*`: the whole user part of a tel: URI, or of a sip: URI at the trunk's own `bare_number` host. `*` matches any
-    /// run of characters.
-    Number(String),
-    /// `sip:*@example.com`: user pattern (`None`: a URI without user), host (lower case, exact, IPv6 without brackets),
-    /// port (exact; `None`: a URI without port).
-    Sip {
-        secure: bool,
-        user: Option<String>,
-        host: String,
-        port: Option<u16>,
-    },
-}
-
-impl fmt::Display for Destination {
-    /// As the configuration has it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Destination::Any => f.write_str("*"),
-            Destination::Number(pattern) => f.write_str(pattern),
-            Destination::Sip {
-                secure,
-                user,
-                host,
-                port,
-            } => {
-                f.write_str(if *secure { "sips:" } else { "sip:" })?;
-                if let Some(user) = user {
-                    write!(f, "{user}@")?;
-                }
-                if host.contains(':') {
-                    write!(f, "[{host}]")?
-                } else {
-                    f.write_str(host)?
-                }
-                port.map_or(Ok(()), |port| write!(f, ":{port}"))
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByeMeansSuccess {
-    /// A BYE after a 2xx and no NOTIFY at all.
-    Accepted,
-    Always,
-    Never,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnReferTimeout {
-    Keep,
-    Bye,
 }
 
 /// From which trunk's calls go where.
@@ -473,6 +418,8 @@ pub struct TransferTimers {
     pub tombstone: Duration,
     /// How long requests of the other party wait for a response to ours.
     pub hold: Duration,
+    /// How long a REFER waits for the answer of an INVITE within its dialog (T_queue).
+    pub queue: Duration,
     /// Executions per call.
     pub per_call_max: u32,
     /// Longest `timeout` a verb may ask for.
@@ -483,10 +430,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             binds: Vec::new(),
-            control: Control {
-                listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
-                token: None,
-            },
+            control: Control::default(),
             hooks: Hooks::default(),
             trunks: Vec::new(),
             applications: Vec::new(),
@@ -523,6 +467,20 @@ impl Config {
 
 /// More shards than any machine has cores.
 pub const SHARDS_MAX: u16 = 1_024;
+
+impl Default for Control {
+    fn default() -> Control {
+        Control {
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+            token: None,
+            // A second of a busy machine's; a megabyte or two.
+            events_queue_max: 4_096,
+            // Some 20,000 events.
+            events_bytes_max: 16 * 1024 * 1024,
+            event_streams_max: 64,
+        }
+    }
+}
 
 impl Control {
     /// What forbids to start with these values.
@@ -569,24 +527,6 @@ impl Default for Hooks {
             per_endpoint_max: 8,
             action_retry_for: Duration::from_secs(15 * 60),
             status_as_string: false,
-        }
-    }
-}
-
-impl Default for ReferRules {
-    fn default() -> ReferRules {
-        ReferRules {
-            bare_number: None,
-            destinations: Vec::new(),
-            success_codes: Vec::new(),
-            bye_means_success: ByeMeansSuccess::Accepted,
-            on_refer_timeout: OnReferTimeout::Keep,
-            bye_on_success: true,
-            bye_delay: Duration::from_secs(1),
-            bye_grace: Duration::from_secs(1),
-            notify_timeout: None,
-            total_timeout: Duration::from_secs(120),
-            referred_by_host: None,
         }
     }
 }
@@ -650,6 +590,7 @@ impl Default for TransferTimers {
         TransferTimers {
             tombstone: Duration::from_secs(32),
             hold: Duration::from_millis(500),
+            queue: Duration::from_secs(4),
             per_call_max: 5,
             total_timeout_max: Duration::from_secs(300),
         }
@@ -723,6 +664,7 @@ mod tests {
             let control = Control {
                 listen: listen.map(|listen| listen.parse().unwrap()),
                 token: token.map(str::to_owned),
+                ..Control::default()
             };
             assert_eq!(control.problem().is_some(), problem, "{listen:?}");
         }

@@ -4,7 +4,7 @@ use crate::config::value::{has_no_control, host_and_port};
 use crate::config::{Destination, ReferRules, pattern_matches};
 use crate::message::uri::{Scheme, Unescaped};
 use crate::message::{Host, NameAddr, Uri};
-use crate::verb::VerbError;
+use crate::verb::{OtherDialog, VerbError};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -29,10 +29,39 @@ pub fn refer_to_value(refer_to: &str, rules: &ReferRules, peer_host: &str) -> Re
     })
 }
 
+/// A Refer-To that makes the INVITE replace a dialog of its recipient (RFC 5589 §7.3): `refer_to` with Replaces among the
+/// headers of its URI, and Require, since a recipient that does not know Replaces would just ring.
+pub fn replacing(refer_to: &str, dialog: &OtherDialog, early_only: bool) -> String {
+    let (uri, rest) = match refer_to.rsplit_once('>') {
+        Some((uri, rest)) => (uri, format!(">{rest}")),
+        None => (refer_to, String::new()),
+    };
+    let headers = if uri.rsplit_once('<').map_or(uri, |(_, uri)| uri).contains('?') {
+        "&"
+    } else {
+        "?"
+    };
+    let early = if early_only { ";early-only" } else { "" };
+    let replaces = format!(
+        "{};to-tag={};from-tag={}{early}",
+        dialog.call_id, dialog.to_tag, dialog.from_tag
+    );
+    let mut value = String::with_capacity(replaces.len());
+    for byte in replaces.bytes() {
+        // hnv-unreserved would do for some more, but not in every parser.
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
+            value.push(char::from(byte));
+        } else {
+            let _ = write!(value, "%{byte:02X}");
+        }
+    }
+    format!("{uri}{headers}Replaces={value}&Require=replaces{rest}")
+}
+
 /// The value of the Referred-By header field (RFC 3892 §2.1) for a verb's `referredBy`.
 ///
 /// As [`refer_to_value`], but a bare value becomes a user at [`ReferRules::referred_by_host`] if there is one. The display
-/// name goes in front of URIs and bare values; a name-addr has its own.
+/// name, or else the trunk's, goes in front of URIs and bare values; a name-addr has its own.
 ///
 /// # Errors
 ///
@@ -61,6 +90,33 @@ pub fn referred_by_value(
         }
         .map_err(of_field)?,
     };
+    named(&uri, display_name, rules)
+}
+
+/// The value of Referred-By where the verb names nobody: the identity of the party that gets the REFER, at the trunk's own
+/// host if it has one.
+///
+/// # Errors
+///
+/// An error about `referredByDisplayName`.
+pub fn default_referred_by(
+    identity: &str,
+    display_name: Option<&str>,
+    rules: &ReferRules,
+) -> Result<String, VerbError> {
+    let user = match (&rules.referred_by_host, Uri::parse(identity.as_bytes())) {
+        (Some(host), Ok(uri)) => uri.user.map(|user| (host, String::from_utf8_lossy(user))),
+        _ => None,
+    };
+    match user {
+        Some((host, user)) => named(&format!("sip:{user}@{host}"), display_name, rules),
+        None => named(identity, display_name, rules),
+    }
+}
+
+/// A URI behind the verb's display name, or else the trunk's.
+fn named(uri: &str, display_name: Option<&str>, rules: &ReferRules) -> Result<String, VerbError> {
+    let display_name = display_name.or(rules.referred_by_display_name.as_deref());
     let Some(display_name) = display_name.filter(|name| !name.is_empty()) else {
         return Ok(format!("<{uri}>"));
     };
@@ -348,6 +404,45 @@ mod tests {
                 .map(|text| value::destination(text).unwrap())
                 .collect(),
             ..ReferRules::default()
+        }
+    }
+
+    #[test]
+    fn a_refer_to_that_replaces_reads_back_as_the_dialog() {
+        use crate::message::dialog_reference::Replaces;
+        let dialog = OtherDialog {
+            call_id: "a+b=c;d%e@10.0.0.1".into(),
+            to_tag: "t+1".into(),
+            from_tag: "f=2".into(),
+            target: "sip:bob@10.0.0.9".into(),
+        };
+        for (refer_to, early_only, start, end) in [
+            (
+                "<sip:bob@10.0.0.9>",
+                false,
+                "<sip:bob@10.0.0.9?Replaces=a%2Bb%3Dc%3Bd%25e%4010.0.0.1%3Bto-tag%3Dt%2B1",
+                ">",
+            ),
+            (
+                "\"B?\" <sips:bob@h;x>;y=z",
+                true,
+                "\"B?\" <sips:bob@h;x?Replaces=",
+                ">;y=z",
+            ),
+            ("<sip:bob@h?Subject=a>", false, "<sip:bob@h?Subject=a&Replaces=", ">"),
+        ] {
+            let value = replacing(refer_to, &dialog, early_only);
+            assert!(
+                value.starts_with(start) && value.ends_with(&format!("&Require=replaces{end}")),
+                "{value}"
+            );
+            let name_addr = NameAddr::parse(value.as_bytes()).unwrap();
+            let uri = Uri::parse(name_addr.uri).unwrap();
+            let unescaped = Replaces::value_in(&uri).unwrap().unwrap();
+            // The tags of this dialog are no tokens, which a parser may say; what counts is that the bytes are the same.
+            let early = if early_only { ";early-only" } else { "" };
+            let expected = format!("a+b=c;d%e@10.0.0.1;to-tag=t+1;from-tag=f=2{early}");
+            assert_eq!(String::from_utf8(unescaped).unwrap(), expected);
         }
     }
 

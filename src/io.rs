@@ -45,7 +45,7 @@ use std::time::Duration;
 use tcp::Tcp;
 use tokio::signal::unix::{SignalKind, signal};
 use udp::Udp;
-use worker::{Parts, ReplySink, Worker, WorkerCommand, WorkerHandle, Workers};
+use worker::{EventSink, Parts, ReplySink, Worker, WorkerCommand, WorkerHandle, Workers};
 
 /// How long a drain waits for calls to end. Calls last minutes; whoever wants them all served waits outside for
 /// `referee_calls` to reach zero before sending the signal.
@@ -205,7 +205,8 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
         threads: Vec::new(),
         resolver: Some(resolver_thread),
     };
-    running.control = start_control(&config, &usage, &running, &replies)?;
+    let (events, heard) = control::events(&config.control);
+    running.control = start_control(&config, &usage, &running, &replies, heard)?;
 
     let rings = Handoff::mesh(&doorbells, config.limits.handoff_max);
     let parts = sockets
@@ -248,6 +249,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             commands,
             hooks: running.hooks(),
             replies: Arc::new(replies.clone()),
+            events: Arc::new(events.clone()),
             resolver: resolver.clone(),
             publisher,
             config: Arc::clone(&config),
@@ -387,6 +389,12 @@ impl ReplySink for Replies {
     }
 }
 
+impl EventSink for control::Events {
+    fn event(&self, event: Box<crate::event::Event>) -> bool {
+        control::Events::tell(self, event)
+    }
+}
+
 impl control::Shards for Workers {
     fn count(&self) -> u16 {
         self.shards()
@@ -423,6 +431,7 @@ fn start_control(
     usage: &Arc<Usage>,
     running: &Running,
     replies: &Replies,
+    heard: control::Heard,
 ) -> Result<Option<Control>, RunError> {
     let Some(address) = config.control.listen else {
         return Ok(None);
@@ -435,7 +444,7 @@ fn start_control(
         let hooks = hooks.as_ref().map(|read| counters::hooks_text(&read()));
         counters.text() + &counters::trunks_text(&with_names, &usage) + &hooks.unwrap_or_default()
     };
-    let started = Control::start(&config.control, shards, replies.clone(), Arc::new(metrics));
+    let started = Control::start(&config.control, shards, replies.clone(), heard, Arc::new(metrics));
     match started {
         Ok(control) => Ok(Some(control)),
         Err(error) => Err(RunError::Bind {

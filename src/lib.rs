@@ -64,6 +64,8 @@ pub mod coverage;
 pub mod demo;
 pub mod destination;
 pub mod dialog_usage;
+pub mod digest;
+pub mod event;
 pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]

@@ -4,6 +4,7 @@ pub mod best;
 pub mod context;
 pub mod search;
 
+use crate::digest::{self, Asks};
 use crate::message::check::{RELAYED_BYTES_MAX, RELAYED_LINES_MAX};
 use crate::message::edit::{Editor, ViaStamp, decimal};
 use crate::message::{Header, Message, Method, Via};
@@ -87,6 +88,21 @@ pub struct Relay<'a> {
     pub session: session_timer::Pass,
     /// What Max-Breadth says from here on (RFC 5393 §5.3.3).
     pub max_breadth: Option<u8>,
+    /// Whole header lines with credentials of ours.
+    pub credentials: &'a [u8],
+}
+
+/// What changes in a request of ours, relayed or not, that is sent once more with credentials (RFC 3261 §22.2): all else is as it
+/// was.
+#[derive(Debug)]
+pub struct Again<'a> {
+    pub transport: Transport,
+    /// Our `host:port` on the socket it leaves by.
+    pub sent_by: &'a [u8],
+    pub branch: &'a Branch,
+    pub cseq: u32,
+    /// Whole header lines with the credentials.
+    pub credentials: &'a [u8],
 }
 
 /// Writes a relayed request behind what `out` holds.
@@ -150,8 +166,41 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
         editor.replace(span, &[decimal(id).as_bytes()]);
     }
     relay.session.apply(message, editor);
-    // RFC 3261 §18.3: a stream needs a Content-Length to end the message.
-    if relay.transport.is_reliable() && message.count(Header::ContentLength) == 0 {
+    if !relay.credentials.is_empty() {
+        editor.insert(message.headers_end(), &[relay.credentials]);
+    }
+    end_for(relay.transport, message, editor);
+    editor.write(message, out);
+}
+
+/// Writes a challenged request, as it was sent, once more behind what `out` holds. `is_ours`: whether credentials in it are of the
+/// sessions that `again` has credentials of; those give way.
+pub fn write_again(
+    sent: Message<'_>,
+    again: &Again<'_>,
+    is_ours: impl Fn(Asks, &[u8]) -> bool,
+    editor: &mut Editor,
+    out: &mut Vec<u8>,
+) {
+    editor.clear();
+    if let Ok(via) = sent.top_via() {
+        let transport = again.transport.via_token().as_bytes();
+        let branch = again.branch.as_bytes();
+        let parts: [&[u8]; 6] = [b"SIP/2.0/", transport, b" ", again.sent_by, b";branch=", branch];
+        editor.replace(via.span.range(), &[&parts.concat(), b";rport"]);
+    }
+    replace_cseq(sent, again.cseq, editor);
+    for line in digest::credential_lines(sent, is_ours) {
+        editor.delete(line);
+    }
+    editor.insert(sent.headers_end(), &[again.credentials]);
+    end_for(again.transport, sent, editor);
+    editor.write(sent, out);
+}
+
+/// RFC 3261 §18.3: a stream needs a Content-Length to end the message.
+fn end_for(transport: Transport, message: Message<'_>, editor: &mut Editor) {
+    if transport.is_reliable() && message.count(Header::ContentLength) == 0 {
         editor.insert(
             message.headers_end(),
             &[
@@ -161,7 +210,6 @@ pub fn write_request(message: Message<'_>, via: &Via<'_>, relay: &Relay<'_>, edi
             ],
         );
     }
-    editor.write(message, out);
 }
 
 /// Among how many branches a request may still be divided; one that does not say, or says more than that, among
@@ -190,16 +238,7 @@ pub fn write_response(
     if !lines.is_empty() {
         editor.insert(message.headers_end(), &[lines]);
     }
-    if to.is_reliable() && message.count(Header::ContentLength) == 0 {
-        editor.insert(
-            message.headers_end(),
-            &[
-                b"Content-Length: ",
-                decimal(message.body().len() as u32).as_bytes(),
-                b"\r\n",
-            ],
-        );
-    }
+    end_for(to, message, editor);
     editor.write(message, out);
 }
 

@@ -8,6 +8,15 @@
 //!   we insert                A   B       C
 //!   the other sees   1   2   3   4   5   6   7
 //! ```
+//!
+//! A request of the party that is sent again with credentials has a number of ours from then on (RFC 3261 §22.2), by which alone the
+//! other party has it:
+//!
+//! ```text
+//!   party sends      1       2
+//!   challenged       1       3
+//!   sent again           2       4
+//! ```
 
 use smallvec::SmallVec;
 use std::cmp::Ordering;
@@ -15,8 +24,9 @@ use std::cmp::Ordering;
 /// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
 pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 
-/// Inserted requests per direction of a dialog; transfers are capped far below.
-pub const INSERTED_MAX: usize = 250;
+/// Inserted requests per direction of a dialog. Transfers are capped far below; where each request of a day is challenged, it
+/// takes one every 45 s.
+pub const INSERTED_MAX: usize = 2_000;
 
 /// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which
 /// §12.2.2 allows, is the number of its requests that never came here: this many at one every two seconds take a year. A party
@@ -34,6 +44,8 @@ pub struct Sequence {
     /// 1 if requests were inserted before the party's first, which had number 0: shifted by the count alone it would meet our
     /// last one. Else 0.
     extra: u32,
+    /// Numbers of the party and the inserted ones that stand for them, in the order of insertion.
+    again: SmallVec<[(u32, u32); 1]>,
 }
 
 /// Whose request a number on the far side belongs to.
@@ -63,6 +75,9 @@ impl Sequence {
 
     /// The number the other party sees for `number`; `None` beyond [`NUMBER_MAX`].
     pub fn outward(&self, number: u32) -> Option<u32> {
+        if let Some((_, again)) = self.again.iter().rfind(|(own, _)| *own == number) {
+            return Some(*again);
+        }
         let shift = self.inserted.partition_point(|next| *next <= number) as u32 + self.extra;
         number.checked_add(shift).filter(|outward| *outward <= NUMBER_MAX)
     }
@@ -72,7 +87,10 @@ impl Sequence {
         let mut shift = self.extra;
         for (i, next) in self.inserted.iter().enumerate() {
             match number.cmp(&self.number_of(i, *next)) {
-                Ordering::Equal => return Origin::Inserted,
+                Ordering::Equal => {
+                    let own = self.again.iter().find(|(_, again)| *again == number);
+                    return own.map_or(Origin::Inserted, |(own, _)| Origin::Party(*own));
+                }
                 Ordering::Less => break,
                 Ordering::Greater => shift += 1,
             }
@@ -103,6 +121,22 @@ impl Sequence {
         }
         self.next = number + 1;
         Some(number)
+    }
+
+    /// Takes the next number for a request that the party has sent as `number`; `None` as of [`Sequence::insert`].
+    pub fn send_again(&mut self, number: u32) -> Option<u32> {
+        let again = self.insert()?;
+        self.again.push((number, again));
+        Some(again)
+    }
+
+    /// The numbering of a dialog whose INVITE the party sent as `number`, and the other one has as `outward`, since it was sent
+    /// again for each between.
+    pub fn of_invite(number: u32, outward: u32) -> Sequence {
+        let mut sequence = Sequence::default();
+        sequence.observe(number);
+        while sequence.outward(number) < Some(outward) && sequence.send_again(number).is_some() {}
+        sequence
     }
 
     /// The highest number the party has used.
@@ -187,6 +221,37 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_sent_again_has_the_number_of_its_last_sending() {
+        let mut caller = Sequence::of_invite(1, 3);
+        assert_eq!(caller.outward(1), Some(3));
+        for number in 1..=3 {
+            assert_eq!(caller.inward(number), Origin::Party(1), "{number}");
+        }
+        caller.observe(2);
+        assert_eq!((caller.outward(2), caller.inward(4)), (Some(4), Origin::Party(2)));
+        // Another request has left meanwhile: only what follows is shifted.
+        caller.observe(3);
+        assert_eq!(caller.outward(3), Some(5));
+        assert_eq!(caller.send_again(2), Some(6));
+        assert_eq!((caller.outward(2), caller.outward(3)), (Some(6), Some(5)));
+        assert_eq!(
+            (caller.inward(6), caller.inward(4)),
+            (Origin::Party(2), Origin::Party(2))
+        );
+        assert_eq!((caller.insert(), caller.inward(7)), (Some(7), Origin::Inserted));
+        caller.observe(4);
+        assert_eq!((caller.outward(4), caller.inward(8)), (Some(8), Origin::Party(4)));
+
+        assert_eq!(Sequence::of_invite(0, 1).outward(0), Some(1));
+        assert!(!Sequence::of_invite(7, 7).is_shifted());
+        let last = Sequence::of_invite(NUMBER_MAX - 1, NUMBER_MAX);
+        assert_eq!(
+            (last.outward(NUMBER_MAX - 1), last.outward(NUMBER_MAX)),
+            (Some(NUMBER_MAX), None)
+        );
+    }
+
+    #[test]
     fn numbers_end_at_the_limit() {
         assert_eq!(NUMBER_MAX, 2_147_483_647);
         let mut party = Sequence::default();
@@ -202,16 +267,18 @@ mod tests {
         #[test]
         fn the_far_side_sees_strictly_rising_numbers_that_map_back(
             start in 0u32..5,
-            steps in proptest::collection::vec(prop_oneof![Just(None), (0u32..3).prop_map(Some)], 0..60),
+            steps in proptest::collection::vec(prop_oneof![Just(None), (0u32..3).prop_map(Some), Just(Some(9))], 0..60),
         ) {
             let mut sequence = Sequence::default();
             let mut own = start;
             let mut sent: Vec<(Option<u32>, u32)> = Vec::new();
             for step in steps {
-                let entry = match step {
-                    None => (None, sequence.insert().unwrap()),
-                    Some(gap) => {
-                        own += if sequence.highest().is_none() { 0 } else { gap + 1 };
+                let entry = match (step, sequence.highest()) {
+                    (None, _) => (None, sequence.insert().unwrap()),
+                    // A challenge to the last request of the party.
+                    (Some(9), Some(last)) => (Some(last), sequence.send_again(last).unwrap()),
+                    (Some(gap), highest) => {
+                        own += if highest.is_none() { 0 } else { gap + 1 };
                         sequence.observe(own);
                         (Some(own), sequence.outward(own).unwrap())
                     }
@@ -223,7 +290,8 @@ mod tests {
                 for (number, outward) in &sent {
                     match number {
                         Some(number) => {
-                            prop_assert_eq!(sequence.outward(*number), Some(*outward));
+                            let last = sent.iter().rfind(|(other, _)| *other == Some(*number));
+                            prop_assert_eq!(sequence.outward(*number), last.map(|(_, outward)| *outward));
                             prop_assert_eq!(sequence.inward(*outward), Origin::Party(*number));
                         }
                         None => prop_assert_eq!(sequence.inward(*outward), Origin::Inserted),

@@ -13,10 +13,13 @@ mod admission;
 mod answer;
 mod application;
 mod arrival;
+mod attended;
 #[cfg(feature = "sim")]
 pub mod audit;
+mod challenge;
 mod commands;
 pub mod counters;
+mod events;
 mod large;
 mod lifetime;
 mod names;
@@ -37,6 +40,7 @@ mod uas;
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::event::Event;
 use crate::health::{self, Failure, News, ProbeResult};
 use crate::identifiers::{Keyed, Random, Secret};
 use crate::message::edit::Editor;
@@ -52,6 +56,8 @@ use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook, Subject};
 use admission::{QueueDelays, ShedLately, SourceRates};
 use application::Served;
+use attended::Aside;
+pub use attended::Inquiry;
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -105,6 +111,8 @@ pub enum Input<'a> {
     Recorded { ticket: u64 },
     /// What another shard has found out of an address: its [`Output::Tell`].
     Told { news: News },
+    /// What another shard asks or tells this one: its [`Output::Inquire`].
+    Inquiry(Inquiry),
     /// From now on new INVITEs get 503 with Retry-After, and OPTIONS 503.
     Drain,
 }
@@ -135,6 +143,13 @@ pub enum Output {
     },
     /// Close this connection once what was sent on it is written.
     Close(ConnectionId),
+    /// Feed this to another shard as [`Input::Inquiry`]. It may be lost.
+    Inquire {
+        to: u16,
+        inquiry: Box<Inquiry>,
+    },
+    /// For those who listen; it may be lost.
+    Event(Box<Event>),
     /// Feed this to another shard as [`Input::Told`], or where `to` is `None` to all others. It may be lost.
     Tell {
         to: Option<u16>,
@@ -201,7 +216,12 @@ pub struct Shard {
     /// What waits for [`Input::Recorded`].
     unrecorded: HashMap<u64, Unrecorded, FixedState>,
     next_record: u64,
+    /// Lists of verbs that wait for another shard.
+    asides: HashMap<u64, Aside, FixedState>,
+    next_aside: u64,
     draining: bool,
+    /// Until then events of calls are made.
+    listened_until: Instant,
     counters: Counters,
     /// Of transfers that are forgotten.
     #[cfg(feature = "sim")]
@@ -236,6 +256,11 @@ enum ClientOwner {
     Refresh(CallKey),
     /// A request of an application's own, by its number.
     Request(CallKey, u32),
+    /// A challenged request that was sent again with credentials: what still comes for this one says nothing. Whether it was
+    /// relayed.
+    Challenged {
+        relayed: bool,
+    },
 }
 
 /// What waits for a name.
@@ -302,6 +327,10 @@ enum TimerKey {
     Unanswered(CallKey),
     /// So is the session of one that it has.
     Session(CallKey),
+    /// A list of verbs waits no longer for another shard.
+    Aside(u64),
+    /// A REFER of ours waits no longer for an INVITE's answer.
+    Queue(CallKey),
     /// An OPTIONS is due.
     Probe(ProbeId),
     /// The one that began then has had its time.
@@ -351,7 +380,10 @@ impl Shard {
             probes: Vec::new(),
             unrecorded: HashMap::with_hasher(FixedState::default()),
             next_record: 0,
+            asides: HashMap::with_hasher(FixedState::default()),
+            next_aside: 0,
             draining: false,
+            listened_until: Instant::START,
             counters: Counters::default(),
             #[cfg(feature = "sim")]
             coverage: crate::coverage::Coverage::default(),
@@ -402,6 +434,7 @@ impl Shard {
             },
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
             Input::Told { news } => self.on_told(news, now),
+            Input::Inquiry(inquiry) => self.on_inquiry(inquiry, now),
             Input::Drain => self.draining = true,
         }
         self.check_invariants();
@@ -488,6 +521,8 @@ impl Shard {
                 TimerKey::Reliable(call) => self.on_reliable_due(call, now),
                 TimerKey::Unanswered(call) => self.on_unanswered_due(call, now),
                 TimerKey::Session(call) => self.on_session_due(call, now),
+                TimerKey::Aside(number) => self.on_aside_over(number, now),
+                TimerKey::Queue(call) => self.release_refer(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
@@ -524,7 +559,11 @@ impl Shard {
 
     /// Whether every table is empty.
     pub fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.transactions.is_empty() && self.contexts.is_empty() && self.names.open() == 0
+        self.calls.is_empty()
+            && self.transactions.is_empty()
+            && self.contexts.is_empty()
+            && self.names.open() == 0
+            && self.asides.is_empty()
     }
 
     /// Bytes of the text that live calls keep; for measuring.
@@ -560,7 +599,8 @@ impl Shard {
                 | ClientOwner::Probe(_)
                 | ClientOwner::LargeAck
                 | ClientOwner::Refresh(_)
-                | ClientOwner::Request(..),
+                | ClientOwner::Request(..)
+                | ClientOwner::Challenged { .. },
             )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
@@ -580,7 +620,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Timeout, now);
                         self.on_branch_failed(context, branch, BranchFailure::Timeout, now)
                     }
-                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
@@ -599,7 +639,7 @@ impl Shard {
                         self.note_failure(context, branch, Failure::Transport, now);
                         self.on_branch_failed(context, branch, BranchFailure::Transport, now)
                     }
-                    ClientOwner::Cancel | ClientOwner::LargeAck => {}
+                    ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }

@@ -83,6 +83,8 @@ pub struct World {
     /// Delivery of hooks with its queues and retries; without it each hook is posted once, at once.
     lanes: Option<Lanes>,
     replies: BTreeMap<u64, Reply>,
+    /// What listeners hear.
+    heard: Vec<crate::event::Event>,
     tickets: u64,
     index: Box<Index>,
     ladder: Ladder,
@@ -92,6 +94,7 @@ pub struct World {
     tally: Tally,
     /// An audit follows every so many inputs of a shard at least.
     audit_every: u64,
+    inquiries_lost: bool,
     /// Inputs of each shard since its last audit.
     since_audit: Vec<u64>,
 }
@@ -148,6 +151,10 @@ enum Event {
         ticket: u64,
     },
     Restarts(PeerId),
+    Inquiry {
+        shard: usize,
+        inquiry: crate::shard::Inquiry,
+    },
     Told {
         shard: usize,
         news: crate::health::News,
@@ -224,6 +231,7 @@ impl World {
             recorded_at: Instant::START,
             lanes: None,
             replies: BTreeMap::new(),
+            heard: Vec::new(),
             tickets: 0,
             index: Box::default(),
             ladder: Ladder::default(),
@@ -231,6 +239,7 @@ impl World {
             pending: vec![Pending::default(); usize::from(shards)],
             tally: Tally::default(),
             audit_every: 1,
+            inquiries_lost: false,
             since_audit: vec![0; usize::from(shards)],
             config,
         }
@@ -255,6 +264,11 @@ impl World {
     /// Lets an audit follow every so many inputs only: it is dear.
     pub fn audit_every(&mut self, inputs: u64) {
         self.audit_every = inputs;
+    }
+
+    /// From now on what shards ask each other gets lost.
+    pub fn lose_inquiries(&mut self) {
+        self.inquiries_lost = true;
     }
 
     /// Lets the ladder say of which call each message is.
@@ -313,7 +327,7 @@ impl World {
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },
             Command::Transfer { id } => id.shard,
-            Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks => 0,
+            Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks | Command::Listen => 0,
         };
         self.command_to(usize::from(shard), command)
     }
@@ -330,6 +344,11 @@ impl World {
     /// The reply to a command, once it is there.
     pub fn reply(&self, ticket: u64) -> Option<&Reply> {
         self.replies.get(&ticket)
+    }
+
+    /// What listeners have heard so far.
+    pub fn heard(&self) -> &[crate::event::Event] {
+        &self.heard
     }
 
     /// Runs verbs on a call, as the control API does; gives back the ticket of the reply.
@@ -478,6 +497,7 @@ impl World {
                 self.feed(shard, Input::Recorded { ticket });
             }
             Event::Restarts(peer) => self.restart(peer),
+            Event::Inquiry { shard, inquiry } => self.feed(shard, Input::Inquiry(inquiry)),
             Event::Told { shard, news } => self.feed(shard, Input::Told { news }),
         }
     }

@@ -186,6 +186,8 @@ pub struct Transactions<S, C> {
     buffers: Buffers,
     /// For requests of ours that are read again.
     scratch: Box<Index>,
+    /// The request that was answered last with 401 or 407; else empty.
+    challenged: Vec<u8>,
     coverage: Coverage,
     hash_key: [u8; 16],
     t1: Duration,
@@ -201,6 +203,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             by_identity: HashMap::with_hasher(foldhash::fast::FixedState::default()),
             buffers: Buffers::default(),
             scratch: Box::default(),
+            challenged: Vec::new(),
             coverage: Coverage::default(),
             hash_key,
             t1: timers.t1,
@@ -473,9 +476,32 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             request: Vec::new(),
             interval: self.t1,
             is_resent: false,
+            attempt: 0,
             cancel: None,
         });
         (key, Branch::new(key, number, loop_digest))
+    }
+
+    /// Opens the client transaction of a challenged request that is sent once more: for the same owner, to the same hop. The
+    /// challenged one is `left`'s from now on. `None`: there is no such transaction.
+    pub fn open_again(&mut self, key: ClientKey, left: C, random: &mut Random) -> Option<(ClientKey, Branch, Flow)> {
+        let client = self.clients.get_mut(key)?;
+        debug_assert!(!client.is_waiting());
+        let owner = std::mem::replace(&mut client.owner, left);
+        let (method, flow, loop_digest, attempt) = (client.method, client.hop(), client.loop_digest, client.attempt);
+        let (again, branch) = self.open_client(method, flow, owner, loop_digest, random);
+        self.clients[again].attempt = attempt.saturating_add(1);
+        Some((again, branch, flow))
+    }
+
+    /// Lends out the request that has just been answered with 401 or 407, as it was sent; [`Self::return_challenged`] must
+    /// follow.
+    pub fn lend_challenged(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.challenged)
+    }
+
+    pub fn return_challenged(&mut self, request: Vec<u8>) {
+        self.buffers.release(request);
     }
 
     /// Sends the request that is written in the outbox and starts its timers.
@@ -543,6 +569,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             request: Vec::new(),
             interval: self.t1,
             is_resent: false,
+            attempt: 0,
             cancel: None,
         });
         let bytes = outbox.since(start);
@@ -555,7 +582,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     // ---- responses coming in ----
 
     /// Takes a response to its client transaction. `None`: no such transaction, one that absorbs it, or one that it does not
-    /// fit. `fits` is asked of the transaction and the top Via: whether sent-by is ours (RFC 3261 §18.1.2), and the like.
+    /// fit. `fits` is asked of the transaction and the top Via: whether sent-by is ours (RFC 3261 §18.1.2), and the like. After a 401
+    /// or 407 comes [`Self::lend_challenged`].
     pub fn on_response<K: From<Deadline>>(
         &mut self,
         message: Message<'_>,
@@ -619,13 +647,22 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                     let to = message.value(Header::To).unwrap_or_default();
                     write_cancel_or_ack(request, "ACK", to, None, &mut outbox.bytes);
                     let bytes = outbox.since(start);
-                    self.buffers.replace(&mut client.request, outbox.get(&bytes));
+                    if is_challenge(code) {
+                        let ack = self.buffers.copy(outbox.get(&bytes));
+                        self.challenged = std::mem::replace(&mut client.request, ack);
+                    } else {
+                        self.buffers.replace(&mut client.request, outbox.get(&bytes));
+                    }
                     outbox.send(client.flow, bytes, None);
                 }
             }
             OnResponse::Deliver => {
                 if !client.is_waiting() {
-                    self.buffers.release(std::mem::take(&mut client.request));
+                    let request = std::mem::take(&mut client.request);
+                    match is_challenge(code) {
+                        true => self.challenged = request,
+                        false => self.buffers.release(request),
+                    }
                 }
             }
         }
@@ -798,6 +835,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 }
 
 const TRANSPORT_ERROR: &str = "transport error";
+
+/// Whether a response asks for credentials (RFC 3261 §22).
+pub fn is_challenge(code: u16) -> bool {
+    matches!(code, 401 | 407)
+}
 
 /// A response as the figures of RFC 3261 §17 name it.
 fn class_of(code: u16, is_invite: bool) -> &'static str {

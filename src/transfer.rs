@@ -62,6 +62,8 @@ pub struct Transfer {
     /// `reason` of a Subscription-State that ended without a final status.
     subscription_reason: Option<String>,
     bye_reason: Option<String>,
+    /// The first Contact of a 3xx to the REFER.
+    redirected_to: Option<String>,
     late_status: Option<u16>,
     retries_491: u8,
     retried_500: bool,
@@ -155,7 +157,7 @@ causes! {
     Rejected = "rejected",
     /// The REFER got 3xx; it is not followed.
     Redirected = "redirected",
-    /// The REFER was challenged and there are no credentials.
+    /// The REFER was challenged and there are no credentials, or they are not wanted.
     Unauthorized = "unauthorized",
     /// The REFER got 429 (RFC 3892).
     ReferrerIdentity = "referrer_identity",
@@ -230,10 +232,6 @@ const TIMERS: usize = 6;
 const EVENTS_KEPT: usize = 64;
 /// A second try at 491 and a third; more would only prolong a glare that the peer does not resolve.
 const TRIES_491: u8 = 2;
-/// A longer Retry-After outlasts the patience of a person on the line.
-const RETRY_AFTER_MAX: u32 = 5;
-/// Time for a BYE or a second NOTIFY after a subscription ended without a final status.
-const TERMINATED_GRACE: Duration = Duration::from_secs(1);
 
 /// What the shard carries out for a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,6 +265,8 @@ pub struct Answer<'a> {
     /// It says `Refer-Sub: false`.
     pub refer_sub_false: bool,
     pub retry_after: Option<u32>,
+    /// The URI of the first Contact of a 3xx.
+    pub contact: Option<&'a [u8]>,
     /// A request of the party we speak for went out with a higher CSeq meanwhile.
     pub overtaken: bool,
     /// The wait that RFC 3261 §14.1 asks for after a 491, chosen by the caller.
@@ -330,7 +330,12 @@ impl Transfer {
         rules: ReferRules,
         now: Instant,
     ) -> (Transfer, Steps) {
-        let total = verb.timeout.unwrap_or(rules.total_timeout);
+        let (mut rules, asked) = (rules, &verb.timers);
+        rules.total_timeout = asked.timeout.unwrap_or(rules.total_timeout);
+        rules.notify_timeout = asked.notify_timeout.or(rules.notify_timeout);
+        rules.bye_delay = asked.bye_delay.unwrap_or(rules.bye_delay);
+        rules.bye_grace = asked.bye_grace.unwrap_or(rules.bye_grace);
+        let total = rules.total_timeout;
         let transfer = Transfer {
             id,
             call,
@@ -356,6 +361,7 @@ impl Transfer {
             notify_highest: None,
             subscription_reason: None,
             bye_reason: None,
+            redirected_to: None,
             late_status: None,
             retries_491: 0,
             retried_500: false,
@@ -374,6 +380,12 @@ impl Transfer {
         if self.state == State::Backoff {
             self.state = State::Sending;
         }
+    }
+
+    /// The REFER was challenged, and has left once more with credentials.
+    pub fn challenged(&mut self) {
+        self.rows.enter(self.state, "401, 407 answered");
+        self.attempts += 1;
     }
 
     /// The shard armed a timer; an earlier deadline of the same timer is void.
@@ -422,11 +434,12 @@ impl Transfer {
                 self.retries_491 += 1;
                 return self.back_off(answer.glare_wait);
             }
-            let wait = answer.retry_after.filter(|seconds| *seconds <= RETRY_AFTER_MAX);
+            let wait = answer.retry_after.map(|seconds| Duration::from_secs(seconds.into()));
+            let wait = wait.filter(|wait| *wait <= self.rules.retry_after_max);
             if matches!(answer.code, 500 | 503) && !self.retried_500 {
-                if let Some(seconds) = wait {
+                if let Some(wait) = wait {
                     self.retried_500 = true;
-                    return self.back_off(Duration::from_secs(seconds.into()));
+                    return self.back_off(wait);
                 }
                 // RFC 3261 §12.2.2: a lower CSeq than the last gets 500; ours was overtaken on the way.
                 if answer.code == 500 && answer.retry_after.is_none() && answer.overtaken {
@@ -440,7 +453,11 @@ impl Transfer {
             return self.conclude_by_bye(now);
         }
         self.refer_status = Some(Status::new(answer.code, answer.reason));
+        self.redirected_to = answer
+            .contact
+            .map(|contact| String::from_utf8_lossy(contact).into_owned());
         match answer.code {
+            200 | 201 | 203..=299 if self.rules.only_202 => self.conclude(Outcome::Failed, Cause::Rejected, now),
             200..=299 => self.on_accepted(answer, now),
             300..=399 => self.conclude(Outcome::Failed, Cause::Redirected, now),
             401 | 407 => self.conclude(Outcome::Failed, Cause::Unauthorized, now),
@@ -468,17 +485,24 @@ impl Transfer {
         }
         if self.subscription_reason.is_some() {
             self.state = State::Progress;
-            return smallvec![Step::Arm(TransferTimer::Grace, TERMINATED_GRACE)];
+            return smallvec![Step::Arm(TransferTimer::Grace, self.rules.bye_grace)];
+        }
+        let mut steps = Steps::new();
+        // T_total is absolute: it is only ever made shorter.
+        if let Some(wait) = self.rules.result_timeout
+            && self.deadlines[TransferTimer::Total as usize].is_some_and(|total| now + wait < total)
+        {
+            steps.push(Step::Arm(TransferTimer::Total, wait));
         }
         if self.last_event.is_some() {
             self.state = State::Progress;
-            return Steps::new();
+            return steps;
         }
         self.state = State::Waiting;
-        match self.rules.notify_timeout {
-            Some(wait) => smallvec![Step::Arm(TransferTimer::FirstNotify, wait)],
-            None => Steps::new(),
+        if let Some(wait) = self.rules.notify_timeout {
+            steps.push(Step::Arm(TransferTimer::FirstNotify, wait));
         }
+        steps
     }
 
     fn back_off(&mut self, wait: Duration) -> Steps {
@@ -591,7 +615,7 @@ impl Transfer {
                         .map(|reason| String::from_utf8_lossy(reason).into_owned())
                         .unwrap_or_default(),
                 );
-                steps.push(Step::Arm(TransferTimer::Grace, TERMINATED_GRACE));
+                steps.push(Step::Arm(TransferTimer::Grace, self.rules.bye_grace));
             } else if let Some(seconds) = state.expires {
                 let wait = Duration::from_secs(seconds.into());
                 self.deadlines[TransferTimer::Subscription as usize] = None;

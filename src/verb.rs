@@ -2,7 +2,7 @@
 
 mod served;
 
-use crate::config::value::{has_no_control, http_url, is_token};
+use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
 use crate::spelling;
 use serde_json::{Map, Number, Value};
 use served::{CONFIG_IGNORED, MEDIA_VERBS, VERBS, sip_decline, sip_request};
@@ -105,7 +105,10 @@ pub struct SipRequest {
 /// `sip:refer`: transfers the call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SipRefer {
-    pub refer_to: String,
+    /// `None` only with `replaces`: the party of the other call.
+    pub refer_to: Option<String>,
+    /// The dialog of another call that the target replaces with the new one.
+    pub replaces: Option<Replaces>,
     pub id: Option<String>,
     pub referred_by: Option<String>,
     pub referred_by_display_name: Option<String>,
@@ -115,7 +118,43 @@ pub struct SipRefer {
     /// On the REFER, in the order of their names.
     pub headers: Vec<(String, String)>,
     pub leg: Option<Leg>,
+    /// `false`: the REFER asks for no NOTIFYs (RFC 4488); its 2xx is all that will be known.
+    pub subscription: bool,
+    pub timers: ReferTimers,
+}
+
+/// Another live call, and the party of it that is the transfer target (RFC 5589 §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaces {
+    /// Its id or its SIP Call-ID.
+    pub call: String,
+    pub leg: Option<Leg>,
+    /// Only while it is not answered (RFC 3891 §3).
+    pub early_only: bool,
+    /// Its dialog once that is known, or why there is none: the end of a sentence about `call`.
+    pub dialog: Option<Result<OtherDialog, String>>,
+}
+
+/// A dialog as the transfer target sees it (RFC 3891 §6.1), and the target's own URI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherDialog {
+    pub call_id: String,
+    pub to_tag: String,
+    pub from_tag: String,
+    pub target: String,
+}
+
+/// Timers that a verb sets for its own execution, in place of those of the trunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReferTimers {
+    /// T_total
     pub timeout: Option<Duration>,
+    /// T_first
+    pub notify_timeout: Option<Duration>,
+    /// T_linger
+    pub bye_delay: Option<Duration>,
+    /// T_bye_grace
+    pub bye_grace: Option<Duration>,
 }
 
 /// Where a hook goes, as the verb has it: an absolute URL, a path, or a bare word; with its credentials.
@@ -259,27 +298,27 @@ fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
 }
 
 fn sip_refer(fields: &Fields<'_>) -> Option<SipRefer> {
-    fields.require("referTo");
+    let replaces = fields.replaces();
+    if !fields.object.contains_key("replaces") {
+        fields.require("referTo");
+    }
     let refer_to = fields.party("referTo");
     let referred_by = fields.party("referredBy");
     let referred_by_display_name = fields.line("referredByDisplayName", DISPLAY_NAME_BYTES_MAX);
     let action_hook = fields.hook("actionHook");
     let event_hook = fields.hook("eventHook");
-    let leg = fields.line("leg", usize::MAX).and_then(|leg| match leg.as_str() {
-        "caller" => Some(Leg::Caller),
-        "callee" => Some(Leg::Callee),
-        _ => {
-            fields.wrong("leg", "must be \"caller\" or \"callee\"");
-            None
-        }
-    });
-    let timeout = fields.seconds("timeout", 0.0..=TIMEOUT_SECONDS_MAX);
-    if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        fields.wrong("timeout", "must be more than 0 seconds");
-    }
+    let leg = fields.leg();
+    let timers = ReferTimers {
+        timeout: fields.some_seconds("timeout", TIMEOUT_SECONDS_MAX),
+        notify_timeout: fields.some_seconds("notifyTimeout", TIMEOUT_SECONDS_MAX),
+        bye_delay: fields.seconds("byeDelay", 0.0..=GRACE_SECONDS_MAX),
+        bye_grace: fields.seconds("byeGrace", 0.0..=GRACE_SECONDS_MAX),
+    };
+    let subscription = fields.flag("subscription").unwrap_or(true);
     let (id, headers) = (fields.id(), fields.headers());
     Some(SipRefer {
-        refer_to: refer_to?,
+        refer_to,
+        replaces,
         id,
         referred_by,
         referred_by_display_name,
@@ -287,7 +326,8 @@ fn sip_refer(fields: &Fields<'_>) -> Option<SipRefer> {
         event_hook,
         headers,
         leg,
-        timeout,
+        subscription,
+        timers,
     })
 }
 
@@ -411,6 +451,51 @@ impl<'a> Fields<'a> {
             return None;
         }
         Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    fn leg(&self) -> Option<Leg> {
+        match self.line("leg", usize::MAX)?.as_str() {
+            "caller" => Some(Leg::Caller),
+            "callee" => Some(Leg::Callee),
+            _ => {
+                self.wrong("leg", "must be \"caller\" or \"callee\"");
+                None
+            }
+        }
+    }
+
+    fn replaces(&self) -> Option<Replaces> {
+        let value = self.ask("replaces")?;
+        let Value::Object(object) = value else {
+            self.wrong_type("replaces", value, "an object with a `call`");
+            return None;
+        };
+        let fields = Fields::new(object, join(&self.path, "replaces"), None, self.errors);
+        fields.require("call");
+        let (call, leg, early_only) = (fields.party("call"), fields.leg(), fields.flag("earlyOnly"));
+        fields.finish();
+        Some(Replaces {
+            call: call?,
+            leg,
+            early_only: early_only.unwrap_or(false),
+            dialog: None,
+        })
+    }
+
+    fn some_seconds(&self, field: &'static str, most: f64) -> Option<Duration> {
+        let duration = self.seconds(field, 0.0..=most)?;
+        if duration.is_zero() {
+            self.wrong(field, "must be more than 0 seconds");
+        }
+        Some(duration)
+    }
+
+    fn flag(&self, field: &'static str) -> Option<bool> {
+        let value = self.ask(field)?;
+        if !value.is_boolean() {
+            self.wrong_type(field, value, "true or false");
+        }
+        value.as_bool()
     }
 
     fn data(&self) -> Option<Map<String, Value>> {
@@ -698,7 +783,6 @@ const TOKEN_LISTS: [&str; 4] = ["Supported", "k", "Allow-Events", "u"];
 const VERBS_MAX: usize = 64;
 /// As long as URLs that common servers accept.
 const PARTY_BYTES_MAX: usize = 2_048;
-const DISPLAY_NAME_BYTES_MAX: usize = 256;
 const ID_BYTES_MAX: usize = 255;
 const CREDENTIAL_BYTES_MAX: usize = 1_024;
 const TAG_BYTES_MAX: usize = 16 * 1_024;
@@ -708,6 +792,8 @@ const HEADER_BYTES_MAX: usize = 4 * 1_024;
 const HEADERS_BYTES_MAX: usize = 32 * 1_024;
 /// The longest a transfer may last.
 const TIMEOUT_SECONDS_MAX: f64 = 300.0;
+/// As long as a transaction may last (64*T1).
+const GRACE_SECONDS_MAX: f64 = 32.0;
 const PAUSE_SECONDS_MAX: f64 = 3_600.0;
 const SHOWN_CHARS_MAX: usize = 64;
 
@@ -747,7 +833,7 @@ pub fn verb_json(text: &str) {
                 for mut rules in [ReferRules::default(), tel] {
                     let display = refer.referred_by_display_name.as_deref();
                     let values = [
-                        refer_to_value(&refer.refer_to, &rules, "[::1]:5060"),
+                        refer_to_value(refer.refer_to.as_deref().unwrap_or("a"), &rules, "[::1]:5060"),
                         referred_by_value(
                             refer.referred_by.as_deref().unwrap_or("a"),
                             display,

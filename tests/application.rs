@@ -1137,7 +1137,10 @@ const OURS: &[(&str, &str)] = &[("Supported", "timer"), ("Session-Expires", "180
 
 #[test]
 fn a_session_that_is_ours_to_refresh_is_refreshed_halfway() {
-    for (allow, label) in [("INVITE, ACK, BYE, UPDATE", "UPDATE"), ("INVITE, ACK, BYE", "re-INVITE")] {
+    for (allow, label) in [
+        ("INVITE, ACK, BYE, UPDATE", "UPDATE"),
+        ("INVITE, ACK, BYE", "re-INVITE"),
+    ] {
         let (mut scene, call) = timed(allow, OURS);
         assert_eq!(scene.answer().header("Session-Expires"), Some("1800;refresher=uas"));
         for _ in 0..2 {

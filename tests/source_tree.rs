@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("destination", &["config", "message", "verb"]),
     ("webhook", &["config", "identifiers", "timer"]),
     ("command", &["identifiers", "verb"]),
+    ("event", &["command"]),
     (
         "transaction",
         &[
@@ -43,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "call",
         &[
             "config",
+            "digest",
             "identifiers",
             "message",
             "sequence",
@@ -54,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("dialog_usage", &["message"]),
+    ("digest", &["config", "identifiers", "message"]),
     ("route_set", &["message"]),
     ("session_timer", &["message"]),
     ("traversal", &["call", "config", "identifiers"]),
@@ -62,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "call",
             "config",
+            "digest",
             "message",
             "session_timer",
             "timer",

@@ -1,29 +1,29 @@
-//! CSeq numbers of dialogs before one of them is the call (RFC 3261 §12.1): each target that an INVITE reaches makes an early
-//! dialog of its own, with numbers of its own in both directions.
+//! Dialogs before one of them is the call (RFC 3261 §12.1): each target that an INVITE reaches makes an early dialog of its own,
+//! with numbers of its own in both directions.
 
-use super::Party;
+use super::Direction;
 use smallvec::SmallVec;
 
 /// Early dialogs of one call that are told apart. One more, and the oldest is forgotten: if that one is answered, numbers that
 /// were used before the answer are not known.
 const EARLY_MAX: usize = 16;
 
-/// The highest numbers of requests within each early dialog.
-#[derive(Clone, Debug, Default)]
+/// What is known of each early dialog in which a request was sent, or whose INVITE was sent again.
+#[derive(Debug, Default)]
 pub struct EarlyDialogs {
-    list: SmallVec<[EarlyDialog; 2]>,
+    list: SmallVec<[EarlyDialog; 1]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct EarlyDialog {
     /// A digest of the callee's tag.
     callee: u64,
-    highest: [Option<u32>; 2],
+    directions: [Direction; 2],
 }
 
 impl EarlyDialogs {
-    /// `party` has sent a request with this number within the early dialog of this callee.
-    pub fn observe(&mut self, callee: u64, party: Party, number: u32) {
+    /// The early dialog of this callee, by sender; made when first asked for.
+    pub fn of(&mut self, callee: u64) -> &mut [Direction; 2] {
         let place = match self.list.iter().position(|early| early.callee == callee) {
             Some(place) => place,
             None => {
@@ -32,19 +32,24 @@ impl EarlyDialogs {
                 }
                 self.list.push(EarlyDialog {
                     callee,
-                    highest: [None; 2],
+                    directions: Default::default(),
                 });
                 self.list.len() - 1
             }
         };
-        let highest = &mut self.list[place].highest[party as usize];
-        *highest = (*highest).max(Some(number));
+        &mut self.list[place].directions
     }
 
-    /// The early dialog of this callee becomes a call: its highest numbers, by party.
-    pub fn take(&mut self, callee: u64) -> [Option<u32>; 2] {
-        let place = self.list.iter().position(|early| early.callee == callee);
-        place.map_or([None; 2], |place| self.list.remove(place).highest)
+    /// As [`EarlyDialogs::of`], but without making it.
+    pub fn known(&mut self, callee: u64) -> Option<&mut [Direction; 2]> {
+        let early = self.list.iter_mut().find(|early| early.callee == callee)?;
+        Some(&mut early.directions)
+    }
+
+    /// The early dialog of this callee becomes a call.
+    pub fn take(&mut self, callee: u64) -> Option<[Direction; 2]> {
+        let place = self.list.iter().position(|early| early.callee == callee)?;
+        Some(self.list.remove(place).directions)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -54,7 +59,12 @@ impl EarlyDialogs {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Party;
     use super::*;
+
+    fn highest(directions: Option<[Direction; 2]>) -> Option<[Option<u32>; 2]> {
+        directions.map(|directions| directions.map(|direction| direction.sequence.highest()))
+    }
 
     #[test]
     fn each_early_dialog_has_its_own_numbers() {
@@ -65,11 +75,12 @@ mod tests {
             (1, Party::Caller, 5),
             (1, Party::Caller, 3),
         ] {
-            early.observe(callee, party, number);
+            early.of(callee)[party as usize].sequence.observe(number);
         }
-        assert_eq!(early.take(1), [Some(5), None]);
-        assert_eq!(early.take(1), [None, None]);
-        assert_eq!(early.take(2), [None, Some(7)]);
+        assert!(early.known(3).is_none() && early.known(2).is_some());
+        assert_eq!(highest(early.take(1)), Some([Some(5), None]));
+        assert_eq!(highest(early.take(1)), None);
+        assert_eq!(highest(early.take(2)), Some([None, Some(7)]));
         assert!(early.is_empty());
     }
 
@@ -77,10 +88,10 @@ mod tests {
     fn no_more_are_kept_than_the_limit() {
         let mut early = EarlyDialogs::default();
         for callee in 0..3 * EARLY_MAX as u64 {
-            early.observe(callee, Party::Caller, 1);
+            early.of(callee)[0].sequence.observe(1);
         }
         assert_eq!(early.list.len(), EARLY_MAX);
-        assert_eq!(early.take(0), [None, None]);
-        assert_eq!(early.take(3 * EARLY_MAX as u64 - 1), [Some(1), None]);
+        assert_eq!(highest(early.take(0)), None);
+        assert_eq!(highest(early.take(3 * EARLY_MAX as u64 - 1)), Some([Some(1), None]));
     }
 }

@@ -96,6 +96,13 @@ impl Refers {
         Some(refer.referrer)
     }
 
+    /// The last REFER of this referrer was challenged and has left again with this number.
+    pub fn renumbered(&mut self, referrer: Referrer, number: u32) {
+        if let Some(refer) = self.list.iter_mut().rfind(|refer| refer.referrer == referrer) {
+            refer.number = number;
+        }
+    }
+
     /// The last REFER of this referrer makes no subscription.
     pub fn refused(&mut self, referrer: Referrer) {
         if let Some(refer) = self.list.iter_mut().rfind(|refer| refer.referrer == referrer) {

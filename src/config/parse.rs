@@ -5,12 +5,12 @@
 
 use super::application::{applications, route_application};
 use super::reader::{Document, Placed, Table, place};
-use super::value;
 use super::{
-    Access, Address, Application, Bind, ByeMeansSuccess, Config, Control, Health, Hooks, InDialogSources, InboundRefer,
-    Limits, Network, OnReferTimeout, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget,
-    SHARDS_MAX, SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
+    Access, Address, Application, Auth, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits,
+    Network, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX, SessionTimers, Side,
+    SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
+use super::{refer, value};
 use crate::spelling;
 use std::fmt;
 use std::net::IpAddr;
@@ -76,7 +76,11 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     config.shards = (shards > 0).then_some(shards);
 
     let listeners = listeners(document, &root, &mut config.binds);
-    let trunks = trunks(document, &root, &listeners, &config.binds);
+    let rules = match root.table("refer", "[refer]") {
+        Some(table) => refer::read(table, ReferRules::default()),
+        None => ReferRules::default(),
+    };
+    let trunks = trunks(document, &root, &listeners, &config.binds, &rules);
     config.applications = applications(document, &root);
     config.routes = routes(document, &root, &trunks, &config.applications);
     config.trunks = trunks.into_iter().map(|read| read.trunk).collect();
@@ -154,7 +158,13 @@ struct TrunkRead {
     sources: Vec<Placed<Network>>,
 }
 
-fn trunks(document: &Document<'_>, root: &Table<'_>, listeners: &[Placed<String>], binds: &[Bind]) -> Vec<TrunkRead> {
+fn trunks(
+    document: &Document<'_>,
+    root: &Table<'_>,
+    listeners: &[Placed<String>],
+    binds: &[Bind],
+    rules: &ReferRules,
+) -> Vec<TrunkRead> {
     let mut names = Vec::new();
     let mut trunks: Vec<TrunkRead> = Vec::new();
     for table in root.tables("trunk") {
@@ -162,7 +172,7 @@ fn trunks(document: &Document<'_>, root: &Table<'_>, listeners: &[Placed<String>
             document.mistake(table.at(), format!("more than {TRUNKS_MAX} trunks"));
         }
         let name = unique_name(&table, &names);
-        let read = trunk(document, &table, name.as_ref(), listeners, binds);
+        let read = trunk(document, &table, name.as_ref(), listeners, binds, rules);
         // Two trunks with one source could not be told apart.
         for source in &read.sources {
             let overlapped = trunks
@@ -199,6 +209,7 @@ fn trunk(
     name: Option<&Placed<String>>,
     listeners: &[Placed<String>],
     binds: &[Bind],
+    rules: &ReferRules,
 ) -> TrunkRead {
     table.require("name");
     table.require("listen");
@@ -250,8 +261,7 @@ fn trunk(
     }
     let refer = table
         .table("refer", "[trunk.refer]")
-        .map(refer_rules)
-        .unwrap_or_default();
+        .map_or_else(|| rules.clone(), |table| refer::read(table, rules.clone()));
     let health = table.table("health", "[trunk.health]").map(|health_table| {
         if !table.has("addresses") {
             let message = "`[trunk.health]` of a trunk without `addresses`: there is nobody to send OPTIONS to";
@@ -259,6 +269,7 @@ fn trunk(
         }
         health(health_table)
     });
+    let auth = table.table("auth", "[trunk.auth]").map(auth);
     let (mut calls_max, mut calls_per_second_max) = (0, 0);
     table.number("calls_max", 1..=TABLE_ENTRIES_MAX, &mut calls_max);
     table.number(
@@ -283,6 +294,7 @@ fn trunk(
             health,
             calls_max: (calls_max > 0).then_some(calls_max),
             calls_per_second_max: (calls_per_second_max > 0).then_some(calls_per_second_max),
+            auth,
         },
         sources,
     }
@@ -361,53 +373,23 @@ fn source_rate(table: &Table<'_>) -> Option<u32> {
     (rate > 0).then_some(rate)
 }
 
-fn refer_rules(table: Table<'_>) -> ReferRules {
-    let mut rules = ReferRules {
-        bare_number: table
-            .value("bare_number", value::bare_number)
-            .map(|template| template.value),
-        referred_by_host: table
-            .value("referred_by_host", value::sent_by_host)
-            .map(|host| host.value),
-        ..ReferRules::default()
+fn auth(table: Table<'_>) -> Auth {
+    table.require("username");
+    table.require("password");
+    let username = table.value("username", |text| value::credential("username", text));
+    let password = table.value("password", |text| value::credential("password", text));
+    let realms = table.some_values("realms", |text| value::credential("realm", text));
+    let auth = Auth {
+        username: username.map_or_else(String::new, |username| username.value),
+        password: password.map_or_else(String::new, |password| password.value),
+        realms: realms.map_or_else(Vec::new, |realms| realms.into_iter().map(|realm| realm.value).collect()),
     };
-    if let Some(destinations) = table.values("destinations", value::destination) {
-        rules.destinations = destinations.into_iter().map(|destination| destination.value).collect();
+    if auth.username.contains(':') {
+        // RFC 7616 §3.4.2: the first colon ends the name in what is hashed.
+        table.mistake(table.at_value("username"), "`username` has a colon");
     }
-    // 2xx is success anyway, 1xx is not final (RFC 3261 §7.2).
-    if let Some(codes) = table.numbers("success_codes", 300..=699) {
-        rules.success_codes = codes;
-    }
-    table.choice(
-        "bye_means_success",
-        &[
-            ("accepted", ByeMeansSuccess::Accepted),
-            ("always", ByeMeansSuccess::Always),
-            ("never", ByeMeansSuccess::Never),
-        ],
-        &mut rules.bye_means_success,
-    );
-    table.choice(
-        "on_refer_timeout",
-        &[("keep", OnReferTimeout::Keep), ("bye", OnReferTimeout::Bye)],
-        &mut rules.on_refer_timeout,
-    );
-    table.flag("bye_on_success", &mut rules.bye_on_success);
-    table.duration("bye_delay", Duration::ZERO..=seconds(32), &mut rules.bye_delay);
-    table.duration("bye_grace", Duration::ZERO..=seconds(32), &mut rules.bye_grace);
-    table.duration("total_timeout", seconds(1)..=seconds(300), &mut rules.total_timeout);
-    let mut notify_timeout = Duration::ZERO;
-    table.duration("notify_timeout", seconds(1)..=seconds(300), &mut notify_timeout);
-    if notify_timeout > rules.total_timeout {
-        let total = value::duration_text(rules.total_timeout);
-        table.mistake(
-            table.at_value("notify_timeout"),
-            format!("`notify_timeout` is longer than `total_timeout`, {total}"),
-        );
-    }
-    rules.notify_timeout = (!notify_timeout.is_zero()).then_some(notify_timeout);
     table.finish();
-    rules
+    auth
 }
 
 fn health(table: Table<'_>) -> Health {
@@ -585,6 +567,10 @@ fn control(document: &Document<'_>, table: Table<'_>) -> Control {
         control.listen = listen.value;
     }
     control.token = secret(&table, "token");
+    table.number("events_queue_max", 1..=TABLE_ENTRIES_MAX, &mut control.events_queue_max);
+    table.number("events_bytes_max", 65_536..=1 << 32, &mut control.events_bytes_max);
+    // Each takes one of the 1,024 connections of the listener.
+    table.number("event_streams_max", 0..=1_000, &mut control.event_streams_max);
     // What the environment will replace is judged once it has.
     let replaced = ["REFEREE_CONTROL_LISTEN", "REFEREE_CONTROL_TOKEN"]
         .into_iter()
@@ -807,6 +793,7 @@ fn transfer(table: Table<'_>) -> TransferTimers {
     let mut transfer = TransferTimers::default();
     table.duration("tombstone", Duration::ZERO..=seconds(300), &mut transfer.tombstone);
     table.duration("hold", Duration::ZERO..=seconds(4), &mut transfer.hold);
+    table.duration("queue", Duration::ZERO..=seconds(32), &mut transfer.queue);
     table.number("per_call_max", 1..=1_000, &mut transfer.per_call_max);
     table.duration(
         "total_timeout_max",

@@ -180,6 +180,19 @@ pub(super) fn sent_by_host(text: &str) -> Result<String, String> {
     host_name(text)
 }
 
+/// A display name (RFC 3261 §25.1); it will stand in quotes.
+pub(super) fn display_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("an empty display name is none".into())
+    } else if text.len() > DISPLAY_NAME_BYTES_MAX {
+        Err(format!("a display name of more than {DISPLAY_NAME_BYTES_MAX} bytes"))
+    } else if !has_no_control(text) {
+        Err("a display name with line breaks or other control characters".into())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
 /// An http or https URL with a host and without credentials.
 pub(crate) fn http_url(text: &str) -> Result<(), String> {
     let rest = strip_prefix_ignoring_case(text, "https://").or_else(|| strip_prefix_ignoring_case(text, "http://"));
@@ -251,9 +264,14 @@ fn number_pattern(text: &str) -> Result<Destination, String> {
     Ok(Destination::Number(text.to_owned()))
 }
 
-/// `sip:{number}@trunk.example.net`, `tel:{number}`.
+/// `sip:{number}@trunk.example.net`, `sip:{number}@{source}`, `tel:{number}`.
 pub(crate) fn bare_number(text: &str) -> Result<String, String> {
     let malformed = || format!("`{text}` is neither \"sip:{{number}}@HOST\" nor \"tel:{{number}}\"");
+    if let Some((before, after)) = text.split_once("@{source}") {
+        // Whatever the address will be, the rest has to be right around it.
+        let example = format!("{before}@192.0.2.1:5060{after}");
+        return bare_number(&example).map(|_| text.to_owned()).map_err(|_| malformed());
+    }
     if text.matches("{number}").count() != 1 {
         return Err(format!("`{text}` must have `{{number}}` once, where the number goes"));
     }
@@ -290,6 +308,17 @@ pub(super) fn secret(text: &str) -> Result<String, &'static str> {
         Err("is empty")
     } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         Err("holds white space or control characters")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// A user name, a password or a realm: any text of one line. The error does not repeat it.
+pub(super) fn credential(what: &str, text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err(format!("`{what}` is empty"))
+    } else if text.contains(char::is_control) {
+        Err(format!("`{what}` holds control characters"))
     } else {
         Ok(text.to_owned())
     }
@@ -414,6 +443,7 @@ fn is_no_user_character(c: char) -> bool {
 const DEFAULT_PORT: u16 = 5060;
 /// Longer URLs are cut or refused by common HTTP servers.
 pub(crate) const URL_BYTES_MAX: usize = 2_048;
+pub(crate) const DISPLAY_NAME_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -600,9 +630,17 @@ mod tests {
             ("tel:{number}", true),
             ("tel:+{number}", true),
             ("tel:{number};phone-context=example.net", true),
+            ("sip:{number}@{source}", true),
+            ("sips:+{number}@{source};user=phone", true),
             ("sip:number@trunk.example.net", false),
             ("sip:{number}{number}@trunk.example.net", false),
             ("sip:a@{number}", false),
+            ("sip:{source}@{number}", false),
+            ("sip:a@{source}", false),
+            ("sip:{number}@{source}:5060", false),
+            ("sip:{number}@{source}.example.net", false),
+            ("tel:{number}@{source}", false),
+            ("sip:{number}@{host}", false),
             ("sip:{number}@", false),
             ("<sip:{number}@trunk.example.net>", false),
             ("{number}@trunk.example.net", false),

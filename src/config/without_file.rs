@@ -91,6 +91,7 @@ impl Config {
             health: None,
             calls_max: None,
             calls_per_second_max: None,
+            auth: None,
         };
         let callee_sources = ip.map_or_else(|| anyone.to_vec(), |ip| vec![Network::host(ip)]);
         Ok(Config {
@@ -256,7 +257,14 @@ mod tests {
         config.hooks.secret = Some("from the file".into());
         config.apply_environment(&environment).unwrap();
         let token = Some("t0ken".to_owned());
-        assert_eq!(config.control, Control { listen: None, token });
+        assert_eq!(
+            config.control,
+            Control {
+                listen: None,
+                token,
+                ..Control::default()
+            }
+        );
         assert_eq!(config.hooks.base_url.as_deref(), Some("https://app.example.com"));
         assert_eq!(config.hooks.secret.as_deref(), Some("from the file"));
         assert_eq!(config.shards, Some(4));

@@ -7,10 +7,12 @@
 //! name of some other host are refused, so that no web page reaches it through the browser of who works on this machine.
 
 mod answers;
+mod events;
 mod listener;
 mod problem;
 mod replies;
 mod routes;
+mod stream;
 
 use crate::command::Command;
 use crate::config;
@@ -22,6 +24,8 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use events::Hub;
+pub use events::{Events, Heard, events};
 use listener::Bounded;
 use problem::Problem;
 pub use replies::Replies;
@@ -75,6 +79,7 @@ impl Control {
         config: &config::Control,
         shards: Arc<dyn Shards>,
         replies: Replies,
+        heard: Heard,
         metrics: MetricsFn,
     ) -> io::Result<Control> {
         let listen = config
@@ -92,10 +97,11 @@ impl Control {
             token_hash: config.token.as_deref().map(|token| Sha256::digest(token).into()),
             phase: Arc::clone(&phase),
             answers: Mutex::new(Answers::default()),
+            hub: Arc::new(Hub::new(config)),
         });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
-            runtime.block_on(serve(listener, router(context), stopped));
+            runtime.block_on(serve(listener, context, heard, stopped));
             runtime.shutdown_background();
         })?;
         Ok(Control {
@@ -142,6 +148,7 @@ struct Context {
     token_hash: Option<[u8; 32]>,
     phase: Arc<AtomicU8>,
     answers: Mutex<Answers>,
+    hub: Arc<Hub>,
 }
 
 impl fmt::Debug for Context {
@@ -150,15 +157,19 @@ impl fmt::Debug for Context {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+async fn serve(listener: std::net::TcpListener, context: Arc<Context>, heard: Heard, stopped: oneshot::Receiver<()>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => Bounded::new(listener),
         Err(error) => return tracing::error!(%error, "the control listener cannot be polled"),
     };
     let (stopping, grace) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+    tokio::spawn(events::take(Arc::clone(&context.hub), heard));
+    tokio::spawn(stream::keep_listening(Arc::clone(&context)));
+    let hub = Arc::clone(&context.hub);
+    let server = axum::serve(listener, router(context)).with_graceful_shutdown(async move {
         // An error means that `Control` was dropped: that stops it too.
         let _ = stopped.await;
+        hub.close();
         drop(stopping);
     });
     let out_of_grace = async {
@@ -182,6 +193,7 @@ fn router(context: Arc<Context>) -> Router {
         .route("/v1/transfers", get(routes::transfers))
         .route("/v1/transfers/{transfer}", get(routes::transfer))
         .route("/v1/trunks", get(routes::trunks))
+        .route("/v1/events", get(stream::events))
         .route("/metrics", get(routes::metrics))
         .fallback(async || Problem::new(404, "not_found", "There is nothing at this path."))
         .layer(middleware::from_fn_with_state(Arc::clone(&context), admit));

@@ -99,6 +99,8 @@ counters! {
         turns: "worker_turns_total",
         /// Times the worker went to sleep
         sleeps: "worker_sleeps_total",
+        /// Events for listeners lost because the control thread was behind
+        stream_events_dropped: "stream_events_dropped_total",
     }
     Gauge {
         /// Open connections, those being opened included
@@ -373,7 +375,7 @@ fn label(value: &str) -> String {
 }
 
 /// Names and help are our own and need no escapes.
-fn describe(text: &mut String, name: &str, kind: CounterKind, help: &str) {
+pub(super) fn describe(text: &mut String, name: &str, kind: CounterKind, help: &str) {
     let kind = match kind {
         CounterKind::Counter => "counter",
         CounterKind::Gauge => "gauge",

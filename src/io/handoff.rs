@@ -6,6 +6,7 @@
 
 use crate::health::News;
 use crate::message::Index;
+use crate::shard::Inquiry;
 use crate::shard::Ticket;
 use crate::timer::Instant;
 use crate::transport::{BindId, ConnectionId, Flow, Transport};
@@ -113,6 +114,8 @@ pub enum Parcel {
     Close(ConnectionId),
     /// What the sender's shard tells the receiver's. Rare, so that a box costs less than larger rings.
     News(Box<News>),
+    /// What the sender's shard asks or answers the receiver's.
+    Inquiry(Box<Inquiry>),
 }
 
 /// One worker's ends of the rings to and from all others.
@@ -206,7 +209,14 @@ impl Handoff {
                 Ok(())
             }
             Err(Parcel::Received(letter)) => Err(letter),
-            Err(Parcel::Write(_) | Parcel::Failed(_) | Parcel::Refused(_) | Parcel::Close(_) | Parcel::News(_)) => {
+            Err(
+                Parcel::Write(_)
+                | Parcel::Failed(_)
+                | Parcel::Refused(_)
+                | Parcel::Close(_)
+                | Parcel::News(_)
+                | Parcel::Inquiry(_),
+            ) => {
                 unreachable!("a ring gives back what it was given")
             }
         }

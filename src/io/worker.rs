@@ -10,6 +10,7 @@
 
 use crate::command::{Command, Reply};
 use crate::config::Config;
+use crate::event::Event;
 use crate::health::News;
 use crate::identifiers::Secret;
 use crate::io::clock::Clock;
@@ -38,6 +39,12 @@ use std::time::Duration;
 pub trait ReplySink: Send + Sync {
     /// The answer to the [`WorkerCommand::Command`] with this ticket.
     fn reply(&self, ticket: u64, reply: Reply);
+}
+
+/// Takes the events of shards. Called on a worker's thread: it must not block.
+pub trait EventSink: Send + Sync {
+    /// Returns whether there was room for it.
+    fn event(&self, event: Box<Event>) -> bool;
 }
 
 /// What other threads ask of a worker.
@@ -179,6 +186,7 @@ pub struct Parts {
     pub commands: Receiver<WorkerCommand>,
     pub hooks: Sender<Box<Hook>>,
     pub replies: Arc<dyn ReplySink>,
+    pub events: Arc<dyn EventSink>,
     pub resolver: Resolver,
     pub publisher: Publisher,
 }
@@ -397,6 +405,9 @@ impl Worker {
                             .handle(Input::ConnectionRefused { ticket }, intake.ledger.now);
                     }
                     Parcel::Close(id) => tcp.end(id),
+                    Parcel::Inquiry(inquiry) => {
+                        intake.shard.handle(Input::Inquiry(*inquiry), intake.ledger.now);
+                    }
                     Parcel::News(news) => {
                         intake.shard.handle(Input::Told { news: *news }, intake.ledger.now);
                     }
@@ -470,6 +481,14 @@ impl Worker {
                         }
                     }
                     Output::Tell { to, news } => self.tell(to, news),
+                    Output::Inquire { to, inquiry } => {
+                        // Lost if the other worker stands still: who asked does not wait for ever.
+                        let _ = self.parts.intake.handoff.post(to, Parcel::Inquiry(inquiry));
+                    }
+                    Output::Event(event) => {
+                        let is_taken = self.parts.events.event(event);
+                        self.parts.intake.ledger.counters.stream_events_dropped += u64::from(!is_taken);
+                    }
                     // There is no store: nothing becomes more durable by waiting.
                     Output::Record { ticket } => self.deferred.push(Deferred::Recorded(ticket)),
                 }

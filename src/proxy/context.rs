@@ -2,6 +2,7 @@
 
 use super::search::{Attempt, Search};
 use crate::call::{CallKey, Party};
+use crate::digest::Sessions;
 use crate::message::Method;
 use crate::session_timer::Pass;
 use crate::timer::Instant;
@@ -127,6 +128,8 @@ pub struct Branch {
     pub silence_told: bool,
     /// What it has of the request's Max-Breadth (RFC 5393 §5.3.3).
     pub breadth: u8,
+    /// A new request that was challenged and sent again: its CSeq number since, and the credentials it has.
+    pub again: Option<Box<(u32, Sessions)>>,
 }
 
 impl Branch {

@@ -2,6 +2,7 @@
 //!
 //! What is said to the caller is in `uas`; what runs next, and what an answer means, in [`crate::application`].
 
+use super::attended::Aside;
 use super::commands::{HookSettings, is_lingering, refusal};
 use super::uas::{Unacknowledged, Unpracked};
 use super::{Output, Shard, TimerKey, is_live};
@@ -118,7 +119,9 @@ impl Shard {
         let (Some(call), Some(served)) = (self.calls.get(key), self.served.get(&key)) else {
             return Map::new();
         };
-        let mut body = self.facts_of(call).base();
+        let facts = self.facts_of(call);
+        let mut body = facts.base();
+        body.insert("customerData".into(), facts.customer_data.into());
         let (code, reason) = &served.sip_status;
         body.insert("sip_status".into(), (*code).into());
         body.insert("sip_reason".into(), reason.clone().into());
@@ -127,13 +130,13 @@ impl Shard {
     }
 
     /// Tells how the call stands now. `sip`: what its INVITE was answered with.
-    pub(super) fn tell_status(&mut self, key: CallKey, status: &'static str, sip: Option<(u16, &str)>, now: Instant) {
+    pub(super) fn tell_status(&mut self, key: CallKey, status: &'static str, sip: Option<(u16, &str)>) {
         if let (Some(served), Some((code, reason))) = (self.served.get_mut(&key), sip) {
             served.sip_status = (code, reason.to_owned());
         }
         let mut body = self.base_fields(key);
         body.insert("call_status".into(), status.into());
-        self.give_out(key, body, now);
+        self.give_out(key, body);
     }
 
     /// Tells that an answered call is over, and who has ended it.
@@ -145,11 +148,11 @@ impl Shard {
         body.insert("call_status".into(), "completed".into());
         body.insert("call_termination_by".into(), by.into());
         body.insert("duration".into(), (now.since(answered).as_secs()).into());
-        self.give_out(key, body, now);
+        self.give_out(key, body);
     }
 
     /// Tells that the verb that runs has begun or ended, where the application wants to hear of that.
-    fn tell_verb_status(&mut self, key: CallKey, is_end: bool, now: Instant) {
+    fn tell_verb_status(&mut self, key: CallKey, is_end: bool) {
         let Some(served) = self.served.get_mut(&key) else {
             return;
         };
@@ -157,14 +160,20 @@ impl Shard {
             true => served.program.end(),
             false => served.program.running().cloned(),
         };
-        let Some(running) = running.filter(|_| served.program.notify_events) else {
-            return;
-        };
+        let Some(running) = running else { return };
+        let is_wanted = served.program.notify_events;
         let (event, status) = if is_end {
             ("finished", "end")
         } else {
             ("starting", "begin")
         };
+        // The end of a transfer was told with its verdict.
+        if !(is_end && running.name == "sip:refer") {
+            self.tell_verb(key, running.name, running.id.as_deref(), event);
+        }
+        if !is_wanted {
+            return;
+        }
         let mut body = self.base_fields(key);
         for (name, value) in [
             ("event", event),
@@ -177,11 +186,11 @@ impl Shard {
         if let Some(id) = running.id {
             body.insert("id".into(), id.into());
         }
-        self.give_out(key, body, now);
+        self.give_out(key, body);
     }
 
     /// Everything that happens to such a call leaves here, in order.
-    fn give_out(&mut self, key: CallKey, body: Map<String, Value>, _now: Instant) {
+    fn give_out(&mut self, key: CallKey, body: Map<String, Value>) {
         let (Some(call), Some(served)) = (self.calls.get(key), self.served.get_mut(&key)) else {
             return;
         };
@@ -344,9 +353,40 @@ impl Shard {
     /// A list replaces what is left of the one before, and runs.
     fn run_list(&mut self, key: CallKey, admitted: Admitted, now: Instant) {
         self.counters.verbs_skipped_total += admitted.skipped as u64;
+        let Some(served) = self.served.get_mut(&key) else {
+            return;
+        };
+        // Where the ACK is waited for, that is what the list waits for as well: REST has filled in its dialogs.
+        let number = match served.program.waits_for() {
+            Some(_) => return self.replace_list(key, admitted.verbs, now),
+            None => served.program.look_for_dialogs(),
+        };
+        self.run_numbered(key, number, admitted.verbs, now);
+    }
+
+    /// Runs a list once the dialogs that it names are known (RFC 3891).
+    pub(super) fn run_numbered(&mut self, key: CallKey, number: u32, verbs: Vec<Verb>, now: Instant) {
+        let list = Aside::List {
+            call: key,
+            number,
+            verbs,
+        };
+        let Some(Aside::List { verbs, .. }) = self.with_dialogs(list, now) else {
+            return;
+        };
+        let is_open = self
+            .served
+            .get_mut(&key)
+            .is_some_and(|served| served.program.dialogs_found(number));
+        if is_open {
+            self.replace_list(key, verbs, now);
+        }
+    }
+
+    fn replace_list(&mut self, key: CallKey, verbs: Vec<Verb>, now: Instant) {
         if let Some(call) = self.calls.get_mut(key) {
             let extra = call.extra_mut();
-            extra.verbs = admitted.verbs.into();
+            extra.verbs = verbs.into();
             extra.paused_until = None;
         }
         self.run_verbs(key, now);
@@ -421,7 +461,7 @@ impl Shard {
             }
             extra.paused_until = None;
             let next = extra.verbs.pop_front();
-            self.tell_verb_status(key, true, now);
+            self.tell_verb_status(key, true);
             let Some(verb) = next else {
                 return self.end_of_list(key, is_answered, now);
             };
@@ -435,7 +475,7 @@ impl Shard {
                 }
                 served.program.begin(&verb);
             }
-            self.tell_verb_status(key, false, now);
+            self.tell_verb_status(key, false);
             match verb {
                 Verb::Tag { data, .. } => self.calls[key].extra_mut().customer_data.extend(data),
                 // What needs media was left out when the list came.

@@ -3,6 +3,7 @@
 //! Every entry of every table must have a timer that is armed or an input that is on its way, and all indices must agree. What
 //! is checked here is too much for each input of a debug build; `Shard::check_invariants` has the cheap part.
 
+use super::attended::Aside;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, Unrecorded, Waiting};
 use crate::application::Wait;
 use crate::call::{Call, CallKey, CallState};
@@ -53,6 +54,11 @@ impl Shard {
         self.audit_transfers(&known, &mut faults);
         self.audit_probes(&known, &mut faults);
         self.audit_bounds(&mut faults);
+        for number in self.asides.keys() {
+            if !known.armed.contains_key(&TimerKey::Aside(*number)) {
+                faults.push(format!("list {number} may wait for another shard for ever"));
+            }
+        }
         if self.names.open() != pending.lookups {
             faults.push(format!(
                 "{} names wait for {} answers",
@@ -243,6 +249,12 @@ impl Shard {
             let goes_on = match served.program.waits_for() {
                 Some(Wait::Reply { question, .. }) => pending.outcomes.contains(&Subject::Question(call.id, question)),
                 Some(Wait::Ack) => served.answer.is_some(),
+                Some(Wait::Dialog { list }) => {
+                    let mut asides = self.asides.values();
+                    asides.any(
+                        |aside| matches!(aside, Aside::List { call, number, .. } if (*call, *number) == (key, list)),
+                    )
+                }
                 Some(Wait::Response { request }) => served.request.as_ref().is_some_and(|(open, _)| *open == request),
                 None => runs || last.is_some_and(|last| last.is_lingering()) || is_armed(TimerKey::Pause(key)),
             };
@@ -292,7 +304,12 @@ impl Shard {
             fault("takes a transfer for one that runs");
         }
         let last = extra.last_transfer.and_then(|key| self.transfers.get(key));
-        if extra.awaits_reply && last.is_none_or(|last| !pending.outcomes.contains(&Subject::Transfer(last.id))) {
+        let is_aside = |id| {
+            let mut asides = self.asides.values();
+            asides.any(|aside| matches!(aside, Aside::Reply { transfer, .. } if *transfer == id))
+        };
+        let is_owed = |id| pending.outcomes.contains(&Subject::Transfer(id)) || is_aside(id);
+        if extra.awaits_reply && last.is_none_or(|last| !is_owed(last.id)) {
             fault("waits for a reply that nobody owes");
         }
         let goes_on = extra.transfer.is_some()

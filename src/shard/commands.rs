@@ -1,19 +1,20 @@
 //! What the control API asks for: calls and transfers to look at, verbs to run, calls to end.
 
+use super::attended::Aside;
 use super::own::{DEFAULT_HOOK, ip_of, refer_lines};
 use super::{Output, Shard, TimerKey, Unrecorded, is_live};
 use crate::application::admit_relayed;
 use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
 use crate::command::{CallSelector, CallView, Command, Refusal, Reply};
 use crate::config::{Side, TrunkId};
-use crate::destination::{destination_allowed, refer_to_value, referred_by_value};
+use crate::destination::{default_referred_by, destination_allowed, refer_to_value, referred_by_value, replacing};
 use crate::identifiers::TransferId;
 use crate::message::{NameAddr, Uri};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transfer::report::CallFacts;
 use crate::transfer::{Cause, Transfer};
-use crate::verb::{HookTarget, Leg, SipRefer, Verb, VerbError};
+use crate::verb::{HookTarget, Leg, OtherDialog, Replaces, SipRefer, Verb, VerbError};
 use crate::webhook::resolve_target;
 use slotmap::SlotMap;
 
@@ -37,13 +38,24 @@ const VERBS_WAITING_MAX: usize = 128;
 impl Shard {
     pub(super) fn on_command(&mut self, ticket: u64, command: Command, now: Instant) {
         let reply = match command {
-            Command::Verbs { call, verbs, dry_run } => match self.on_verbs(&call, verbs, dry_run, now) {
-                Ok(reply @ Reply::Accepted { .. }) if self.setup.records => {
-                    return self.record(Unrecorded::Reply { ticket, reply });
+            Command::Verbs { call, verbs, dry_run } => {
+                let list = Aside::Command {
+                    ticket,
+                    call,
+                    verbs,
+                    dry_run,
+                };
+                let Some(Aside::Command { call, verbs, .. }) = self.with_dialogs(list, now) else {
+                    return;
+                };
+                match self.on_verbs(&call, verbs, dry_run, now) {
+                    Ok(reply @ Reply::Accepted { .. }) if self.setup.records => {
+                        return self.record(Unrecorded::Reply { ticket, reply });
+                    }
+                    Ok(reply) => reply,
+                    Err(refusal) => Reply::Refused(refusal),
                 }
-                Ok(reply) => reply,
-                Err(refusal) => Reply::Refused(refusal),
-            },
+            }
             Command::Call { call } => match self.find_call(&call) {
                 Ok(key) => Reply::Call(Box::new(self.view(&self.calls[key]))),
                 Err(refusal) => Reply::Refused(refusal),
@@ -58,6 +70,10 @@ impl Shard {
                 None => Reply::Refused(refusal(404, "not_found", None, "There is no such transfer.")),
             },
             Command::Trunks => Reply::Trunks(self.trunk_views(now)),
+            Command::Listen => {
+                self.on_listen(now);
+                Reply::Done
+            }
             Command::Transfers { limit } => {
                 let running = self.transfers.keys().filter(|key| !self.transfers[*key].is_over());
                 let keys: Vec<_> = running
@@ -74,7 +90,7 @@ impl Shard {
         self.effects.push_back(Output::Reply { ticket, reply });
     }
 
-    fn find_call(&self, selector: &CallSelector) -> Result<CallKey, Refusal> {
+    pub(super) fn find_call(&self, selector: &CallSelector) -> Result<CallKey, Refusal> {
         let not_found = || refusal(404, "not_found", None, "There is no such call.");
         match selector {
             CallSelector::Id(id) => self.by_number.get(&id.number).copied().ok_or_else(not_found),
@@ -158,7 +174,7 @@ impl Shard {
                     "A dry run shows a sip:refer; there is none.",
                 ));
             };
-            let lines = refer_lines(&prepared.refer_to, &prepared.referred_by, &refer.headers);
+            let lines = refer_lines(&prepared.refer_to, &prepared.referred_by, &refer);
             let message = self.preview_refer(key, prepared.party, &lines);
             let Some(message) = message else {
                 return Err(refusal(422, "invalid", Some("referTo"), "The REFER cannot be built."));
@@ -221,16 +237,28 @@ impl Shard {
             if extra.transfer.is_some() || extra.awaits_reply || is_ending || is_paused {
                 return;
             }
+            if extra.paused_until.take().is_some() {
+                let id = extra.pause_id.take();
+                self.tell_verb(key, "pause", id.as_deref(), "finished");
+                continue;
+            }
             let Some(verb) = extra.verbs.pop_front() else { return };
+            self.tell_verb(key, verb.name(), verb.id(), "starting");
             match verb {
-                Verb::Tag { data, .. } => extra.customer_data.extend(data),
-                Verb::Pause { length, .. } => {
+                Verb::Tag { id, data } => {
+                    self.calls[key].extra_mut().customer_data.extend(data);
+                    self.tell_verb(key, "tag", id.as_deref(), "finished");
+                }
+                Verb::Pause { id, length } => {
+                    let extra = self.calls[key].extra_mut();
                     extra.paused_until = Some(now + length);
+                    extra.pause_id = id;
                     self.timers.arm_once(now, length, TimerKey::Pause(key));
                     return;
                 }
-                Verb::Hangup { headers, .. } => {
+                Verb::Hangup { id, headers } => {
                     self.on_hangup(key, &headers, now);
+                    self.tell_verb(key, "hangup", id.as_deref(), "finished");
                     return;
                 }
                 Verb::SipRefer(refer) => {
@@ -261,7 +289,7 @@ impl Shard {
         let (prepared, refused) = match prepared {
             Ok(prepared) => (prepared, None),
             Err(refusal) => {
-                let refer_to = verb.refer_to.clone();
+                let refer_to = verb.refer_to.clone().unwrap_or_default();
                 let party = self.leg_of(&self.calls[key], verb.leg).unwrap_or(Party::Caller);
                 let prepared = Prepared {
                     party,
@@ -341,24 +369,36 @@ impl Shard {
         }
         let party = self.leg_of(call, refer.leg)?;
         let trunk = call.trunk(party);
-        let rules = &self.config().trunk(trunk).refer;
         let peer = call.flow(party).peer;
+        let rules = &self.config().trunk(trunk).refer.for_peer(peer);
         let host = match Uri::parse(call.target(party)) {
             Ok(uri) => host_text(&uri),
             Err(_) => peer.to_string(),
         };
         let invalid = |error: VerbError| refusal(422, "invalid", Some(&error.field), &error.message);
-        let refer_to = refer_to_value(&refer.refer_to, rules, &host).map_err(invalid)?;
-        if !destination_allowed(&refer_to, rules, &host) {
-            let detail = format!("The trunk's destinations do not allow {refer_to}.");
-            return Err(refusal(422, "destination_not_allowed", Some("referTo"), &detail));
-        }
-        let referred_by = match &refer.referred_by {
-            Some(value) => {
-                referred_by_value(value, refer.referred_by_display_name.as_deref(), rules, &host).map_err(invalid)?
+        let refer_to = match (&refer.refer_to, &refer.replaces) {
+            (Some(value), _) => {
+                let value = refer_to_value(value, rules, &host).map_err(invalid)?;
+                if !destination_allowed(&value, rules, &host) {
+                    let detail = format!("The trunk's destinations do not allow {value}.");
+                    return Err(refusal(422, "destination_not_allowed", Some("referTo"), &detail));
+                }
+                value
             }
-            None => default_referred_by(call, party),
+            // Nobody chose where that goes: it is a party of a call that our own routes let through.
+            (None, Some(replaces)) => format!("<{}>", other_dialog(call, replaces)?.target),
+            (None, None) => return Err(refusal(422, "invalid", Some("referTo"), "referTo is missing.")),
         };
+        let refer_to = match &refer.replaces {
+            Some(replaces) => replacing(&refer_to, other_dialog(call, replaces)?, replaces.early_only),
+            None => refer_to,
+        };
+        let display_name = refer.referred_by_display_name.as_deref();
+        let referred_by = match &refer.referred_by {
+            Some(value) => referred_by_value(value, display_name, rules, &host),
+            None => default_referred_by(&identity_of(call, party), display_name, rules),
+        }
+        .map_err(invalid)?;
         let base = match self.by_number.get(&call.id.number).and_then(|key| self.base_of(*key)) {
             Some((_, base_url)) => Some(base_url),
             None => self.hooks_of(trunk).base_url,
@@ -379,7 +419,7 @@ impl Shard {
     }
 
     /// Who gets the REFER: as the verb says, else the one party that is a carrier's.
-    fn leg_of(&self, call: &Call, leg: Option<Leg>) -> Result<Party, Refusal> {
+    pub(super) fn leg_of(&self, call: &Call, leg: Option<Leg>) -> Result<Party, Refusal> {
         match leg {
             _ if call.application.is_some() => return Ok(Party::Caller),
             Some(Leg::Caller) => return Ok(Party::Caller),
@@ -451,7 +491,7 @@ impl Shard {
         Reply::Done
     }
 
-    fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {
+    pub(super) fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {
         match self.transactions.server(server)?.owner {
             super::ServerOwner::Relay(context) => Some(context),
             super::ServerOwner::Local | super::ServerOwner::Application(_) => None,
@@ -475,7 +515,7 @@ impl Shard {
         Reply::Calls { calls, next }
     }
 
-    fn view(&self, call: &Call) -> CallView {
+    pub(super) fn view(&self, call: &Call) -> CallView {
         let state = match call.state {
             CallState::Trying => "trying",
             CallState::Ringing => "ringing",
@@ -540,6 +580,19 @@ impl Shard {
     }
 }
 
+/// The dialog that the target of a transfer of `call` is to replace.
+fn other_dialog<'a>(call: &Call, replaces: &'a Replaces) -> Result<&'a OtherDialog, Refusal> {
+    let of_field = |detail: &str| refusal(422, "invalid", Some("replaces.call"), detail);
+    match &replaces.dialog {
+        Some(Ok(dialog)) if dialog.call_id.as_bytes() != call.call_id() => Ok(dialog),
+        Some(Ok(_)) => Err(of_field(
+            "replaces.call names the call itself that is to be transferred.",
+        )),
+        Some(Err(why)) => Err(of_field(&format!("replaces.call {why}."))),
+        None => Err(of_field("replaces.call was not looked for.")),
+    }
+}
+
 /// Whether this transfer has succeeded and is about to end its call.
 pub(super) fn is_lingering(transfers: &SlotMap<TransferKey, Transfer>, key: TransferKey) -> bool {
     transfers.get(key).is_some_and(Transfer::is_lingering)
@@ -555,7 +608,7 @@ pub(super) fn refusal(status: u16, code: &'static str, field: Option<&str>, deta
 }
 
 /// The party's own identity: what it asserted of itself, else its From or To without the tag (RFC 3892 §2.1).
-fn default_referred_by(call: &Call, party: Party) -> String {
+fn identity_of(call: &Call, party: Party) -> String {
     let asserted = call.get(party, Trait::Asserted);
     // A list may hold a sip: and a tel: URI; the first is the one.
     let value = if asserted.is_empty() {
@@ -563,7 +616,7 @@ fn default_referred_by(call: &Call, party: Party) -> String {
     } else {
         asserted
     };
-    format!("<{}>", uri_of(value))
+    uri_of(value)
 }
 
 fn uri_of(value: &[u8]) -> String {

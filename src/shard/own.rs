@@ -1,12 +1,14 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
 use super::arrival::Arrival;
+use super::attended::Aside;
 use super::route::NoFlow;
 use super::uas::SUPPORTED;
 use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
 use crate::application::admit_relayed;
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
+use crate::event;
 use crate::identifiers::TransferId;
 use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
 use crate::message::refer::Sipfrag;
@@ -14,13 +16,13 @@ use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
-use crate::route_set::{self, for_strict_router};
+use crate::route_set::{self, StrictWay, for_strict_router};
 use crate::sequence::Origin;
 use crate::timer::Instant;
 use crate::transaction::{Branch, ClientKey, ServerKey};
 use crate::transfer::{Answer, Cause, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
-use crate::verb::Verb;
+use crate::verb::{SipRefer, Verb};
 use crate::webhook::{ActionOutcome, Hook, HookKind, Subject, resolve_target};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -79,7 +81,7 @@ impl Own<'_> {
         let transport = self.flow.transport.via_token().as_bytes();
         let target = request_uri(call.target(party));
         // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
-        let strict = for_strict_router(route_set::values(call.get(party, Trait::Routes)), &target);
+        let strict = strict_way(call, party);
         let (request_uri, routes) = match &strict {
             Some(way) => (&way.request_uri[..], &way.routes[..]),
             None => (&target[..], call.get(party, Trait::Routes)),
@@ -129,17 +131,41 @@ impl Own<'_> {
     }
 }
 
+/// What a request to `party` says where the first of its route set is a strict router.
+fn strict_way(call: &Call, party: Party) -> Option<StrictWay> {
+    let routes = route_set::values(call.get(party, Trait::Routes));
+    for_strict_router(routes, &request_uri(call.target(party)))
+}
+
+/// The Request-URI of a request of ours to `party`.
+pub(super) fn own_request_uri(call: &Call, party: Party) -> Vec<u8> {
+    match strict_way(call, party) {
+        Some(way) => way.request_uri.to_vec(),
+        None => request_uri(call.target(party)).into_owned(),
+    }
+}
+
 /// The header lines that make a request a REFER of ours, the verb's own last.
 pub(super) fn refer_lines<'a>(
     refer_to: &'a str,
     referred_by: &'a str,
-    headers: &'a [(String, String)],
+    verb: &'a SipRefer,
 ) -> SmallVec<[(&'a str, &'a [u8]); 8]> {
     let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
     lines.push(("Refer-To", refer_to.as_bytes()));
     lines.push(("Referred-By", referred_by.as_bytes()));
-    lines.push(("Supported", b"replaces"));
-    lines.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    if verb.subscription {
+        lines.push(("Supported", b"replaces"));
+    } else {
+        // RFC 4488 §4
+        lines.push(("Supported", b"replaces, norefersub"));
+        lines.push(("Refer-Sub", b"false"));
+    }
+    lines.extend(
+        verb.headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes())),
+    );
     lines
 }
 
@@ -210,6 +236,13 @@ impl Shard {
             Ok(flow) => flow,
             Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
             Err(NoFlow::Unreachable) => return Err(Unsent::Unreachable),
+        };
+        let credentials = self.credentials_of_own(key, party, saying);
+        let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
+        let lines: SmallVec<[(&str, &[u8]); 8]> = saying.lines.iter().copied().chain(credentials).collect();
+        let saying = &Saying {
+            lines: &lines,
+            ..*saying
         };
         let Some(call) = self.calls.get_mut(key) else {
             return Err(Unsent::Never);
@@ -284,22 +317,28 @@ impl Shard {
         if !transfer.may_send() {
             return;
         }
-        let (call, party) = (transfer.call, transfer.party);
-        if self.awaits_ack(call, now) {
-            self.calls[call].extra_mut().refer_after_ack = Some(key);
+        let call = transfer.call;
+        if self.awaits_ack(call, now) || self.awaits_answer(call, now) {
+            self.calls[call].extra_mut().refer_waits = Some(key);
             return;
         }
-        let Some(transfer) = self.transfers.get(key) else {
+        self.send_refer_now(key, now);
+    }
+
+    fn send_refer_now(&mut self, key: TransferKey, now: Instant) {
+        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.may_send()) else {
             return;
         };
+        let (call, party) = (transfer.call, transfer.party);
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
-        let headers = transfer.verb.headers.clone();
-        let lines = refer_lines(&refer_to, &referred_by, &headers);
+        let verb = transfer.verb.clone();
+        let lines = refer_lines(&refer_to, &referred_by, &verb);
         match self.send_own(call, party, Method::Refer, ClientOwner::Refer(key), &lines, now) {
             Ok(number) => {
                 if let Some(transfer) = self.transfers.get_mut(key) {
                     transfer.sent();
                 }
+                self.tell_step(key, event::Step::Sent, None);
                 let hold = self.config().transfer.hold;
                 if let Some(call) = self.calls.get_mut(call) {
                     let after = call.sequence(party).highest();
@@ -344,12 +383,34 @@ impl Shard {
         }
     }
 
+    /// Whether an INVITE within the dialog has no answer yet: many peers refuse another request meanwhile. Our REFER waits for
+    /// that, for so long (T_queue).
+    fn awaits_answer(&mut self, key: CallKey, now: Instant) -> bool {
+        let queue = self.config().transfer.queue;
+        let invite = self.calls.get(key).and_then(|call| call.invite);
+        let context = invite.and_then(|invite| self.contexts.get(self.context_of(invite)?));
+        let is_open = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
+        if is_open && !queue.is_zero() {
+            self.arm(now, queue, TimerKey::Queue(key));
+            return true;
+        }
+        false
+    }
+
+    /// The INVITE has its answer, or T_queue is over.
+    pub(super) fn release_refer(&mut self, key: CallKey, now: Instant) {
+        let extra = self.calls.get_mut(key).and_then(Call::extra_if_any);
+        if let Some(refer) = extra.and_then(|extra| extra.refer_waits.take()) {
+            self.send_refer_now(refer, now);
+        }
+    }
+
     /// The ACK has passed, or none came in time: what waited for it.
     pub(super) fn release_after_ack(&mut self, key: CallKey, now: Instant) {
         let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) else {
             return;
         };
-        let (refer, ends) = (extra.refer_after_ack.take(), std::mem::take(&mut extra.end_after_ack));
+        let (refer, ends) = (extra.refer_waits.take(), std::mem::take(&mut extra.end_after_ack));
         if ends {
             let headers = std::mem::take(&mut extra.bye_headers);
             self.end_both(key, &headers, Cause::Hangup, now);
@@ -372,6 +433,7 @@ impl Shard {
         let others = call.others();
         call.extra_mut().byes_open = others.len() as u8;
         self.tell_completed(key, "referee", now);
+        self.tell_call(key);
         for party in others {
             self.send_bye(key, *party, now);
         }
@@ -453,6 +515,7 @@ impl Shard {
             if is_served {
                 self.forget_served(key);
             }
+            self.tell_call(key);
         } else {
             self.remove_call(key);
         }
@@ -470,9 +533,12 @@ impl Shard {
     }
 
     pub(super) fn remove_call(&mut self, key: CallKey) {
-        let Some(call) = self.calls.remove(key) else { return };
+        let Some(mut call) = self.calls.remove(key) else { return };
         if call.application.is_some() {
             self.forget_served(key);
+        }
+        if std::mem::replace(&mut call.state, CallState::Ended) != CallState::Ended {
+            self.tell_removed_call(&call);
         }
         self.by_number.remove(&call.id.number);
         self.by_order.remove(&call.order);
@@ -579,6 +645,8 @@ impl Shard {
                     subscription_state,
                     late,
                 } => {
+                    let step = if late { event::Step::Late } else { event::Step::Event };
+                    self.tell_step(key, step, Some(status.code));
                     let Some(transfer) = self.transfers.get(key) else {
                         continue;
                     };
@@ -631,6 +699,7 @@ impl Shard {
             Some(Outcome::Unknown) | None => self.counters.transfers_unknown_total += 1,
         }
         let body = transfer.action_body();
+        let verb_id = transfer.verb.id.clone();
         let id = format!("{}-action", transfer.id);
         let (target, call) = (transfer.verb.action_hook.clone(), transfer.call);
         let is_default = target.is_none();
@@ -650,6 +719,8 @@ impl Shard {
             extra.awaits_reply = true;
         }
         self.remembered.push_back(key);
+        self.tell_step(key, event::Step::Verdict, None);
+        self.tell_verb(call, "sip:refer", verb_id.as_deref(), "finished");
     }
 
     /// Forgets the oldest executions beyond the limit: one that is still to end its call once it has, one whose action is not
@@ -719,6 +790,42 @@ impl Shard {
     /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
     /// that ends the call only `hangup` and `tag` count.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
+        let is_canceled = self.transfer_by_number.get(&id.number).is_some_and(|key| {
+            let verdict = self.transfers.get(*key).and_then(Transfer::verdict);
+            verdict.is_some_and(|verdict| verdict.result == Outcome::Canceled)
+        });
+        let call = self.transfer_by_number.get(&id.number);
+        let call = call
+            .and_then(|key| self.transfers.get(*key))
+            .map(|transfer| transfer.call);
+        let reply = match outcome {
+            ActionOutcome::Delivered { reply: Some(reply) }
+                if !is_canceled && reply.as_array().is_some_and(|list| !list.is_empty()) =>
+            {
+                reply
+            }
+            ActionOutcome::Delivered { .. } | ActionOutcome::Failed => serde_json::Value::Null,
+        };
+        let served = call.filter(|call| self.served.contains_key(call));
+        let verbs = match (reply.is_null(), served) {
+            (true, _) => Vec::new(),
+            (false, Some(call)) => self.verbs_of_reply(call, &reply).unwrap_or_default(),
+            (false, None) => match crate::verb::parse(&reply) {
+                Ok(verbs) if admit_relayed(&verbs).is_ok() => verbs,
+                Ok(_) | Err(_) => {
+                    self.counters.replies_refused_total += 1;
+                    Vec::new()
+                }
+            },
+        };
+        self.on_reply(id, verbs, now);
+    }
+
+    pub(super) fn on_reply(&mut self, id: TransferId, verbs: Vec<Verb>, now: Instant) {
+        let list = Aside::Reply { transfer: id, verbs };
+        let Some(Aside::Reply { verbs, .. }) = self.with_dialogs(list, now) else {
+            return;
+        };
         let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
             return;
         };
@@ -728,29 +835,6 @@ impl Shard {
         transfer.awaits_outcome = false;
         let call = transfer.call;
         let ends_call = transfer.ends_call();
-        let is_canceled = transfer
-            .verdict()
-            .is_some_and(|verdict| verdict.result == Outcome::Canceled);
-        let reply = match outcome {
-            ActionOutcome::Delivered { reply: Some(reply) }
-                if !is_canceled && reply.as_array().is_some_and(|list| !list.is_empty()) =>
-            {
-                reply
-            }
-            ActionOutcome::Delivered { .. } | ActionOutcome::Failed => serde_json::Value::Null,
-        };
-        let is_served = self.served.contains_key(&call);
-        let verbs = match (reply.is_null(), is_served) {
-            (true, _) => Vec::new(),
-            (false, true) => self.verbs_of_reply(call, &reply).unwrap_or_default(),
-            (false, false) => match crate::verb::parse(&reply) {
-                Ok(verbs) if admit_relayed(&verbs).is_ok() => verbs,
-                Ok(_) | Err(_) => {
-                    self.counters.replies_refused_total += 1;
-                    Vec::new()
-                }
-            },
-        };
         let mut headers = Vec::new();
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
@@ -814,15 +898,28 @@ impl Shard {
             crate::message::StartLine::Response { reason, .. } => reason,
             crate::message::StartLine::Request { .. } => b"",
         };
+        let contact = match code {
+            300..=399 => message.name_addrs(Header::Contact).next().and_then(Result::ok),
+            _ => None,
+        };
         let answer = Answer {
             code,
             reason,
             refer_sub_false,
             retry_after: message.retry_after().ok().flatten().map(|wait| wait.seconds),
+            contact: contact.as_ref().map(|contact| contact.uri),
             overtaken,
             glare_wait,
         };
-        self.with_transfer(key, now, |transfer| transfer.on_response(answer, now));
+        let Some(transfer) = self.transfers.get_mut(key) else {
+            return;
+        };
+        let is_accepted = code < 300 && !transfer.is_over();
+        let steps = transfer.on_response(answer, now);
+        if is_accepted {
+            self.tell_step(key, event::Step::Accepted, Some(code));
+        }
+        self.carry_out(key, steps, now);
     }
 
     /// A NOTIFY that may be about a REFER of ours. `true`: it was, or is of a call that we have ended, and has its answer. All

@@ -350,6 +350,7 @@ impl Shard {
         {
             self.counters.address_changes_total += 1;
             self.setup.usage.show(at.trunk, usize::from(at.address), standing.state);
+            self.tell_address(at.trunk, usize::from(at.address), standing.state);
         }
         self.effects.push_back(Output::Tell { to, news });
     }

@@ -30,6 +30,8 @@ pub(super) struct Changes<'a> {
     pub max_breadth: Option<u8>,
     /// By what a loop is known (RFC 5393 §4.2), for a request outside a dialog.
     pub loop_digest: Option<u32>,
+    /// Whole header lines with credentials of ours.
+    pub credentials: &'a [u8],
 }
 
 impl Shard {
@@ -155,6 +157,7 @@ impl Shard {
             event_id: changes.event_id,
             session: changes.session,
             max_breadth: changes.max_breadth,
+            credentials: changes.credentials,
         };
         proxy::write_request(message, &arrival.via, &relay, &mut self.editor, &mut self.outbox.bytes);
         start

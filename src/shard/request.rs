@@ -8,7 +8,7 @@ use super::response::BranchFailure;
 use super::route::NoFlow;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, CallState, Held, Party};
+use crate::call::{Call, CallKey, CallState, Direction, Held, Party};
 use crate::config::{InDialogSources, InboundRefer, TrunkId};
 use crate::identifiers::CallId;
 use crate::message::check::checked_via;
@@ -40,6 +40,13 @@ pub(super) enum Dialog {
 }
 
 impl Dialog {
+    /// Who speaks.
+    pub fn speaker(self) -> Party {
+        match self {
+            Dialog::Call(_, party) | Dialog::Token(_, party) => party,
+        }
+    }
+
     /// The call, if it is known.
     pub fn call(self) -> Option<CallKey> {
         match self {
@@ -275,6 +282,7 @@ impl Shard {
         call.invite = Some(server);
         let key = self.enter_call(call, digest);
         self.calls[key].traversal = key;
+        self.tell_call(key);
         key
     }
 
@@ -311,18 +319,9 @@ impl Shard {
             self.counters.unmatched_total += 1;
             return self.refuse(message, &arrival, Refused::NO_DIALOG, &[], now);
         };
-        let (speaker, listener) = match dialog {
-            Dialog::Call(key, party) => {
-                let call = &self.calls[key];
-                (call.trunk(party), call.trunk(party.other()))
-            }
-            Dialog::Token(traversal, Party::Caller) => (traversal.caller_trunk, traversal.callee_trunk),
-            Dialog::Token(traversal, Party::Callee) => (traversal.callee_trunk, traversal.caller_trunk),
-        };
-        let trunks = self.config().trunks.len();
-        if usize::from(speaker.0) >= trunks || usize::from(listener.0) >= trunks {
+        let Some((speaker, listener)) = self.trunks_of(dialog) else {
             return self.refuse(message, &arrival, Refused::NO_DIALOG, &[], now);
-        }
+        };
         let any_source =
             self.config().access.in_dialog_sources == InDialogSources::Any && arrival.own.traversal.is_some();
         let is_own = arrival.own.traversal.is_some() && self.topology.is_itself(arrival.flow);
@@ -366,6 +365,21 @@ impl Shard {
         self.relay_in_dialog(message, &arrival, dialog, listener, now);
     }
 
+    /// The trunks of who speaks in a dialog and who listens; `None`: they are not configured.
+    pub(super) fn trunks_of(&self, dialog: Dialog) -> Option<(TrunkId, TrunkId)> {
+        let (speaker, listener) = match dialog {
+            Dialog::Call(key, party) => {
+                let call = self.calls.get(key)?;
+                (call.trunk(party), call.trunk(party.other()))
+            }
+            Dialog::Token(traversal, Party::Caller) => (traversal.caller_trunk, traversal.callee_trunk),
+            Dialog::Token(traversal, Party::Callee) => (traversal.callee_trunk, traversal.caller_trunk),
+        };
+        let trunks = self.config().trunks.len();
+        let are_known = usize::from(speaker.0) < trunks && usize::from(listener.0) < trunks;
+        are_known.then_some((speaker, listener))
+    }
+
     /// Whether a request has a number that its dialog does not take (RFC 3261 §12.2.2). A plain proxy would leave that to
     /// the other party; but what comes by here moves calls, transfers and the numbers of requests of ours, and must not
     /// before it is in order. Before the answer each early dialog has its own numbers, all above that of the INVITE.
@@ -382,7 +396,7 @@ impl Shard {
         !sequence.is_in_order(number) && !is_old_news
     }
 
-    fn dialog_of(&self, message: Message<'_>, arrival: &Arrival<'_>, to_tag: &[u8]) -> Option<Dialog> {
+    pub(super) fn dialog_of(&self, message: Message<'_>, arrival: &Arrival<'_>, to_tag: &[u8]) -> Option<Dialog> {
         let from_tag = message.from_tag().unwrap_or_default();
         let call_id = message.call_id().ok()?;
         if let Some(traversal) = arrival.own.traversal {
@@ -427,6 +441,38 @@ impl Shard {
             let call = call.filter(|call| call.call_id() == call_id && is_meant(call))?;
             call.sender(from_tag, to_tag).map(|party| Dialog::Call(*key, party))
         })
+    }
+
+    /// A digest of the tag that the callee has in a request of a dialog.
+    pub(super) fn callee_of(&self, dialog: Dialog, message: Message<'_>) -> u64 {
+        let tag = match dialog.speaker() {
+            Party::Caller => message.to_tag(),
+            Party::Callee => message.from_tag(),
+        };
+        self.tag_digest(tag.unwrap_or_default())
+    }
+
+    /// The requests of whoever speaks in a dialog whose callee's tag has this digest; `None`: nothing is known of them, and
+    /// nothing was changed in them.
+    pub(super) fn direction_mut(&mut self, dialog: Dialog, callee: u64) -> Option<&mut Direction> {
+        match dialog {
+            Dialog::Call(key, party) => {
+                let call = self.calls.get_mut(key)?;
+                match call.state {
+                    CallState::Trying | CallState::Ringing => Some(&mut call.early_mut().of(callee)[party as usize]),
+                    CallState::Answered | CallState::Ending | CallState::Ended => Some(call.direction_mut(party)),
+                }
+            }
+            // An early dialog that is not the one shown last: it may yet be answered, even behind another's answer.
+            Dialog::Token(traversal, party) => {
+                let call = self.calls.get_mut(traversal.call)?;
+                let early = match is_live(call.state) {
+                    true => call.early_mut().of(callee),
+                    false => call.early_if_any()?.known(callee)?,
+                };
+                Some(&mut early[party as usize])
+            }
+        }
     }
 
     /// Why a request is not relayed by its token alone. A token is of this process, which has known its call, and has kept it as
@@ -559,18 +605,8 @@ impl Shard {
             Party::Caller,
             rings_until,
         );
-        let callee = match dialog {
-            Dialog::Call(_, Party::Caller) | Dialog::Token(_, Party::Caller) => message.to_tag(),
-            Dialog::Call(_, Party::Callee) | Dialog::Token(_, Party::Callee) => message.from_tag(),
-        };
-        let callee = self.tag_digest(callee.unwrap_or_default());
-        if let Dialog::Token(traversal, party) = dialog
-            && let Some(call) = self.calls.get_mut(traversal.call)
-            && is_live(call.state)
-        {
-            // An early dialog that is not the one shown last: it may yet be answered, even behind another's answer.
-            call.observe_early(callee, party, cseq.number);
-        }
+        let callee = self.callee_of(dialog, message);
+        let mut credentials = Vec::new();
         if let Dialog::Call(key, party) = dialog {
             let Ok(session) = self.judge_interval(message, arrival, now) else {
                 return;
@@ -582,15 +618,7 @@ impl Shard {
             context.call = Some(key);
             context.from = party;
             call.shows_life(party);
-            if call.sequence(party).outward(cseq.number).is_none() {
-                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
-            }
             call.set_flow(party, arrival.flow);
-            if matches!(call.state, CallState::Trying | CallState::Ringing) {
-                call.observe_early(callee, party, cseq.number);
-            } else if arrival.method != Method::Ack {
-                call.sequence_mut(party).observe(cseq.number);
-            }
             if let Some(extra) = call.extra_if_any()
                 && extra.refused_invites[party as usize] == Some(cseq.number)
             {
@@ -601,17 +629,6 @@ impl Shard {
                 }
                 // Refused for want of room, and back before it heard of that.
                 extra.refused_invites[party as usize] = None;
-            }
-            let sequence = call.sequence(party);
-            let Some(outward) = sequence.outward(cseq.number) else {
-                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
-            };
-            if outward != cseq.number {
-                changes.cseq = Some(outward);
-                context.cseq = Some(cseq.number);
-            }
-            if let Ok(Some(rack)) = message.rack() {
-                changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
             }
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
@@ -625,6 +642,29 @@ impl Shard {
             }
             if !arrival.own.more && routes.is_empty() {
                 last = Some(call.flow(other));
+            }
+        }
+        let mut is_authorized = false;
+        if let Some(direction) = self.direction_mut(dialog, callee) {
+            let sequence = &mut direction.sequence;
+            if arrival.method != Method::Ack && sequence.outward(cseq.number).is_some() {
+                sequence.observe(cseq.number);
+            }
+            let Some(outward) = sequence.outward(cseq.number) else {
+                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            };
+            if outward != cseq.number {
+                changes.cseq = Some(outward);
+                context.cseq = Some(cseq.number);
+            }
+            if let Ok(Some(rack)) = message.rack() {
+                changes.rack = sequence.outward(rack.cseq).filter(|number| *number != rack.cseq);
+            }
+            if let Some(sessions) = &direction.sessions {
+                is_authorized = true;
+                if arrival.method == Method::Ack {
+                    credentials = sessions.for_ack(cseq.number).to_vec();
+                }
             }
         }
         changes.request_uri = request_uri.as_deref();
@@ -645,6 +685,13 @@ impl Shard {
         };
         let strict = strict_way(message, arrival.own, &changes);
         let changes = changes.and(strict.as_ref());
+        if is_authorized && arrival.method != Method::Ack {
+            credentials = self.credentials_of(dialog, callee, listener, message, changes.request_uri);
+        }
+        let changes = Changes {
+            credentials: &credentials,
+            ..changes
+        };
         if arrival.method == Method::Ack {
             self.relay_ack(message, arrival, target, &changes, now);
             // A callee's is of an INVITE of its own.
@@ -677,6 +724,11 @@ impl Shard {
             call.extra_mut()
                 .refers
                 .left(referrer, notifier, number, after, alive_until);
+        }
+        if arrival.method == Method::Invite
+            && let Some(key) = context.call
+        {
+            self.calls[key].invite = Some(context.server);
         }
         self.counters.taken_total += 1;
         context.begin(Branch::default());

@@ -13,6 +13,7 @@ use crate::proxy::search::Cause;
 use crate::proxy::{self, Refused};
 use crate::timer::Instant;
 use crate::transaction::client::{Client, ClientState};
+use crate::transaction::is_challenge;
 use crate::transport::Flow;
 use crate::traversal::{PARAMETER, Traversal};
 
@@ -49,7 +50,10 @@ impl Shard {
         let topology = &self.topology;
         let fits = |client: &Client<ClientOwner>, via: &Via<'_>| {
             // RFC 3261 §16.7 step 3: without a Via below ours it would have nowhere to go. One to a request of ours has none.
-            let is_relayed = matches!(client.owner, ClientOwner::Relay(..));
+            let is_relayed = matches!(
+                client.owner,
+                ClientOwner::Relay(..) | ClientOwner::Challenged { relayed: true }
+            );
             // RFC 3261 has the branch alone tell; but it stands in what everyone on the way can read. Whoever is asked answers from
             // its address, or from another of its trunk's.
             let is_asked = client.flow.connection.is_some() && client.flow.connection == flow.connection
@@ -78,12 +82,13 @@ impl Shard {
         };
         let relayed_at_once = |counters: &Counters| counters.relayed_responses_total - counters.kept_responses_total;
         let before = relayed_at_once(&self.counters);
-        match client.owner {
+        let (owner, flow) = (client.owner, client.hop());
+        match owner {
+            _ if is_challenge(answered.code) && self.answers_challenge(answered.client, owner, message, now) => {}
             ClientOwner::Relay(context, branch) => {
-                let flow = client.hop();
                 self.relay_response(context, branch, flow, message, answered.code, now);
             }
-            ClientOwner::Cancel | ClientOwner::LargeAck => {}
+            ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
@@ -221,6 +226,7 @@ impl Shard {
                 .branch(number)
                 .and_then(|branch| branch.target)
                 .map(|target| target.trunk);
+            self.learn_again(key, number, call_key, message, code);
             let Some(call) = self.calls.get(call_key) else { return };
             let (state, has_tag) = (call.state, message.to_tag().is_some());
             // A repeated 2xx does not bring back a call that is being ended. RFC 3261 §12.1.2: a callee without a tag is one of
@@ -277,8 +283,8 @@ impl Shard {
         let digest = self.tag_digest(message.to_tag().unwrap_or_default());
         let Some(call) = self.calls.get_mut(key) else { return };
         if state == CallState::Answered {
-            let highest = call.take_early(digest);
-            call.observe_all(highest);
+            let early = call.take_early(digest);
+            call.continue_early(early);
         }
         let traversal = call.traversal;
         call.learn_callee(message, |uri| {
@@ -290,7 +296,10 @@ impl Shard {
         if let Some(trunk) = trunk {
             call.set_callee(trunk, flow);
         }
-        call.state = state;
+        let rings = std::mem::replace(&mut call.state, state) == CallState::Trying && state == CallState::Ringing;
+        if rings {
+            self.tell_call(key);
+        }
     }
 
     /// A further target has answered an INVITE that has an answer already: each To tag is a dialog (RFC 3261 §13.2.2.4), and
@@ -311,11 +320,14 @@ impl Shard {
             message.from_tag().unwrap_or_default(),
         );
         let is_known = self.call_of(call_id, from_tag, to_tag, |call| call.traversal == traversal);
-        let number = message.cseq().map(|cseq| cseq.number);
-        let (None, Ok(number)) = (is_known, number) else { return };
         let digest = self.tag_digest(to_tag);
-        let context = self.contexts.get_mut(context);
-        if !context.is_some_and(|context| context.is_new_answer(digest)) {
+        let Some(context) = self.contexts.get_mut(context).filter(|_| is_known.is_none()) else {
+            return;
+        };
+        let Some(number) = context.cseq.or(message.cseq().ok().map(|cseq| cseq.number)) else {
+            return;
+        };
+        if !context.is_new_answer(digest) {
             return;
         }
         // Whoever answers for many must not open calls without bound; the dialog is relayed by its token all the same.
@@ -325,13 +337,14 @@ impl Shard {
         }
         let id = self.new_call_id();
         let mut another = self.calls[first].another(id, number, now);
-        another.observe_all(self.calls[first].take_early(digest));
+        another.continue_early(self.calls[first].take_early(digest));
         self.move_place(first, &mut another, trunk);
         another.answered = Some(now);
         let digest = self.call_id_digest(another.call_id());
         let key = self.enter_call(another, digest);
         self.learn_callee(key, trunk, flow, message, CallState::Answered);
         self.counters.calls_answered_total += 1;
+        self.tell_call(key);
     }
 
     /// Takes from the final response to a REFER or a NOTIFY of the parties what becomes of their subscription.
@@ -365,7 +378,9 @@ impl Shard {
                 if call.answered.is_none() {
                     call.answered = Some(now);
                     self.counters.calls_answered_total += 1;
-                    if call.extra().is_some_and(|extra| extra.end_after_ack) {
+                    let is_to_end = call.extra().is_some_and(|extra| extra.end_after_ack);
+                    self.tell_call(call_key);
+                    if is_to_end {
                         self.awaits_ack(call_key, now);
                     }
                 }
@@ -376,6 +391,9 @@ impl Shard {
                 self.suspect(call_key, other, now);
             }
             (false, _) => self.weigh_answer(call_key, method, other, code, now),
+        }
+        if method == Method::Invite && !is_initial {
+            self.release_refer(call_key, now);
         }
     }
 

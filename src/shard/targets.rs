@@ -278,11 +278,9 @@ impl Shard {
             return;
         };
         let is_silent = |state| matches!(state, ClientState::Calling | ClientState::Trying);
-        if self
-            .transactions
-            .client(client)
-            .is_some_and(|client| is_silent(client.state))
-        {
+        // One that has challenged has said something.
+        let client = self.transactions.client(client).filter(|client| client.attempt == 0);
+        if client.is_some_and(|client| is_silent(client.state)) {
             self.note_failure(key, number, Failure::Timeout, now);
             self.give_up(key, number, Cause::NoUse, now);
         }

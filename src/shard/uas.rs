@@ -152,7 +152,7 @@ impl Shard {
         self.served.insert(key, Box::new(served));
         self.arm_unanswered(key, now);
         self.ask_call_hook(key, message, now);
-        self.tell_status(key, "trying", None, now);
+        self.tell_status(key, "trying", None);
     }
 
     /// Fills in what referee is in a call: the callee, with a tag, a Contact and an Allow of its own.
@@ -319,7 +319,8 @@ impl Shard {
             self.repeat_until_acked(key, number, bytes, reply_to, now);
         }
         self.watch_session(key, now);
-        self.tell_status(key, "in-progress", Some((200, "OK")), now);
+        self.tell_status(key, "in-progress", Some((200, "OK")));
+        self.tell_call(key);
         true
     }
 
@@ -348,7 +349,7 @@ impl Shard {
         if let Some(transfer) = transfer {
             self.with_transfer(transfer, now, |transfer| transfer.on_ended_here(Cause::CallEnded, now));
         }
-        self.tell_status(key, status, Some((code, reason)), now);
+        self.tell_status(key, status, Some((code, reason)));
         self.end_call(key, now);
     }
 
@@ -386,7 +387,8 @@ impl Shard {
             self.timers.arm_once(now, t1, TimerKey::Reliable(key));
         }
         if is_first {
-            self.tell_status(key, "ringing", Some((180, "Ringing")), now);
+            self.tell_status(key, "ringing", Some((180, "Ringing")));
+            self.tell_call(key);
         }
     }
 
@@ -765,7 +767,7 @@ impl Shard {
         }
         self.on_relayed_bye(key, Party::Caller, message.value(Header::Reason), now);
         match is_early {
-            true => self.tell_status(key, "no-answer", Some((487, "Request Terminated")), now),
+            true => self.tell_status(key, "no-answer", Some((487, "Request Terminated"))),
             false => self.tell_completed(key, "caller", now),
         }
         self.end_call(key, now);

@@ -140,6 +140,12 @@ impl World {
                         }
                     }
                 }
+                Output::Inquire { .. } if self.inquiries_lost => {}
+                Output::Inquire { to, inquiry } => {
+                    let (shard, inquiry) = (usize::from(to), *inquiry);
+                    self.plan(self.now, Event::Inquiry { shard, inquiry });
+                }
+                Output::Event(event) => self.heard.push(*event),
                 Output::Close(connection) => {
                     if let Some(link) = self.links.get_mut(connection.slot as usize) {
                         link.is_open = false;

@@ -3,6 +3,7 @@
 //!
 //! It is a pure machine: bytes and time go in, packets come out.
 
+pub mod gate;
 pub mod instinct;
 pub mod script;
 pub mod text;
@@ -14,6 +15,7 @@ mod server;
 use crate::timer::Instant;
 use crate::transport::Transport;
 use dialog::{Dialog, DialogState};
+use gate::Gate;
 use instinct::Instinct;
 use script::{Act, EventIds, Manners, Reaction, Steps};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -68,6 +70,8 @@ pub struct Peer {
     violations: Vec<String>,
     /// What it does where no reaction is told.
     pub instinct: Option<Instinct>,
+    /// What it asks for before it does anything.
+    pub gate: Option<Gate>,
     /// Branches of what it put on the wire as it was, and of what others did in its name.
     unjudged: BTreeSet<String>,
     /// Branches and methods of requests that came again long after: they may be answered again, and otherwise.
@@ -181,6 +185,7 @@ impl Peer {
             said: Vec::new(),
             violations: Vec::new(),
             instinct: None,
+            gate: None,
             unjudged: BTreeSet::new(),
             replayed: BTreeSet::new(),
             past: BTreeSet::new(),

@@ -278,7 +278,11 @@ impl Wire {
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::Close(connection) => self.streams[connection.slot as usize].is_open = false,
                 // There is no other shard.
-                Output::Record { .. } | Output::Hook(_) | Output::Tell { .. } => {}
+                Output::Record { .. }
+                | Output::Hook(_)
+                | Output::Tell { .. }
+                | Output::Inquire { .. }
+                | Output::Event(_) => {}
             }
         }
         self.shard.end_batch();

@@ -2,6 +2,7 @@
 
 use super::{Status, Transfer};
 use crate::command::TransferView;
+use crate::config::HookBodies;
 use serde_json::{Map, Value, json};
 
 /// What every hook says of the call.
@@ -43,7 +44,6 @@ impl CallFacts {
             "call_status": self.status,
             "originating_sip_ip": self.originating_ip,
             "originating_sip_trunk_name": self.originating_trunk,
-            "customerData": self.customer_data,
         });
         let Value::Object(mut body) = body else {
             return Map::new();
@@ -71,6 +71,13 @@ impl Transfer {
     /// The body of an eventHook.
     pub fn event_body(&self, status: &Status, subscription_state: Option<&str>, late: bool) -> String {
         let call = &*self.facts;
+        if self.rules.hook_bodies == HookBodies::Jambonz {
+            let mut body = json!({ "event": "transfer-status", "call_status": call.status_value(status.code) });
+            if late {
+                body["late"] = true.into();
+            }
+            return body.to_string();
+        }
         let mut body = json!({
             "event": "transfer-status",
             "call_status": call.status_value(status.code),
@@ -103,8 +110,38 @@ impl Transfer {
     pub fn action_body(&self) -> String {
         let call = &*self.facts;
         let mut body = call.base();
-        let added = json!({
-            "trace_id": self.id.to_string(),
+        body.insert("trace_id".into(), self.id.to_string().into());
+        {
+            let body = &mut body;
+            if let Some(status) = &self.refer_status {
+                body.insert("refer_status".into(), status.code.into());
+                if status.is_local {
+                    body.insert("refer_status_source".into(), "local".into());
+                }
+            }
+            if let Some(status) = &self.final_status {
+                body.insert("final_referred_call_status".into(), call.status_value(status.code));
+            }
+            match self.rules.hook_bodies {
+                HookBodies::All => self.add_all(body),
+                HookBodies::Jambonz => {
+                    if let Some(id) = &self.verb.id {
+                        body.insert("verb_id".into(), id.clone().into());
+                    }
+                    if !call.customer_data.is_empty() {
+                        body.insert("customerData".into(), call.customer_data.clone().into());
+                    }
+                }
+            }
+        }
+        Value::Object(body).to_string()
+    }
+
+    /// What only our own hooks tell.
+    fn add_all(&self, body: &mut Map<String, Value>) {
+        let call = &*self.facts;
+        let known = json!({
+            "customerData": call.customer_data,
             "verb": "sip:refer",
             "refer_to": self.refer_to,
             "referred_by": self.referred_by,
@@ -112,44 +149,43 @@ impl Transfer {
             "notify_count": self.notify_count,
             "refer_duration_ms": self.ended.unwrap_or(self.started).since(self.started).as_millis() as u64,
         });
-        if let Value::Object(added) = added {
-            body.extend(added);
-            let body = &mut body;
-            self.add_verb_id(body);
-            if let Some(status) = &self.refer_status {
-                body.insert("refer_status".into(), status.code.into());
-                body.insert("referStatus".into(), status.code.to_string().into());
-                body.insert("refer_reason".into(), status.reason.clone().into());
-                if status.is_local {
-                    body.insert("refer_status_source".into(), "local".into());
-                }
-                if matches!(status.code, 405 | 501) && !status.is_local {
-                    body.insert("refer_supported".into(), false.into());
-                }
+        if let Value::Object(known) = known {
+            body.extend(known);
+        }
+        self.add_verb_id(body);
+        if let Some(status) = &self.refer_status {
+            body.insert("referStatus".into(), status.code.to_string().into());
+            body.insert("refer_reason".into(), status.reason.clone().into());
+            if status.is_local {
+                body.insert("refer_status_source".into(), "local".into());
             }
-            if let Some(status) = &self.final_status {
-                body.insert("final_referred_call_status".into(), call.status_value(status.code));
-                body.insert("final_referred_call_reason".into(), status.reason.clone().into());
-            }
-            if let Some(status) = &self.last_event {
-                body.insert("event".into(), "transfer-status".into());
-                body.insert(
-                    "eventHook".into(),
-                    json!({ "event": "transfer-status", "call_status": status.code.to_string() }),
-                );
-            }
-            if let Some(verdict) = self.verdict {
-                body.insert("refer_result".into(), verdict.result.as_str().into());
-                body.insert("refer_cause".into(), verdict.cause.as_str().into());
-            }
-            if let Some(reason) = self.subscription_reason.as_ref().filter(|reason| !reason.is_empty()) {
-                body.insert("subscription_reason".into(), reason.clone().into());
-            }
-            if let Some(reason) = &self.bye_reason {
-                body.insert("bye_reason".into(), reason.clone().into());
+            if matches!(status.code, 405 | 501) && !status.is_local {
+                body.insert("refer_supported".into(), false.into());
             }
         }
-        Value::Object(body).to_string()
+        if let Some(status) = &self.final_status {
+            body.insert("final_referred_call_reason".into(), status.reason.clone().into());
+        }
+        if let Some(status) = &self.last_event {
+            body.insert("event".into(), "transfer-status".into());
+            body.insert(
+                "eventHook".into(),
+                json!({ "event": "transfer-status", "call_status": status.code.to_string() }),
+            );
+        }
+        if let Some(verdict) = self.verdict {
+            body.insert("refer_result".into(), verdict.result.as_str().into());
+            body.insert("refer_cause".into(), verdict.cause.as_str().into());
+        }
+        if let Some(reason) = self.subscription_reason.as_ref().filter(|reason| !reason.is_empty()) {
+            body.insert("subscription_reason".into(), reason.clone().into());
+        }
+        if let Some(contact) = &self.redirected_to {
+            body.insert("refer_contact".into(), contact.clone().into());
+        }
+        if let Some(reason) = &self.bye_reason {
+            body.insert("bye_reason".into(), reason.clone().into());
+        }
     }
 
     fn add_verb_id(&self, body: &mut Map<String, Value>) {

@@ -58,14 +58,6 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn flag(&self, field: &'static str) -> Option<bool> {
-        let value = self.ask(field)?;
-        if !value.is_boolean() {
-            self.wrong_type(field, value, "true or false");
-        }
-        value.as_bool()
-    }
-
     fn whole(&self, field: &'static str, range: std::ops::RangeInclusive<u16>) -> Option<u16> {
         let value = self.ask(field)?;
         if !value.is_number() {

@@ -31,7 +31,8 @@ fn hook(url: &str) -> HookTarget {
 
 fn plain_refer(refer_to: &str) -> SipRefer {
     SipRefer {
-        refer_to: refer_to.to_owned(),
+        refer_to: Some(refer_to.to_owned()),
+        replaces: None,
         id: None,
         referred_by: None,
         referred_by_display_name: None,
@@ -39,7 +40,8 @@ fn plain_refer(refer_to: &str) -> SipRefer {
         event_hook: None,
         headers: Vec::new(),
         leg: None,
-        timeout: None,
+        subscription: true,
+        timers: ReferTimers::default(),
     }
 }
 
@@ -88,6 +90,10 @@ fn every_verb_of_a_relayed_call_has_its_properties() {
             "referredByDisplayName": "",
             "leg": "callee",
             "timeout": 1.5,
+            "notifyTimeout": 1,
+            "byeDelay": 0,
+            "byeGrace": 2.5,
+            "subscription": false,
             "headers": {"X-B": 7, "X-A": "a"},
             "actionHook": "refer",
             "eventHook": {"url": "https://app.example.com/e", "method": "post", "basicAuth": {"username": "u", "password": ""}},
@@ -104,7 +110,13 @@ fn every_verb_of_a_relayed_call_has_its_properties() {
         Verb::SipRefer(Box::new(SipRefer {
             referred_by_display_name: Some(String::new()),
             leg: Some(Leg::Callee),
-            timeout: Some(Duration::from_millis(1_500)),
+            timers: ReferTimers {
+                timeout: Some(Duration::from_millis(1_500)),
+                notify_timeout: Some(Duration::from_secs(1)),
+                bye_delay: Some(Duration::ZERO),
+                bye_grace: Some(Duration::from_millis(2_500)),
+            },
+            subscription: false,
             headers: vec![("X-A".into(), "a".into()), ("X-B".into(), "7".into())],
             action_hook: Some(hook("refer")),
             event_hook: Some(HookTarget {

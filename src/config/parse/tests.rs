@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{ByeMeansSuccess, HookBodies, OnReferTimeout, ReferMode};
 use crate::config::{Destination, pattern_matches};
 use crate::transport::Transport;
 
@@ -107,6 +108,7 @@ fn the_example_file_has_the_values_it_says() {
                 health: None,
                 calls_max: None,
                 calls_per_second_max: None,
+                auth: None,
             },
             Trunk {
                 name: "platform".into(),
@@ -123,6 +125,7 @@ fn the_example_file_has_the_values_it_says() {
                 health: None,
                 calls_max: None,
                 calls_per_second_max: None,
+                auth: None,
             },
         ],
         routes: vec![Route {
@@ -197,6 +200,7 @@ min_se = "2m"
 [transfer]
 tombstone = "1s"
 hold = "2s"
+queue = "5s"
 per_call_max = 3
 total_timeout_max = "4m"
 [[trunk]]
@@ -226,8 +230,14 @@ bye_on_success = false
 bye_delay = "0s"
 bye_grace = "2s"
 notify_timeout = "32s"
+result_timeout = "50s"
 total_timeout = "1m"
+retry_after_max = "7s"
 referred_by_host = "Trunk.example.net"
+referred_by_display_name = "Ann, \"B\""
+refer_mode = "out-of-dialog"
+only_202 = true
+hook_bodies = "jambonz"
 [[route]]
 from = "t"
 match = {{ host = "Example.com", header = {{ name = "X-Line", value = "a*" }} }}
@@ -306,6 +316,7 @@ to = "t"
         TransferTimers {
             tombstone: s(1),
             hold: s(2),
+            queue: s(5),
             per_call_max: 3,
             total_timeout_max: s(240),
         }
@@ -328,8 +339,14 @@ to = "t"
             bye_delay: s(0),
             bye_grace: s(2),
             notify_timeout: Some(s(32)),
+            result_timeout: Some(s(50)),
             total_timeout: s(60),
+            retry_after_max: s(7),
             referred_by_host: Some("trunk.example.net".into()),
+            referred_by_display_name: Some("Ann, \"B\"".into()),
+            refer_mode: ReferMode::OutOfDialog,
+            only_202: true,
+            hook_bodies: HookBodies::Jambonz,
         }
     );
     let expected = RouteMatch {
@@ -338,6 +355,65 @@ to = "t"
         header: Some(("X-Line".into(), "a*".into())),
     };
     assert_eq!(config.routes[0].matches, expected);
+}
+
+#[test]
+fn a_trunks_rules_start_from_those_of_all_and_then_from_its_preset() {
+    let rules = |text: &str| {
+        let listen = "[[listen]]\nname = \"l\"\nbind = [\"udp:127.0.0.1:5060\"]\n";
+        let trunk = "[[trunk]]\nname = \"t\"\nlisten = \"l\"\nsources = [\"10.0.0.1\"]\n";
+        let config = parse(&format!("{listen}{}", text.replace("TRUNK\n", trunk)), &environment).unwrap();
+        config.trunks[0].refer.clone()
+    };
+    let s = Duration::from_secs;
+    let of_all = "[refer]\nbye_grace = \"3s\"\nsuccess_codes = [480]\nnotify_timeout = \"20s\"\n";
+    let all = rules(&format!("{of_all}TRUNK\n"));
+    assert_eq!(
+        (all.bye_grace, &all.success_codes[..], all.notify_timeout),
+        (s(3), &[480][..], Some(s(20)))
+    );
+    let one = rules(&format!("{of_all}TRUNK\n[trunk.refer]\nbye_grace = \"4s\"\n"));
+    assert_eq!(
+        one,
+        ReferRules {
+            bye_grace: s(4),
+            ..all.clone()
+        }
+    );
+
+    let preset = |name: &str| rules(&format!("TRUNK\n[trunk.refer]\npreset = \"{name}\"\n"));
+    let default = ReferRules::default();
+    let twilio = ReferRules {
+        bye_delay: Duration::from_millis(100),
+        ..default.clone()
+    };
+    assert_eq!(preset("twilio"), twilio);
+    let telnyx = ReferRules {
+        bare_number: Some("sip:{number}@sip.telnyx.com".into()),
+        ..default.clone()
+    };
+    assert_eq!(preset("telnyx"), telnyx);
+    let cognigy = ReferRules {
+        success_codes: vec![410],
+        ..default.clone()
+    };
+    assert_eq!(preset("cognigy"), cognigy);
+    let jambonz = ReferRules {
+        only_202: true,
+        result_timeout: Some(s(15)),
+        hook_bodies: HookBodies::Jambonz,
+        ..default.clone()
+    };
+    assert_eq!(preset("jambonz"), jambonz);
+    // Whatever the others wait for a first NOTIFY, there is none before the target answers.
+    let oracle = rules(&format!("{of_all}TRUNK\n[trunk.refer]\npreset = \"oracle\"\n"));
+    assert_eq!(
+        (oracle.notify_timeout, oracle.total_timeout, oracle.bye_grace),
+        (None, s(180), s(3))
+    );
+    // What the table says itself counts more.
+    let own = rules("TRUNK\n[trunk.refer]\npreset = \"cognigy\"\nsuccess_codes = []\n");
+    assert_eq!(own, default);
 }
 
 /// Appends `rest` to a listener of three lines, so that `rest` starts at line 4.

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 type Name = Result<Path<String>, PathRejection>;
 type Body = Result<Bytes, BytesRejection>;
 
@@ -162,7 +162,7 @@ pub(super) async fn trunks(State(context): State<Arc<Context>>) -> Result<Respon
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
-    let text = (context.metrics)();
+    let text = (context.metrics)() + &context.hub.metrics_text();
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, content_type)], text).into_response()
 }
@@ -229,14 +229,10 @@ impl Request {
                 }
             };
         }
-        let ids = self
-            .verbs
-            .iter()
-            .map(|verb| (!matches!(verb, Verb::SipRefer(_)), verb.id()));
         // A transfer's id if there is one: of all verbs it is the one that must not happen twice.
-        let mut ids: Vec<_> = ids.filter_map(|(other, id)| Some((other, id?))).collect();
-        ids.sort_by_key(|(other, _)| *other);
-        Ok(ids.first().map(|(_, id)| ("id", (*id).to_owned())))
+        let named = self.verbs.iter().filter(|verb| verb.id().is_some());
+        let first = named.min_by_key(|verb| !matches!(verb, Verb::SipRefer(_)));
+        Ok(first.and_then(Verb::id).map(|id| ("id", id.to_owned())))
     }
 
     /// The entry of this request, under the call's id whatever name it was asked for by.
@@ -292,7 +288,7 @@ async fn execute(context: &Context, shard: u16, call: CallSelector, verbs: Vec<V
 }
 
 /// Asks a shard; a refusal is a problem.
-async fn ask(context: &Context, shard: u16, command: Command) -> Result<Reply, Problem> {
+pub(super) async fn ask(context: &Context, shard: u16, command: Command) -> Result<Reply, Problem> {
     let mut ticket = context.replies.open().ok_or_else(Problem::busy)?;
     let sent = context.shards.send(shard, ticket.number, command);
     sent.map_err(|_| Problem::busy())?;
@@ -310,7 +306,7 @@ async fn ask(context: &Context, shard: u16, command: Command) -> Result<Reply, P
 }
 
 /// A shard answered what was not asked: a bug, and the caller should know that it is not theirs.
-fn unexpected(reply: Reply) -> Problem {
+pub(super) fn unexpected(reply: Reply) -> Problem {
     tracing::error!(?reply, "a shard answered another question");
     Problem::new(500, "internal", "This is a bug in referee.")
 }
@@ -334,7 +330,7 @@ fn name_of(name: Name) -> Result<String, Problem> {
         .map_err(|_| Problem::new(400, "malformed", "The path is not percent-encoded UTF-8."))
 }
 
-fn query_of(query: Parameters) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn query_of(query: Parameters) -> Result<Vec<(String, String)>, Problem> {
     query
         .map(|Query(query)| query)
         .map_err(|_| Problem::new(400, "malformed", "The query is not of the form name=value&name=value."))

@@ -1,5 +1,6 @@
 //! The numbers of a dialog's requests, as each party sees them (RFC 3261 §12.2.1.1): those of the other party in its order,
-//! those of referee above all before, none twice, and an ACK with its INVITE's.
+//! those of referee above all before, none twice, and an ACK with its INVITE's. One that was challenged may come again once, above
+//! all before (RFC 3261 §22.2).
 
 use super::Faults;
 use crate::sim::peer::text::Text;
@@ -19,6 +20,8 @@ pub(super) struct Dialogs {
     left: BTreeSet<String>,
     /// Branches of requests that came again long after.
     replayed: BTreeSet<String>,
+    /// Top branches of requests that were challenged and have not been sent again.
+    challenged: BTreeSet<String>,
     /// By Call-ID, the tags that peers have used as their own.
     tags: BTreeMap<String, BTreeSet<String>>,
     /// By Call-ID, when the first BYE came or left: the dialog need not be known much longer.
@@ -27,8 +30,8 @@ pub(super) struct Dialogs {
 
 #[derive(Debug, Default)]
 struct Numbers {
-    /// What the receiver sees for each number of the sender.
-    relayed: BTreeMap<u32, u32>,
+    /// What the receiver sees for each number of the sender, with the branch of each sending. The last holds.
+    relayed: BTreeMap<u32, Vec<(u32, String)>>,
     /// Numbers of referee's own requests.
     own: BTreeSet<u32>,
     highest: u32,
@@ -49,6 +52,9 @@ impl Dialogs {
     /// A response came.
     pub fn response(&mut self, text: &Text) {
         self.note_tag(text, "To");
+        if matches!(text.code(), 401 | 407) {
+            self.challenged.insert(text.branch());
+        }
     }
 
     /// A response leaves: the tag of whoever answers is one of the dialog's.
@@ -118,24 +124,37 @@ impl Dialogs {
         let Some(came) = self.came.get(&origin).copied() else {
             return fault("is relayed and never came".into());
         };
-        match numbers.relayed.get(&came) {
-            Some(known) if *known != number => {
-                fault(format!("is numbered {number}, and its {came} was {known} before"));
+        let is_new = text.tag("To").is_none();
+        let sendings = numbers.relayed.get(&came).map_or(&[][..], Vec::as_slice);
+        let is_known = |(known, _): &(u32, String)| *known == number;
+        let known = sendings.last().map(|(known, _)| *known);
+        let mut is_again = false;
+        // The branches of a new request have numbers of their own.
+        if known.is_some_and(|known| known != number) && !(is_new && sendings.iter().any(is_known)) {
+            let challenged = |(_, branch): &&(u32, String)| self.challenged.contains(branch);
+            match sendings.iter().find(challenged).filter(|_| method != "ACK") {
+                Some((before, branch)) if number > *before && (is_new || number > numbers.highest) => {
+                    self.challenged.remove(branch);
+                    is_again = true;
+                }
+                Some(_) | None => fault(format!("is numbered {number}, and its {came} was {sendings:?} before")),
             }
-            _ => {}
         }
         if method == "ACK" {
             return;
         }
-        let below = numbers.relayed.range(..came).next_back().map(|(_, number)| *number);
-        let above = numbers.relayed.range(came + 1..).next().map(|(_, number)| *number);
-        if below.is_some_and(|below| below >= number) || above.is_some_and(|above| above <= number) {
+        // By the number that each had first: one that came again has overtaken others.
+        let first = |(_, sendings): (&u32, &Vec<(u32, String)>)| sendings.first().map(|(number, _)| *number);
+        let below = numbers.relayed.range(..came).next_back().and_then(first);
+        let above = numbers.relayed.range(came + 1..).next().and_then(first);
+        if !is_again && (below.is_some_and(|below| below >= number) || above.is_some_and(|above| above <= number)) {
             fault(format!("is numbered {number} between {below:?} and {above:?}"));
         }
-        if numbers.own.contains(&number) {
-            fault(format!("has the number {number} of a request of referee's own"));
+        let mut others = numbers.relayed.iter().filter(|(other, _)| **other != came);
+        if numbers.own.contains(&number) || others.any(|(_, sendings)| sendings.iter().any(is_known)) {
+            fault(format!("has the number {number} of another request"));
         }
-        numbers.relayed.insert(came, number);
+        numbers.relayed.entry(came).or_default().push((number, text.branch()));
         numbers.highest = numbers.highest.max(number);
     }
 }

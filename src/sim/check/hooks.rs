@@ -136,7 +136,10 @@ impl Hooks {
             .next()
             .and_then(|number| number.parse().ok())
             .unwrap_or_default();
-        let call_id = body["call_id"].as_str().unwrap_or_default().to_owned();
+        let Some(call_id) = body["call_id"].as_str().map(str::to_owned) else {
+            // Of the kind that does not say which call it is of.
+            return Ok(());
+        };
         let status = code(&body["call_status"]);
         let said = self.notified.get(&(call_id, number));
         match said.is_some_and(|said| said.contains(&status)) {
@@ -164,6 +167,10 @@ impl Hooks {
             if !of_call.any(|(_, said)| said.contains(&status)) {
                 return Err(format!("{status}, and no NOTIFY did"));
             }
+        }
+        if result.is_null() {
+            // Of the kind that leaves to its reader what the statuses amount to.
+            return Ok(());
         }
         // A REFER that is refused fails, whatever NOTIFYs said before.
         let is_refused = body.get("refer_status").map(code).is_some_and(|status| status >= 300)

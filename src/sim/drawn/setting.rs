@@ -6,6 +6,7 @@ use super::super::application::Mood;
 use super::super::dice::Dice;
 use super::super::network::{Network, Weather};
 use super::super::peer::Peer;
+use super::super::peer::gate::{Gate, Refuses};
 use super::super::peer::instinct::{Instinct, REFUSALS};
 use super::super::peer::script::{EventIds, Manners};
 use super::super::scene::config;
@@ -71,6 +72,7 @@ struct Drawn {
     has_credentials: bool,
     contact: Option<String>,
     refer_code: Option<u16>,
+    gate: Option<Gate>,
 }
 
 /// A peer of the world.
@@ -125,6 +127,9 @@ impl Setting {
         }
         setting.behind(&mut dice);
         setting.members(&mut dice);
+        for number in 0..setting.trunks.len() {
+            setting.auth(number, &mut dice);
+        }
         setting
     }
 
@@ -358,10 +363,69 @@ impl Setting {
                     contact: contact.map(|name| format!("{name}:5060")),
                     // In half of the worlds one kind of refusal is frequent, so that all its consequences are seen.
                     refer_code: refer_codes[dice.below(refer_codes.len() as u64) as usize],
+                    gate: None,
                 });
             }
         }
         self.manners.truncate(MEMBERS_MAX);
+    }
+
+    /// Some trunks ask for credentials, each address as it likes.
+    fn auth(&mut self, number: usize, dice: &mut Dice) {
+        if !dice.one_in(3) {
+            return;
+        }
+        let name = self.trunks[number].name.clone();
+        let mut text = format!("[trunk.auth]\nusername = \"{name}\"\npassword = \"p {name}\"\n");
+        if dice.one_in(6) {
+            text += "realms = [\"elsewhere\"]\n";
+        }
+        let Some(start) = self.config.find(&format!("[[trunk]]\nname = \"{name}\"\n")) else {
+            return;
+        };
+        let others = ["[[trunk]]", "[[route]]"].map(|table| self.config[start + 1..].find(table));
+        let end = others
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(self.config.len(), |end| start + 1 + end);
+        self.config.insert_str(end, &text);
+        for member in self.manners.iter_mut().filter(|member| member.trunk == number) {
+            if dice.one_in(4) {
+                continue;
+            }
+            let realm = dice.one_of(&["r", "other", name.as_str()]);
+            let mut gate = Gate::new(dice.one_of(&[401, 407]), realm, &name, &format!("p {name}"));
+            let algorithms: &[&[&str]] = &[
+                &["SHA-256", "MD5"],
+                &["MD5"],
+                &[""],
+                &["SHA-256-sess"],
+                &["X", "SHA-512-256"],
+            ];
+            gate.algorithms = dice.one_of(algorithms).iter().map(|name| (*name).to_owned()).collect();
+            let is_sess = gate.algorithms.iter().any(|name| name.ends_with("-sess"));
+            let qops: &[Option<&str>] = &[Some("auth"), Some("auth-int"), Some("auth,auth-int"), None];
+            gate.qop = dice
+                .one_of(&qops[..qops.len() - usize::from(is_sess)])
+                .map(str::to_owned);
+            gate.userhash = dice.one_in(4);
+            gate.uses = dice.one_of(&[usize::MAX, usize::MAX, 1, 3]);
+            gate.refuses = dice.one_of(&[
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                Some(Refuses::AsStale),
+                Some(Refuses::AsWrong),
+            ]);
+            let passing: &[&[&str]] = &[&[], &[], &["INVITE"], &["BYE", "INFO", "UPDATE", "PRACK", "NOTIFY"]];
+            gate.lets_pass = dice.one_of(passing).iter().map(|name| (*name).to_owned()).collect();
+            gate.until = Some(self.heals);
+            member.gate = Some(gate);
+        }
     }
 
     /// Makes the world.
@@ -416,6 +480,7 @@ impl Setting {
                 refer_code: drawn.refer_code,
                 answers: self.is_about_transfers,
             });
+            peer.gate = drawn.gate.clone();
             members.push(Member {
                 id: world.add(peer),
                 name,

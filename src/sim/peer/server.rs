@@ -71,6 +71,16 @@ impl Peer {
                 self.past.insert(before.local_tag);
             }
         }
+        if let Some(gate) = &mut self.gate {
+            let judged = gate.judge(&text, now);
+            if !self.replayed.contains(&text.origin()) {
+                self.violations.extend(judged.faults);
+            }
+            if let Some(challenge) = judged.challenge {
+                let code = gate.code;
+                return self.send_response(&key, code, &challenge, now);
+            }
+        }
         let place = self.reactions.iter().position(|reaction| reaction.method == method);
         let planned = match place {
             Some(place) => self.reactions.remove(place).steps,
@@ -280,6 +290,12 @@ impl Peer {
             }
             return;
         };
+        if let (Some(gate), Some(200..=299)) = (&self.gate, server.final_code)
+            && gate.lines(text) != gate.lines(&server.request)
+        {
+            self.violations
+                .push(format!("the ACK of INVITE {number} has other credentials"));
+        }
         if let Some(is_acknowledged) = text.tag("To").and_then(|tag| server.others.get_mut(&tag)) {
             *is_acknowledged = true;
             return;
