@@ -2,12 +2,14 @@
 //!
 //! [`Config::default`] is what runs without a file: OPTIONS are answered, everything else gets 404.
 
+pub mod application;
 pub mod parse;
 mod reader;
 mod refer;
 pub(crate) mod value;
 mod without_file;
 
+pub use application::{Application, ApplicationId, MediaVerbs, OnUnanswered};
 pub use parse::{ConfigError, parse};
 pub use refer::{ByeMeansSuccess, Destination, HookBodies, OnReferTimeout, Preset, ReferMode, ReferRules};
 pub use without_file::EnvironmentError;
@@ -26,6 +28,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// [`TrunkId`] is an index into it; at most 256.
     pub trunks: Vec<Trunk>,
+    /// [`ApplicationId`] is an index into it; at most 256.
+    pub applications: Vec<Application>,
     /// Tried in order; the first that matches is taken.
     pub routes: Vec<Route>,
     /// Shards, one thread each; `None`: one per core.
@@ -259,7 +263,9 @@ impl fmt::Display for Network {
 pub struct Route {
     pub from: TrunkId,
     pub matches: RouteMatch,
-    /// The trunks a call may go to, each once, in order; at least one, at most [`ROUTE_TARGETS_MAX`].
+    /// Calls are led by this application instead of going to a trunk.
+    pub application: Option<ApplicationId>,
+    /// The trunks a call may go to, each once, in order; at least one, at most [`ROUTE_TARGETS_MAX`], none with an application.
     pub to: Vec<RouteTarget>,
     pub mode: RouteMode,
     /// How long a target may say nothing at all before the next is tried, where there is a next.
@@ -282,6 +288,7 @@ impl Route {
         Route {
             from,
             matches: RouteMatch::default(),
+            application: None,
             to: vec![RouteTarget { trunk: to, weight: 1 }],
             mode: RouteMode::Sequential,
             response_timeout: RESPONSE_TIMEOUT,
@@ -441,6 +448,7 @@ impl Default for Config {
             control: Control::default(),
             hooks: Hooks::default(),
             trunks: Vec::new(),
+            applications: Vec::new(),
             routes: Vec::new(),
             shards: None,
             access: Access {
@@ -461,6 +469,10 @@ impl Default for Config {
 impl Config {
     pub fn trunk(&self, id: TrunkId) -> &Trunk {
         &self.trunks[usize::from(id.0)]
+    }
+
+    pub fn application(&self, id: ApplicationId) -> &Application {
+        &self.applications[usize::from(id.0)]
     }
 
     pub fn bind(&self, id: BindId) -> &Bind {

@@ -11,6 +11,7 @@
 
 mod admission;
 mod answer;
+mod application;
 mod arrival;
 mod attended;
 #[cfg(feature = "sim")]
@@ -27,6 +28,7 @@ mod names;
 mod own;
 mod places;
 mod probe;
+mod refresh;
 mod relay;
 mod request;
 mod response;
@@ -35,13 +37,15 @@ mod route;
 mod sources;
 mod targets;
 mod topology;
+mod uas;
+mod update;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::event::Event;
 use crate::health::{self, Failure, News, ProbeResult};
-use crate::identifiers::{Keyed, Random, Secret, TransferId};
+use crate::identifiers::{Keyed, Random, Secret};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
 use crate::proxy::Refused;
@@ -52,8 +56,9 @@ use crate::transfer::{Transfer, TransferTimer};
 use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
-use crate::webhook::{ActionOutcome, Hook};
+use crate::webhook::{ActionOutcome, Hook, Subject};
 use admission::{QueueDelays, ShedLately, SourceRates};
+use application::Served;
 use attended::Aside;
 pub use attended::Inquiry;
 pub use counters::{CounterKind, Counters};
@@ -104,11 +109,8 @@ pub enum Input<'a> {
     },
     /// A request of the control API; the [`Output::Reply`] carries the same ticket.
     Command { ticket: u64, command: Command },
-    /// What the first attempt of a transfer's actionHook came to.
-    ActionOutcome {
-        transfer: TransferId,
-        outcome: ActionOutcome,
-    },
+    /// What the first attempt of an actionHook or of a question came to.
+    ActionOutcome { subject: Subject, outcome: ActionOutcome },
     /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
     Recorded { ticket: u64 },
     /// What another shard has found out of an address: its [`Output::Tell`].
@@ -195,6 +197,8 @@ pub struct Shard {
     /// By a keyed digest of the SIP Call-ID; more than one for a call that passes twice.
     by_call_id: HashMap<u64, SmallVec<[CallKey; 1]>, FixedState>,
     by_number: HashMap<u64, CallKey, FixedState>,
+    /// What calls have that an application leads.
+    served: HashMap<CallKey, Box<Served>, FixedState>,
     /// In the order of opening, for listing page by page.
     by_order: BTreeMap<u64, CallKey>,
     transfers: SlotMap<TransferKey, Transfer>,
@@ -237,6 +241,8 @@ enum ServerOwner {
     /// Answered here, or not yet decided.
     Local,
     Relay(ContextKey),
+    /// The INVITE of a call that an application leads.
+    Application(CallKey),
 }
 
 /// Whose a client transaction is.
@@ -253,6 +259,10 @@ enum ClientOwner {
     Probe(ProbeId),
     /// An ACK that left by TCP for its size.
     LargeAck,
+    /// A session refresh of ours.
+    Refresh(CallKey),
+    /// A request of an application's own, by its number.
+    Request(CallKey, u32),
     /// A challenged request that was sent again with credentials: what still comes for this one says nothing. Whether it was
     /// relayed.
     Challenged {
@@ -272,6 +282,8 @@ enum Waiting {
     Refer(TransferKey),
     Bye(CallKey, Party),
     Probe(ProbeId),
+    Refresh(CallKey),
+    OwnRequest(CallKey, u32),
 }
 
 /// What waits for the store.
@@ -314,6 +326,14 @@ enum TimerKey {
     Pause(CallKey),
     /// The answer of a call gets no ACK any more.
     NoAck(CallKey),
+    /// A 2xx of ours that has no ACK is sent again.
+    Repeat(CallKey),
+    /// A provisional response of ours that has no PRACK is sent again.
+    Reliable(CallKey),
+    /// A call that an application has not answered is looked at.
+    Unanswered(CallKey),
+    /// So is the session of one that it has.
+    Session(CallKey),
     /// A list of verbs waits no longer for another shard.
     Aside(u64),
     /// A REFER of ours waits no longer for an INVITE's answer.
@@ -349,6 +369,7 @@ impl Shard {
             calls: SlotMap::with_key(),
             by_call_id: HashMap::with_hasher(FixedState::default()),
             by_number: HashMap::with_hasher(FixedState::default()),
+            served: HashMap::with_hasher(FixedState::default()),
             by_order: BTreeMap::new(),
             transfers: SlotMap::with_key(),
             transfer_by_number: HashMap::with_hasher(FixedState::default()),
@@ -419,7 +440,11 @@ impl Shard {
                 }
             }
             Input::Command { ticket, command } => self.on_command(ticket, command, now),
-            Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
+            Input::ActionOutcome { subject, outcome } => match subject {
+                Subject::Transfer(transfer) => self.on_action_outcome(transfer, outcome, now),
+                Subject::Question(call, question) => self.on_question_answered(call, question, outcome, now),
+                Subject::Status(_) => debug_assert!(false, "an event is not answered"),
+            },
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
             Input::Told { news } => self.on_told(news, now),
             Input::Inquiry(inquiry) => self.on_inquiry(inquiry, now),
@@ -508,7 +533,11 @@ impl Shard {
                 TimerKey::Lifetime(call) => self.on_lifetime(call, now),
                 TimerKey::Doubt(call) => self.on_doubt_over(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
-                TimerKey::NoAck(call) => self.release_after_ack(call, now),
+                TimerKey::NoAck(call) => self.on_no_ack(call, now),
+                TimerKey::Repeat(call) => self.on_repeat_due(call, now),
+                TimerKey::Reliable(call) => self.on_reliable_due(call, now),
+                TimerKey::Unanswered(call) => self.on_unanswered_due(call, now),
+                TimerKey::Session(call) => self.on_session_due(call, now),
                 TimerKey::Aside(number) => self.on_aside_over(number, now),
                 TimerKey::Queue(call) => self.release_refer(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
@@ -587,13 +616,15 @@ impl Shard {
                 | ClientOwner::Bye(..)
                 | ClientOwner::Probe(_)
                 | ClientOwner::LargeAck
+                | ClientOwner::Refresh(_)
+                | ClientOwner::Request(..)
                 | ClientOwner::Challenged { .. },
             )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
                 self.on_transaction_ended(Some(Ended::Server(owner)), now);
             }
-            Some(Ended::Server(ServerOwner::Local)) => {}
+            Some(Ended::Server(ServerOwner::Local | ServerOwner::Application(_))) => {}
             Some(Ended::TryingIsDue(server)) => self.answer_stored(server, Refused::new(100, "Trying"), now),
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 self.leave_context(context, |context| context.server_gone = true)
@@ -612,6 +643,8 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Refresh(call) => self.on_refresh_failed(call, true, now),
+                    ClientOwner::Request(call, number) => self.on_request_failed(call, number, "no response", now),
                     ClientOwner::Probe(probe) => {
                         self.end_probe(probe, ProbeResult::Failed(Failure::Timeout), now);
                     }
@@ -629,6 +662,10 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Refresh(call) => self.on_refresh_failed(call, false, now),
+                    ClientOwner::Request(call, number) => {
+                        self.on_request_failed(call, number, "the request could not be sent", now);
+                    }
                     ClientOwner::Probe(probe) => {
                         self.end_probe(probe, ProbeResult::Failed(Failure::Transport), now);
                     }

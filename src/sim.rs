@@ -22,13 +22,13 @@ pub mod wire;
 
 use crate::command::{CallSelector, Command, LadderOf, Reply};
 use crate::config::Config;
-use crate::identifiers::{Random, Secret, TransferId};
+use crate::identifiers::{Random, Secret};
 use crate::message::Index;
 use crate::shard::audit::Pending;
 use crate::shard::{Input, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::usage::Usage;
-use crate::webhook::{ActionOutcome, JobId, Lanes, Outcome};
+use crate::webhook::{ActionOutcome, JobId, Lanes, Outcome, Subject};
 use application::Application;
 use check::Check;
 use dice::Dice;
@@ -143,7 +143,7 @@ enum Event {
         outcome: Outcome,
     },
     Outcome {
-        transfer: TransferId,
+        subject: Subject,
         outcome: ActionOutcome,
     },
     Recorded {
@@ -501,7 +501,7 @@ impl World {
                 }
                 self.post_hooks();
             }
-            Event::Outcome { transfer, outcome } => self.on_outcome(transfer, outcome),
+            Event::Outcome { subject, outcome } => self.on_outcome(subject, outcome),
             Event::Recorded { shard, ticket } => {
                 self.pending[shard].records -= 1;
                 self.feed(shard, Input::Recorded { ticket });

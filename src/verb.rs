@@ -1,8 +1,11 @@
 //! Verbs as JSON: their types and their validation, each error with the field it is about. Nothing is executed here.
 
+mod served;
+
 use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
 use crate::spelling;
 use serde_json::{Map, Number, Value};
+use served::{CONFIG_IGNORED, MEDIA_VERBS, VERBS, sip_decline, sip_request};
 use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
@@ -25,26 +28,78 @@ pub enum Verb {
         id: Option<String>,
         length: Duration,
     },
+    /// Answers the call.
+    Answer {
+        id: Option<String>,
+    },
+    /// Refuses a call that is not answered.
+    SipDecline {
+        id: Option<String>,
+        /// 400 to 699.
+        status: u16,
+        reason: Option<String>,
+        headers: Vec<(String, String)>,
+    },
+    /// Asks another URL what is next.
+    Redirect {
+        id: Option<String>,
+        action_hook: HookTarget,
+        status_hook: Option<HookTarget>,
+    },
+    /// Settings of the call.
+    Config {
+        id: Option<String>,
+        notify_events: Option<bool>,
+    },
+    SipRequest(Box<SipRequest>),
+    /// Needs media, or a second call, of which there is neither. Its properties are not looked at.
+    Media {
+        name: &'static str,
+        id: Option<String>,
+    },
 }
 
 impl Verb {
-    /// As JSON has it.
     pub fn name(&self) -> &'static str {
         match self {
             Verb::SipRefer(_) => "sip:refer",
             Verb::Hangup { .. } => "hangup",
             Verb::Tag { .. } => "tag",
             Verb::Pause { .. } => "pause",
+            Verb::Answer { .. } => "answer",
+            Verb::SipDecline { .. } => "sip:decline",
+            Verb::Redirect { .. } => "redirect",
+            Verb::Config { .. } => "config",
+            Verb::SipRequest(_) => "sip:request",
+            Verb::Media { name, .. } => name,
         }
     }
 
-    /// The `id` that it was given.
     pub fn id(&self) -> Option<&str> {
         match self {
             Verb::SipRefer(refer) => refer.id.as_deref(),
-            Verb::Hangup { id, .. } | Verb::Tag { id, .. } | Verb::Pause { id, .. } => id.as_deref(),
+            Verb::SipRequest(request) => request.id.as_deref(),
+            Verb::Hangup { id, .. }
+            | Verb::Tag { id, .. }
+            | Verb::Pause { id, .. }
+            | Verb::Answer { id }
+            | Verb::SipDecline { id, .. }
+            | Verb::Redirect { id, .. }
+            | Verb::Config { id, .. }
+            | Verb::Media { id, .. } => id.as_deref(),
         }
     }
+}
+
+/// `sip:request`: a request of the application's own within the dialog.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SipRequest {
+    pub id: Option<String>,
+    /// A token, and none that moves or ends the call.
+    pub method: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub action_hook: Option<HookTarget>,
 }
 
 /// `sip:refer`: transfers the call.
@@ -214,13 +269,34 @@ fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
             let (id, length) = (fields.id(), fields.seconds("length", 0.0..=PAUSE_SECONDS_MAX));
             length.map(|length| Verb::Pause { id, length })
         }
+        "answer" => Some(Verb::Answer { id: fields.id() }),
+        "sip:decline" => sip_decline(&fields),
+        "redirect" => {
+            fields.require("actionHook");
+            let (id, status_hook) = (fields.id(), fields.hook("statusHook"));
+            let action_hook = fields.hook("actionHook");
+            action_hook.map(|action_hook| Verb::Redirect {
+                id,
+                action_hook,
+                status_hook,
+            })
+        }
+        "config" => {
+            for ignored in CONFIG_IGNORED {
+                fields.ask(ignored);
+            }
+            let (id, notify_events) = (fields.id(), fields.flag("notifyEvents"));
+            Some(Verb::Config { id, notify_events })
+        }
+        "sip:request" => sip_request(&fields).map(|request| Verb::SipRequest(Box::new(request))),
+        other if MEDIA_VERBS.contains(&other) => {
+            let name = MEDIA_VERBS.into_iter().find(|name| *name == other)?;
+            return Some(Verb::Media { name, id: fields.id() });
+        }
         other => {
             let suggestion = spelling::suggestion(other, VERBS);
             let shown = shown(other);
-            let message = format!(
-                "`{shown}` is no verb a relayed call takes; it takes {}{suggestion}",
-                VERBS.join(", ")
-            );
+            let message = format!("`{shown}` is no verb; verbs are {}{suggestion}", VERBS.join(", "));
             let field = if object.contains_key("verb") {
                 join(path, "verb")
             } else {
@@ -451,6 +527,11 @@ impl<'a> Fields<'a> {
     }
 
     fn headers(&self) -> Vec<(String, String)> {
+        self.headers_but(&[])
+    }
+
+    /// Headers, of those that are denied otherwise these too.
+    fn headers_but(&self, allowed: &[&str]) -> Vec<(String, String)> {
         let object = match self.ask("headers") {
             None => return Vec::new(),
             Some(Value::Object(object)) => object,
@@ -469,7 +550,7 @@ impl<'a> Fields<'a> {
         let mut headers = Vec::with_capacity(object.len());
         for (name, value) in object {
             let field = format!("headers.{}", shown(name));
-            match header_line(name, value) {
+            match header_line(name, value, allowed) {
                 Ok(value) => headers.push((name.clone(), value)),
                 Err(message) => self.wrong(&field, message),
             }
@@ -608,11 +689,12 @@ fn hook_url(url: &str) -> Result<(), String> {
 }
 
 /// The value of a header that an application adds.
-fn header_line(name: &str, value: &Value) -> Result<String, String> {
+fn header_line(name: &str, value: &Value, allowed: &[&str]) -> Result<String, String> {
     if !is_token(name) {
         return Err("is no header name".into());
     }
-    if HEADERS_DENIED.iter().any(|denied| name.eq_ignore_ascii_case(denied)) {
+    let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one));
+    if is_one_of(&HEADERS_DENIED) && !is_one_of(allowed) {
         return Err("is a header that referee writes itself".into());
     }
     let text = match value {
@@ -666,9 +748,6 @@ fn type_of(value: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
-
-/// What a relayed call takes.
-const VERBS: [&str; 4] = ["sip:refer", "hangup", "tag", "pause"];
 
 /// Headers that make the request what it is, say something of a body, which it has not, or of the session, which is the parties';
 /// in compact form as well (RFC 3261 §7.3.3, RFC 3515, 3892, 4028, 6665).
@@ -786,8 +865,17 @@ pub fn verb_json(text: &str) {
                 }
                 &refer.headers
             }
-            Verb::Hangup { headers, .. } => headers,
-            Verb::Tag { .. } | Verb::Pause { .. } => continue,
+            Verb::Hangup { headers, .. } | Verb::SipDecline { headers, .. } => headers,
+            Verb::SipRequest(request) => {
+                assert!(is_token(&request.method));
+                &request.headers
+            }
+            Verb::Tag { .. }
+            | Verb::Pause { .. }
+            | Verb::Answer { .. }
+            | Verb::Redirect { .. }
+            | Verb::Config { .. }
+            | Verb::Media { .. } => continue,
         };
         assert!(
             headers

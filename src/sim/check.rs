@@ -2,8 +2,9 @@
 //!
 //! The checks see what a peer or an application could see, and the shards' counters; they share no code with what they judge
 //! but the strict reading of messages. Each part has its rules: `responses`, `strangers`, `dialogs`, `notifies`,
-//! `hooks`, `counters`.
+//! `hooks`, `calls`, `counters`.
 
+mod calls;
 mod counters;
 mod dialogs;
 mod hooks;
@@ -158,6 +159,8 @@ impl Check {
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
             self.notifies.sent(text, &mut self.faults);
         } else {
+            // Where an application leads a call, referee is a party of it, with a tag of its own.
+            self.dialogs.answered(text);
             let is_news = self.responses.sent(to, text, sent.is_full, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
                 self.notifies.answered(text, &mut self.faults);

@@ -170,13 +170,15 @@ fn each_mistake_names_its_field() {
         (json!({"referTo": "+49"}), &["verb: is missing"]),
         (json!({"verb": 1}), &["verb: is a number, must be a string"]),
         (
-            json!({"verb": "say", "text": "x"}),
-            &["verb: `say` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause"],
+            json!({"verb": "sy", "text": "x"}),
+            &[
+                "verb: `sy` is no verb; verbs are sip:refer, hangup, tag, pause, answer, sip:decline, redirect, config, sip:request",
+            ],
         ),
         (
             json!([{"sip:refr": {}}]),
             &[
-                "[0]: `sip:refr` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause; did you mean `sip:refer`?",
+                "[0]: `sip:refr` is no verb; verbs are sip:refer, hangup, tag, pause, answer, sip:decline, redirect, config, sip:request; did you mean `sip:refer`?",
             ],
         ),
         (json!({"verb": "sip:refer"}), &["referTo: is missing"]),
@@ -442,7 +444,7 @@ fn a_header_that_is_a_list_of_tokens_holds_one() {
 fn all_mistakes_of_all_verbs_come_in_one_pass() {
     let value = json!([
         {"verb": "sip:refer", "referTo": "", "timeout": true, "headers": {"To": "x", "X-A": []}, "zzz": 1},
-        {"verb": "dial"},
+        {"verb": "dail"},
         {"verb": "hangup"},
     ]);
     assert_eq!(
@@ -453,7 +455,7 @@ fn all_mistakes_of_all_verbs_come_in_one_pass() {
             "[0].headers.To: is a header that referee writes itself",
             "[0].headers.X-A: is an array, must be a string or a number",
             "[0].zzz: is no property of this verb",
-            "[1].verb: `dial` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause",
+            "[1].verb: `dail` is no verb; verbs are sip:refer, hangup, tag, pause, answer, sip:decline, redirect, config, sip:request",
         ]
     );
 }

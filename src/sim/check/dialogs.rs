@@ -57,6 +57,13 @@ impl Dialogs {
         }
     }
 
+    /// A response leaves: the tag of whoever answers is one of the dialog's.
+    pub fn answered(&mut self, text: &Text) {
+        if text.method() == "INVITE" && text.code() < 300 {
+            self.note_tag(text, "To");
+        }
+    }
+
     fn note_tag(&mut self, text: &Text, field: &str) {
         if let Some(tag) = text.tag(field) {
             self.tags.entry(text.call_id().to_owned()).or_default().insert(tag);

@@ -451,6 +451,7 @@ impl Setting {
             slow: self.hooks.1,
             failing: self.hooks.0,
             replies: replies(),
+            lists: lists(),
         });
         for (name, ip) in &self.names {
             world.name(name, &[*ip]);
@@ -546,6 +547,25 @@ fn weather(dice: &mut Dice) -> Weather {
         delay_min: Duration::from_millis(1),
         delay_max: Duration::from_millis(1 + dice.below(most)),
     }
+}
+
+/// What applications answer when a call comes in, or is redirected to them.
+fn lists() -> Vec<Value> {
+    let refer = |to: &str| json!({"verb": "sip:refer", "referTo": to, "actionHook": "/a", "eventHook": "/e"});
+    let info = json!({"verb": "sip:request", "method": "INFO", "body": "a=b", "actionHook": "/info"});
+    vec![
+        json!([{"verb": "answer"}, refer("+4930111"), {"verb": "hangup"}]),
+        json!([{"verb": "config", "notifyEvents": true}, refer("+4930111"), refer("sip:queue@backup.example")]),
+        json!([{"verb": "pause", "length": 2}, {"verb": "answer"}, info, {"verb": "pause", "length": 60}]),
+        json!([{"verb": "answer"}, {"verb": "pause", "length": 300}]),
+        json!([{"verb": "answer"}, {"verb": "redirect", "actionHook": "/next"}]),
+        json!([{"verb": "tag", "data": {"a": 1}}, {"verb": "answer"}, {"verb": "say", "text": "x"}, refer("+4930111")]),
+        json!([{"sip:decline": {"status": 486, "headers": {"X-Why": "busy"}}}]),
+        json!([refer("sip:nobody@elsewhere.example"), {"verb": "answer"}, refer("tel:+493022")]),
+        json!([{"verb": "hangup"}]),
+        json!([]),
+        json!([{"verb": "nonsense"}]),
+    ]
 }
 
 /// What applications answer to an action.
