@@ -58,7 +58,7 @@ fn run(seed: u64, mut dice: Vec<Dice>, name: &str) -> Drawn {
     let (mut world, members) = setting.build(seed, of_network, of_world, of_application, peers);
     let mut course = course::Course::new(of_course, &setting, &members);
     course.run(&mut world);
-    world.run_until(setting.heals);
+    world.run_until(setting.heals + setting.goes_on);
     hang_up(&mut world, &members);
     if setting.has_probes {
         world.begin_to_drain();
@@ -119,6 +119,7 @@ fn hang_up(world: &mut World, members: &[Member]) {
             continue;
         };
         for call in calls {
+            world.check.outlives(&call.call_id);
             if let Ok(id) = call.id.parse() {
                 let call = CallSelector::Id(id);
                 world.command_to(shard, Command::Hangup { call });

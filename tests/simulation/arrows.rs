@@ -128,6 +128,7 @@ const TRANSFER: &str = "
     Sending   | 2xx with Refer-Sub: false   | Lingering
     Sending   | 2xx with Refer-Sub: false   | Done
     Sending   | 3xx                         | Done
+    Sending   | 401, 407 answered           | Sending
     Sending   | 401, 407                    | Done
     Sending   | 408                         | Done
     Sending   | 429                         | Done

@@ -798,6 +798,76 @@ fn a_secret_is_never_repeated_in_a_message() {
 }
 
 #[test]
+fn a_trunk_has_credentials_for_all_realms_or_for_those_named() {
+    let text = |auth: &str| {
+        EXAMPLE.replacen(
+            "\n[[trunk]]\nname = \"platform\"",
+            &format!("{auth}\n[[trunk]]\nname = \"platform\""),
+            1,
+        )
+    };
+    let environment = |name: &str| match name {
+        "PASSWORD" => Some("hush \"hush\"".to_owned()),
+        other => environment(other),
+    };
+    let auth = |lines: &str| {
+        parse(&text(&format!("[trunk.auth]\n{lines}")), &environment).map(|config| config.trunks[0].auth.clone())
+    };
+    assert_eq!(parse(EXAMPLE, &environment).unwrap().trunks[0].auth, None);
+    let expected = |realms: &[&str]| {
+        Ok(Some(Auth {
+            username: "J\u{e4}s".into(),
+            password: "hush \"hush\"".into(),
+            realms: realms.iter().map(|realm| (*realm).to_owned()).collect(),
+        }))
+    };
+    let both = "username = \"J\u{e4}s\"\npassword = \"${env:PASSWORD}\"\n";
+    assert_eq!(auth(both), expected(&[]));
+    assert_eq!(
+        auth(&format!("{both}realms = [\"a\", \"b c\"]\n")),
+        expected(&["a", "b c"])
+    );
+
+    let at = text("@").lines().position(|line| line == "@").unwrap_or_default() + 1;
+    for (lines, expected) in [
+        (
+            "",
+            &[
+                "0:1: `[trunk.auth]` lacks `username`",
+                "0:1: `[trunk.auth]` lacks `password`",
+            ][..],
+        ),
+        (
+            "username = \"a:b\"\npassword = \"\"\n",
+            &["1:12: `username` has a colon", "2:12: `password` is empty"],
+        ),
+        (
+            "username = \"a\"\npassword = \"hush\\nhush\"\nrealms = []\nrealm = \"a\"\n",
+            &[
+                "2:12: `password` holds control characters",
+                "3:10: `realms` is empty",
+                "4:1: unknown key `realm` in `[trunk.auth]`; did you mean `realms`?",
+            ],
+        ),
+        (
+            "username = 1\npassword = \"b\"\n",
+            &["1:12: `username` is an integer, must be a string"],
+        ),
+        (
+            "username = \"a\"\npassword = \"b\"\nrealms = [\"\"]\n",
+            &["3:11: `realm` is empty"],
+        ),
+    ] {
+        let errors = auth(lines).expect_err(lines);
+        let told: Vec<_> = errors
+            .iter()
+            .map(|error| format!("{}:{}: {}", error.line - at, error.column, error.message))
+            .collect();
+        assert_eq!(told, expected, "{lines}");
+    }
+}
+
+#[test]
 fn all_mistakes_come_in_one_pass_and_in_the_order_of_the_text() {
     let text = "shards = 0\n[hooks]\nthreads = 0\n[[route]]\nfrom = \"a\"\nto = \"b\"\n[[listen]]\nnmae = \"ü\"\n";
     assert_eq!(

@@ -52,6 +52,8 @@ pub struct Setting {
     calls_with: Vec<Caller>,
     /// Some calls are led by an application.
     pub has_application: bool,
+    /// How long calls go on after that.
+    pub goes_on: Duration,
     /// A world in which little else goes on than transfers.
     pub is_about_transfers: bool,
 }
@@ -75,6 +77,7 @@ struct Drawn {
     event_ids: EventIds,
     has_credentials: bool,
     contact: Option<String>,
+    has_proxy: bool,
     refer_code: Option<u16>,
     gate: Option<Gate>,
 }
@@ -143,6 +146,8 @@ impl Setting {
             names: Vec::new(),
             has_probes: false,
             calls_with: Vec::new(),
+            // In some longer than a session interval that nobody refreshes.
+            goes_on: Duration::from_secs(dice.one_of(&[0, 0, 0, 120])),
             is_about_transfers,
             has_application: of_led.one_in(3),
             trunks,
@@ -441,6 +446,7 @@ impl Setting {
                     event_ids: dice.one_of(&[EventIds::FromTheSecond, EventIds::FromTheSecond, EventIds::Always]),
                     has_credentials: !dice.one_in(3),
                     contact: contact.map(|name| format!("{name}:5060")),
+                    has_proxy: dice.one_in(3),
                     // In half of the worlds one kind of refusal is frequent, so that all its consequences are seen.
                     refer_code: refer_codes[dice.below(refer_codes.len() as u64) as usize],
                     gate: None,
@@ -550,7 +556,12 @@ impl Setting {
             manners.follows_routes = drawn.follows_routes;
             manners.event_ids = drawn.event_ids;
             manners.has_credentials = drawn.has_credentials;
+            manners.agrees_to_intervals = true;
             manners.contact_host = drawn.contact.clone();
+            manners.proxy = drawn.has_proxy.then(|| match transport {
+                Transport::Udp => format!("<sip:{ip}:5060;lr;n={}>", drawn.address),
+                Transport::Tcp => format!("<sip:{ip}:5060;transport=tcp;lr;n={}>", drawn.address),
+            });
             manners.t1 = self.t1;
             if let Some(caller) = self.calls_with.get(members.len()) {
                 manners.calls_applications = true;
