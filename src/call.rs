@@ -447,11 +447,6 @@ impl Call {
     pub fn is_shifted(&self) -> bool {
         self.directions.iter().any(|direction| direction.sequence.is_shifted())
     }
-
-    /// Bytes this call keeps outside its own struct; for measuring.
-    pub fn text_bytes(&self) -> usize {
-        self.texts.bytes.len()
-    }
 }
 
 fn text_index(party: Party, what: Trait) -> usize {

@@ -21,6 +21,9 @@ use std::ops::Range;
 /// Realms that one request may have credentials of ours for: as many servers in a row as anyone has seen, and some more.
 pub const REALMS_MAX: usize = 4;
 
+/// INVITEs of one direction whose ACKs may still come. A party has one at a time (RFC 3261 §14.1), and some do not keep to that.
+const INVITES_MAX: usize = 3;
+
 /// Realm, nonce and opaque of one challenge together; what is longer is passed over.
 const CHALLENGE_BYTES_MAX: usize = 4_096;
 
@@ -359,8 +362,8 @@ pub fn credential_lines<'a>(
 pub struct Sessions {
     /// At most [`REALMS_MAX`], one for each realm.
     list: SmallVec<[Session; 1]>,
-    /// CSeq number of the last INVITE that had credentials, as its sender counts, and their lines.
-    of_invite: Option<(u32, Box<[u8]>)>,
+    /// CSeq numbers of the last INVITEs that had credentials, as their sender counts, and their lines; at most [`INVITES_MAX`].
+    of_invites: SmallVec<[(u32, Box<[u8]>); 1]>,
 }
 
 impl Sessions {
@@ -386,7 +389,9 @@ impl Sessions {
         if self.list.is_empty() {
             self.list = handed.list;
         }
-        self.of_invite = handed.of_invite.or(self.of_invite.take());
+        for (number, lines) in handed.of_invites {
+            self.keep_for_ack(number, &lines);
+        }
     }
 
     /// Whether there is one of this realm.
@@ -422,15 +427,20 @@ impl Sessions {
 
     /// An INVITE leaves with these lines: the ACK of its 2xx will have the same (RFC 3261 §13.2.2.4).
     pub fn keep_for_ack(&mut self, number: u32, lines: &[u8]) {
-        self.of_invite = (!lines.is_empty()).then(|| (number, lines.into()));
+        self.of_invites.retain(|(invite, _)| *invite != number);
+        if lines.is_empty() {
+            return;
+        }
+        if self.of_invites.len() == INVITES_MAX {
+            self.of_invites.remove(0);
+        }
+        self.of_invites.push((number, lines.into()));
     }
 
     /// The lines that an ACK of this CSeq number must have.
     pub fn for_ack(&self, number: u32) -> &[u8] {
-        match &self.of_invite {
-            Some((invite, lines)) if *invite == number => lines,
-            Some(_) | None => b"",
-        }
+        let found = self.of_invites.iter().find(|(invite, _)| *invite == number);
+        found.map_or(b"", |(_, lines)| lines)
     }
 
     /// What a dialog takes over from the INVITE that makes it. The nonces go to one of its dialogs alone, that which is
@@ -441,7 +451,7 @@ impl Sessions {
                 true => std::mem::take(&mut self.list),
                 false => SmallVec::new(),
             },
-            of_invite: self.of_invite.clone(),
+            of_invites: self.of_invites.clone(),
         }
     }
 }

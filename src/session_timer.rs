@@ -70,13 +70,11 @@ impl Policy {
             }
             floor = floor.max(least);
         }
-        let interval = match (theirs, self.expires) {
-            (Some(theirs), _) if theirs < floor => floor,
-            (Some(theirs), Some(own)) if theirs > own => own.max(floor).min(theirs),
-            (Some(theirs), _) => theirs,
-            (None, Some(own)) => own.max(floor),
-            (None, None) => return pass,
+        // Ours lowers theirs, but nothing goes below the floor.
+        let Some(wished) = theirs.into_iter().chain(self.expires).min() else {
+            return pass;
         };
+        let interval = wished.max(floor);
         Verdict::Pass(Pass {
             session_expires: (theirs != Some(interval)).then_some(interval),
             min_se,
@@ -200,6 +198,7 @@ mod tests {
             ),
             ("x: 299\r\n".to_owned(), pass(300, 300, None)),
             ("x: 299\r\nMin-SE: 100\r\n".to_owned(), pass(300, 300, None)),
+            ("x: 299\r\nMin-SE: 300\r\n".to_owned(), pass(300, None, None)),
             ("x: 299\r\nMin-SE: 400\r\n".to_owned(), pass(400, None, None)),
             // Not readable: not ours to refuse.
             (format!("{knows}x: soon\r\n"), pass(None, None, None)),

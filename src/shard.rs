@@ -25,11 +25,14 @@ mod ladders;
 mod large;
 mod lifetime;
 mod names;
+mod outside;
 mod own;
 mod places;
 mod probe;
+mod recorded;
 mod refresh;
 mod relay;
+mod renumbered;
 mod request;
 mod response;
 mod restored;
@@ -68,6 +71,7 @@ use ladders::Ladders;
 use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
+use renumbered::Renumbered;
 use response::BranchFailure;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
@@ -203,6 +207,8 @@ pub struct Shard {
     by_order: BTreeMap<u64, CallKey>,
     transfers: SlotMap<TransferKey, Transfer>,
     transfer_by_number: HashMap<u64, TransferKey, FixedState>,
+    /// Transfers whose REFER has a dialog of its own, by a keyed digest of its Call-ID.
+    outside: HashMap<u64, TransferKey, FixedState>,
     /// Transfers that ended, oldest first: remembered for the control API.
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
@@ -210,6 +216,7 @@ pub struct Shard {
     /// The time of the last input.
     now: Instant,
     refusals: Refusals,
+    renumbered: Renumbered,
     /// For requests of ours that are read again.
     large_scratch: Box<Index>,
     queue_delays: QueueDelays,
@@ -373,11 +380,13 @@ impl Shard {
             by_order: BTreeMap::new(),
             transfers: SlotMap::with_key(),
             transfer_by_number: HashMap::with_hasher(FixedState::default()),
+            outside: HashMap::with_hasher(FixedState::default()),
             remembered: VecDeque::new(),
             timers: Timers::default(),
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             now: Instant::START,
             refusals: Refusals::new(Keyed::new(&mut random)),
+            renumbered: Renumbered::default(),
             large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
             source_rates,
@@ -582,11 +591,6 @@ impl Shard {
             && self.contexts.is_empty()
             && self.names.open() == 0
             && self.asides.is_empty()
-    }
-
-    /// Bytes of the text that live calls keep; for measuring.
-    pub fn call_text_bytes(&self) -> usize {
-        self.calls.values().map(Call::text_bytes).sum()
     }
 
     fn config(&self) -> &Config {

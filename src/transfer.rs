@@ -16,7 +16,8 @@ pub mod report;
 mod rows;
 
 use crate::call::{CallKey, Party};
-use crate::config::{ApplicationId, ByeMeansSuccess, ReferRules, TrunkId};
+use crate::config::{ApplicationId, ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
+use crate::digest::Sessions;
 use crate::identifiers::TransferId;
 use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
@@ -46,6 +47,8 @@ pub struct Transfer {
     pub facts: Box<CallFacts>,
     /// Its action is posted, and what came of that is not known yet.
     pub awaits_outcome: bool,
+    /// The dialog that its REFER makes where it is not within the call's; there once it is sent.
+    pub outside: Option<Box<Outside>>,
     rules: ReferRules,
     state: State,
     /// REFERs sent.
@@ -72,6 +75,17 @@ pub struct Transfer {
     /// A timer that fires at another time than this is an old one.
     deadlines: [Option<Instant>; TIMERS],
     rows: Rows,
+}
+
+/// A dialog of a REFER's own (RFC 3515 §2.4.4).
+#[derive(Debug)]
+pub struct Outside {
+    pub call_id: [u8; 16],
+    /// Ours.
+    pub tag: [u8; 16],
+    /// CSeq of the last REFER.
+    pub number: u32,
+    pub sessions: Sessions,
 }
 
 /// A SIP status with its reason phrase.
@@ -349,6 +363,7 @@ impl Transfer {
             application: None,
             facts,
             awaits_outcome: false,
+            outside: None,
             rules,
             state: State::Sending,
             attempts: 0,
@@ -400,6 +415,11 @@ impl Transfer {
     /// Whether the call is still to be ended for this transfer.
     pub fn is_lingering(&self) -> bool {
         self.state == State::Lingering
+    }
+
+    /// Where its REFER goes.
+    pub fn mode(&self) -> ReferMode {
+        self.rules.refer_mode
     }
 
     /// Whether its REFER may be sent: not once its receiver has hung up.

@@ -213,18 +213,82 @@ fn a_party_that_shows_that_it_knows_the_call_has_not_lost_it() {
         scene.carrier_does(&call, request(BYE));
         scene.world.finish();
     }
-    // What the other one does says nothing.
-    let (mut scene, call) = answered_with("INFO", Some(481));
-    scene.run(10_000);
-    scene
-        .world
-        .peer_mut(scene.platform)
-        .on("INFO", steps([(10, respond(481))]));
-    scene.carrier_does(&call, request("INFO"));
-    scene.run(23_000);
-    assert_eq!(calls(&scene), 0);
+    // What the other one does says nothing, and a refusal does not either.
+    for code in [481, 415] {
+        let (mut scene, call) = answered_with("INFO", Some(481));
+        scene.run(10_000);
+        scene
+            .world
+            .peer_mut(scene.platform)
+            .on("INFO", steps([(10, respond(code))]));
+        scene.carrier_does(&call, request("INFO"));
+        scene.run(23_000);
+        assert_eq!(calls(&scene), 0, "{code}");
+        scene.carrier_does(&call, request(BYE));
+        scene.world.finish();
+    }
+}
+
+/// RFC 3261 §12.2: a target refresh is an INVITE, an UPDATE (RFC 3311) and what makes or tells of a subscription; a Contact in
+/// any other request or its 2xx means nothing.
+#[test]
+fn only_a_target_refresh_moves_the_remote_target_of_our_requests() {
+    for (method, expected) in [
+        ("INFO", "sip:user@198.51.100.10:5060"),
+        ("MESSAGE", "sip:user@198.51.100.10:5060"),
+        ("UPDATE", "sip:moved@198.51.100.10:5060"),
+    ] {
+        let mut scene = Scene::default();
+        let call = scene.answered();
+        let contact = "<sip:moved@198.51.100.10:5060>".into();
+        scene.carrier_does(&call, Act::Move { contact });
+        scene.carrier_does(&call, request(method));
+        scene.run(1_000);
+        transfer_fails(&mut scene, &call);
+        let refer = scene.world.peer(scene.carrier).heard("REFER")[0].clone();
+        assert_eq!(refer.request_uri(), expected, "{method}");
+        scene.platform_does(&call, request(BYE));
+        scene.world.finish();
+    }
+}
+
+/// RFC 5057 §5.1 speaks of usages there are: before the answer the INVITE has made none that could be over.
+#[test]
+fn a_refusal_within_an_early_dialog_does_not_end_the_call_that_it_becomes() {
+    let mut scene = Scene::default();
+    let platform = scene.world.peer_mut(scene.platform);
+    platform.on("INVITE", steps([(50, respond(180)), (2_000, respond(200))]));
+    platform.on("UPDATE", steps([(10, respond(481))]));
+    let call = scene.call();
+    scene.run(500);
+    scene.carrier_does(&call, request("UPDATE"));
+    scene.run(60_000);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("UPDATE"), [481]);
+    assert_eq!(calls(&scene), 1);
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
+}
+
+/// RFC 6665 §4.1.3: a NOTIFY that is of no subscription gets 481. A call that had no REFER has none, whatever else was known of it.
+#[test]
+fn a_call_that_had_no_refer_ends_with_its_bye() {
+    let (mut scene, call) = answered_with("INFO", Some(481));
+    scene.run(1_000);
+    scene.platform_does(&call, request(BYE));
+    scene.run(100);
+    assert_eq!(calls(&scene), 0);
+    let headers = [("Event", "refer"), ("Subscription-State", TERMINATED)];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let method = "NOTIFY".to_owned();
+    scene.carrier_does(
+        &call,
+        Act::Again {
+            method,
+            headers: headers.into(),
+        },
+    );
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [481]);
 }
 
 #[test]

@@ -312,6 +312,36 @@ fn credentials_of_the_caller_stay_and_their_challenges_are_its_own() {
 }
 
 #[test]
+fn a_caller_that_answers_a_challenge_itself_has_numbers_of_its_own() {
+    // The first realm is ours, the second the caller's.
+    let mut scene = Scene::with(
+        &text(&format!("{AUTH}realms = [\"{REALM}\"]\n"), ""),
+        carrier(),
+        platform(),
+    );
+    let peer = scene.world.peer_mut(scene.platform);
+    peer.gate = Some(gate(407));
+    peer.on(
+        "INVITE",
+        steps([(
+            10,
+            respond_with(401, &[("WWW-Authenticate", "Digest realm=\"b\", nonce=\"n\"")]),
+        )]),
+    );
+    peer.manners.refuses_merged = true;
+    scene.world.peer_mut(scene.carrier).manners.has_credentials = true;
+    let call = scene.answered();
+    assert_eq!(outcomes(&scene, "INVITE"), [401, 200]);
+    assert_eq!(numbers(&scene, "INVITE"), [1, 2, 3, 4]);
+    scene.carrier_does(&call, request("BYE"));
+    scene.world.finish();
+    assert_eq!(
+        (numbers(&scene, "ACK"), numbers(&scene, "BYE")),
+        (vec![1, 2, 3, 4], vec![5])
+    );
+}
+
+#[test]
 fn two_challenges_of_one_response_are_answered_at_once_and_two_servers_one_after_the_other() {
     let challenge = |realm: &str| format!("Digest realm=\"{realm}\", nonce=\"n-{realm}\", qop=\"auth\"");
     let credentials = |scene: &Scene, place: usize| {

@@ -263,6 +263,103 @@ fn established(raw: &mut Raw, towards_caller: &str, towards_callee: &[&str]) -> 
     ours
 }
 
+/// RFC 3261 §18: connections are used again. Where a party has opened a second one, its own requests tell which one it uses now.
+#[test]
+fn a_request_goes_by_the_connection_over_which_its_party_was_last_heard() {
+    let mut raw = Raw::new(TWO_SIDES);
+    let to = PUBLIC.parse().unwrap();
+    let streams = [40_001, 40_002].map(|port| raw.wire.connect(([198, 51, 100, 10], port).into(), to));
+    let by_stream = |raw: &mut Raw, number: usize, text: &str| {
+        let text = text.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+        let sent = raw.wire.segment(streams[number], text.as_bytes());
+        let connection = sent[0].flow.connection;
+        (
+            connection,
+            sent.last().map(|sent| Text::read(&sent.bytes).unwrap()).unwrap(),
+        )
+    };
+    let contact = "Contact: <sip:caller@198.51.100.10;transport=tcp>\r\n";
+    let invite = ask(
+        "INVITE",
+        "sip:callee@domain.com",
+        "198.51.100.10",
+        "i",
+        &format!("{CALLER}\r\nCSeq: 1 INVITE\r\n{contact}"),
+    );
+    let (first, arrived) = by_stream(&mut raw, 0, &invite);
+    let all = arrived.list("Record-Route");
+    let lines = format!("{}Contact: <sip:callee@10.0.0.5>\r\n", record_routes(&all));
+    raw.pass(NEXT_TO_CALLEE, PRIVATE, &ok(&arrived, "2", &lines));
+    let route = format!("Route: {}, {}\r\n{CALLER};tag=2\r\n", all[1], all[0]);
+    by_stream(
+        &mut raw,
+        0,
+        &ask(
+            "ACK",
+            "sip:callee@10.0.0.5",
+            "198.51.100.10",
+            "a",
+            &format!("{route}CSeq: 1 ACK\r\n"),
+        ),
+    );
+    let mut asked = 0;
+    let mut used = |raw: &mut Raw| {
+        asked += 1;
+        let lines = format!("Route: {}, {}\r\n{CALLEE}\r\nCSeq: {asked} INFO\r\n", all[0], all[1]);
+        let info = ask(
+            "INFO",
+            "sip:caller@198.51.100.10;transport=tcp",
+            NEXT_TO_CALLEE,
+            &format!("b{asked}"),
+            &lines,
+        );
+        let sent = raw.wire.datagram(
+            NEXT_TO_CALLEE.parse().unwrap(),
+            PRIVATE.parse().unwrap(),
+            info.as_bytes(),
+        );
+        sent[0].flow.connection
+    };
+    assert!(first.is_some());
+    assert_eq!(used(&mut raw), first);
+    let (_, info) = by_stream(
+        &mut raw,
+        1,
+        &ask(
+            "INFO",
+            "sip:callee@10.0.0.5",
+            "198.51.100.10",
+            "c",
+            &format!("{route}CSeq: 2 INFO\r\n"),
+        ),
+    );
+    let sent = raw.wire.datagram(
+        NEXT_TO_CALLEE.parse().unwrap(),
+        PRIVATE.parse().unwrap(),
+        ok(&info, "2", "").as_bytes(),
+    );
+    let second = sent[0].flow.connection;
+    assert!(second.is_some() && second != first);
+    assert_eq!(used(&mut raw), second);
+}
+
+/// RFC 3261 §12.1.2: a response without a To tag makes a dialog all the same, whose tag is the null one; RFC 4028 §8.3.
+#[test]
+fn a_2xx_without_a_tag_says_until_when_its_session_is_alive() {
+    let mut raw = Raw::new(TWO_SIDES);
+    let lines = format!("{CALLER}\r\nCSeq: 1 INVITE\r\nContact: <sip:caller@u1.example.com>\r\n");
+    let invite = ask("INVITE", "sip:callee@domain.com", NEXT_TO_CALLER, "i", &lines);
+    let (_, arrived) = raw.pass(NEXT_TO_CALLER, PUBLIC, &invite);
+    let lines = "Contact: <sip:callee@u2.domain.com>\r\nSession-Expires: 600;refresher=uac\r\n";
+    let answer = ok(&arrived, "2", lines).replace(";tag=2", "");
+    raw.pass(NEXT_TO_CALLEE, PRIVATE, &answer);
+    raw.wire.wait(Duration::from_secs(599));
+    assert_eq!(raw.wire.shard().counters().calls, 1);
+    raw.wire.wait(Duration::from_secs(1));
+    let counters = raw.wire.shard().counters();
+    assert_eq!((counters.calls, counters.calls_expired_total), (0, 1));
+}
+
 #[test]
 fn a_loose_route_is_followed_as_in_the_basic_example() {
     // RFC 3261 §16.12.1.1: the BYE of U2 at P2, whose own value is on top.

@@ -5,17 +5,20 @@ mod common;
 mod transfer;
 
 use common::assert_ladder;
-use referee::command::Reply;
+use referee::command::{CallSelector, Command, Reply};
 use referee::message::dialog_reference::Replaces;
 use referee::message::{NameAddr, Uri};
 use referee::sim::World;
 use referee::sim::application::Answer;
 use referee::sim::peer::script::{notify, request, respond, respond_with, steps};
+use referee::sim::peer::text::{Text, uri_of};
 use referee::sim::scene::{Scene, TWO_SIDES, carrier, config, platform};
 use referee::timer::Instant;
 use serde_json::{Value, json};
 use std::time::Duration;
-use transfer::{BYE, TERMINATED, accepted, actions, after, course, events, goes_on, is, refer, refused, verdict};
+use transfer::{
+    ACTIVE, BYE, TERMINATED, accepted, actions, after, course, events, goes_on, is, refer, refused, verdict,
+};
 
 /// A call whose carrier's trunk has these rules besides.
 fn with_rules(rules: &str) -> Scene {
@@ -557,5 +560,145 @@ fn a_worker_that_does_not_answer_holds_nothing_up_for_ever() {
     };
     assert_eq!(refusal.field.as_deref(), Some("replaces.call"));
     scene.platform_does(&target, request(BYE));
+    goes_on(&mut scene, &call);
+}
+
+// ---- outside the dialog (RFC 7647 §4, RFC 4538) ----
+
+/// The carrier says a NOTIFY in the dialog that this REFER makes.
+fn notify_outside(scene: &mut Scene, refer: &Text, number: u32, status: &str, state: &str, tag: &str) {
+    let to = refer.header("From").unwrap().replace(&refer.tag("From").unwrap(), tag);
+    let from = refer.header("To").unwrap();
+    let request_uri = uri_of(refer.header("Contact").unwrap());
+    let call_id = refer.call_id();
+    let text = format!(
+        "NOTIFY {request_uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKout{number}\r\n\
+         Max-Forwards: 70\r\nFrom: {from};tag=recipient\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {number} NOTIFY\r\n\
+         Contact: <sip:x@198.51.100.10:5060>\r\nEvent: refer\r\nSubscription-State: {state}\r\n\
+         Content-Type: message/sipfrag\r\nContent-Length: {}\r\n\r\nSIP/2.0 {status}\r\n",
+        status.len() + 10
+    );
+    scene.world.say(scene.carrier, &text);
+    scene.run(100);
+}
+
+fn outside() -> Scene {
+    with_rules("refer_mode = \"out-of-dialog\"")
+}
+
+#[test]
+fn a_refer_outside_the_dialog_names_it_and_is_told_of_in_its_own() {
+    let mut scene = outside();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(10, respond(202))]));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(500);
+    let answer = scene.world.peer(scene.carrier).heard("200 OK (INVITE)")[0].clone();
+    let text = scene.world.peer(scene.carrier).heard("REFER")[0].clone();
+    let tag = text.tag("From").unwrap();
+    assert_eq!(text.request_uri(), "sip:user@198.51.100.10:5060");
+    assert_ne!(text.call_id(), call);
+    assert_eq!(text.tag("To"), None);
+    assert_eq!(text.cseq(), (1, "REFER"));
+    assert_eq!(text.header("Require"), Some("tdialog"));
+    assert_eq!(text.header("Contact"), Some("<sip:203.0.113.7:5060>"));
+    assert_eq!(text.header("Refer-To"), Some("<sip:+4930111@trunk.example.net>"));
+    // As its recipient sees the dialog: the local tag is the carrier's (RFC 4538 §7).
+    let expected = format!(
+        "{call};local-tag={};remote-tag={}",
+        answer.tag("From").unwrap(),
+        answer.tag("To").unwrap()
+    );
+    assert_eq!(text.header("Target-Dialog"), Some(expected.as_str()));
+    notify_outside(&mut scene, &text, 1, "180 Ringing", ACTIVE, &tag);
+    notify_outside(&mut scene, &text, 2, "200 OK", TERMINATED, &tag);
+    scene.run(5_000);
+    is(&scene, 202, Some(200), "success", "notify_final");
+    assert_eq!(events(&scene), [180, 200]);
+    assert_eq!(scene.world.peer(scene.carrier).heard("200 OK (NOTIFY)").len(), 2);
+    // Late, the call is gone: still answered.
+    notify_outside(&mut scene, &text, 3, "200 OK", TERMINATED, &tag);
+    assert_eq!(scene.world.peer(scene.carrier).heard("200 OK (NOTIFY)").len(), 3);
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+}
+
+#[test]
+fn what_is_not_of_that_dialog_changes_nothing() {
+    let mut scene = outside();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", steps([(10, respond(202))]));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(500);
+    let text = scene.world.peer(scene.carrier).heard("REFER")[0].clone();
+    let tag = text.tag("From").unwrap();
+    notify_outside(&mut scene, &text, 7, "200 OK", TERMINATED, "guess");
+    let refused = scene
+        .world
+        .peer(scene.carrier)
+        .heard("481 Call/Transaction Does Not Exist (NOTIFY)");
+    assert_eq!(refused.len(), 1);
+    assert!(events(&scene).is_empty());
+    notify_outside(&mut scene, &text, 8, "486 Busy Here", TERMINATED, &tag);
+    scene.run(1_000);
+    is(&scene, 202, Some(486), "failed", "notify_final");
+    // A number below the last (RFC 3261 §12.2.2).
+    notify_outside(&mut scene, &text, 3, "180 Ringing", ACTIVE, &tag);
+    assert_eq!(
+        scene
+            .world
+            .peer(scene.carrier)
+            .heard("500 CSeq Out of Order (NOTIFY)")
+            .len(),
+        1
+    );
+    goes_on(&mut scene, &call);
+}
+
+#[test]
+fn a_refer_outside_the_dialog_is_tried_again_in_its_own_numbers() {
+    let mut scene = outside();
+    let peer = scene.world.peer_mut(scene.carrier);
+    peer.on("REFER", steps([(5, respond(491))]));
+    peer.on("REFER", steps([(5, respond(603))]));
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(10_000);
+    is(&scene, 603, None, "failed", "rejected");
+    let refers = scene.world.peer(scene.carrier).heard("REFER");
+    let numbers: Vec<_> = refers
+        .iter()
+        .map(|refer| (refer.call_id().to_owned(), refer.cseq().0))
+        .collect();
+    assert_eq!(numbers[0].0, numbers[1].0);
+    assert_eq!((numbers[0].1, numbers[1].1), (1, 2));
+    // Within the call nothing is counted.
+    goes_on(&mut scene, &call);
+    assert_eq!(scene.world.peer(scene.carrier).heard("INFO")[0].cseq().0, 1);
+}
+
+#[test]
+fn a_dry_run_shows_the_refer_outside_the_dialog() {
+    let mut scene = outside();
+    let call = scene.answered();
+    let verbs = referee::verb::parse(&refer()).unwrap();
+    let ticket = scene.world.command(Command::Verbs {
+        call: CallSelector::SipCallId(call.clone().into_bytes()),
+        verbs,
+        dry_run: true,
+    });
+    let Some(Reply::WouldSend { message }) = scene.world.reply(ticket).cloned() else {
+        panic!("no preview")
+    };
+    assert!(
+        message.contains("\r\nRequire: tdialog\r\n") && message.contains("\r\nTarget-Dialog: "),
+        "{message}"
+    );
     goes_on(&mut scene, &call);
 }

@@ -897,9 +897,11 @@ fn a_dialog_that_is_unknown_twice_is_over() {
     is(&scene, 481, None, "failed", "no_dialog");
     assert!(scene.world.peer(scene.platform).is_up(&call));
     scene.platform_does(&call, request("INFO"));
-    scene.world.finish();
+    // At once: that the platform knows the call says nothing of the carrier.
+    scene.run(100);
     assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [481]);
     assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+    scene.world.finish();
 }
 
 #[test]
@@ -923,6 +925,26 @@ fn a_carrier_that_knows_no_refer_but_the_dialog_keeps_its_call() {
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
     assert!(scene.world.peer(scene.carrier).heard(BYE).is_empty());
+}
+
+/// RFC 3261 §12.2.1.2: 481 says that the dialog is gone, and a request within the dialog that it is not.
+#[test]
+fn a_carrier_that_speaks_in_the_dialog_between_two_481_keeps_its_call() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    for _ in 0..2 {
+        let unknown = steps([(5, respond(481))]);
+        scene.world.peer_mut(scene.carrier).on("REFER", unknown);
+        accepted(scene.verbs(&call, refer()));
+        scene.run(1_000);
+        scene.carrier_does(&call, request("INFO"));
+        scene.run(1_000);
+    }
+    scene.run(60_000);
+    assert!(scene.world.peer(scene.platform).is_up(&call));
+    assert!(scene.world.peer(scene.carrier).heard(BYE).is_empty());
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
 }
 
 #[test]
@@ -1187,6 +1209,55 @@ fn a_contact_that_only_referee_saw_change_is_followed() {
     scene.world.finish();
     let bye = scene.world.peer(scene.carrier).heard(BYE)[0].clone();
     assert_eq!(bye.request_uri(), "sip:moved@198.51.100.10:5060");
+}
+
+/// RFC 3261 §12.2.1.2: the remote target is the last Contact of a target refresh. One that the other party has seen is the one
+/// it sends to; a response without a Contact shows none.
+#[test]
+fn a_contact_that_changes_unseen_is_followed_until_the_other_party_sees_one() {
+    let (first, moved) = ("sip:user@198.51.100.10:5060", "sip:moved@198.51.100.10:5060");
+    let mut scene = Scene::default();
+    let moves = steps([
+        (
+            5,
+            Act::Move {
+                contact: format!("<{moved}>"),
+            },
+        ),
+        (10, respond(202)),
+        (100, notify("486 Busy Here", TERMINATED)),
+    ]);
+    scene.world.peer_mut(scene.carrier).on("REFER", moves);
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(1_000);
+    let targets = |scene: &mut Scene| {
+        scene.platform_does(&call, request("INFO"));
+        scene.run(100);
+        let said = scene.world.peer(scene.platform).said("INFO");
+        let heard = scene.world.peer(scene.carrier).heard("INFO");
+        let uri = |texts: Vec<&Text>| texts.last().map(|text| text.request_uri().to_owned());
+        (uri(said).unwrap(), uri(heard).unwrap())
+    };
+    assert_eq!(targets(&mut scene), (first.into(), moved.into()));
+    let state = [("Event", "x"), ("Subscription-State", "active;expires=60")];
+    scene.platform_does(&call, request_with("NOTIFY", &state, ""));
+    scene.run(100);
+    let answers = scene.world.peer(scene.platform).heard("200 OK (NOTIFY)");
+    assert!(answers.last().is_some_and(|ok| ok.header("Contact").is_none()));
+    assert_eq!(targets(&mut scene), (first.into(), moved.into()));
+    // Back where it was, and this time for all to see.
+    scene.carrier_does(
+        &call,
+        Act::Move {
+            contact: format!("<{first}>"),
+        },
+    );
+    scene.carrier_does(&call, request("INVITE"));
+    scene.run(1_000);
+    assert_eq!(targets(&mut scene), (first.into(), first.into()));
+    scene.platform_does(&call, request(BYE));
+    scene.world.finish();
 }
 
 // ---- REFERs of a party's own ----

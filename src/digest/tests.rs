@@ -318,6 +318,13 @@ fn sessions_count_and_the_oldest_gives_way() {
 
     sessions.keep_for_ack(7, b"x: y\r\n");
     assert_eq!((sessions.for_ack(7), sessions.for_ack(8)), (&b"x: y\r\n"[..], &b""[..]));
+    for number in 8..=9 {
+        sessions.keep_for_ack(number, b"z: z\r\n");
+    }
+    assert_eq!(
+        (sessions.for_ack(7), sessions.for_ack(9)),
+        (&b"x: y\r\n"[..], &b"z: z\r\n"[..])
+    );
     let early = sessions.hand_over(false);
     assert_eq!((early.list.len(), early.for_ack(7)), (0, &b"x: y\r\n"[..]));
     let mut answered = early;
@@ -330,6 +337,10 @@ fn sessions_count_and_the_oldest_gives_way() {
     );
     answered.forget();
     assert_eq!(send(&mut answered), "");
+    answered.keep_for_ack(10, b"z: z\r\n");
+    answered.keep_for_ack(9, b"");
+    assert_eq!((answered.for_ack(7), answered.for_ack(9)), (&b""[..], &b""[..]));
+    assert!(answered.of_invites.len() < INVITES_MAX);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Context {
     pub is_initial: bool,
     /// The CSeq number as received, where the far side sees another.
     pub cseq: Option<u32>,
+    /// The number with which the branches of a new request leave at first, where it is another than it came with.
+    pub starts_at: Option<u32>,
     /// In the order they were begun. One that has ended stays: responses may still come for it.
     pub branches: SmallVec<[Branch; 1]>,
     /// Where more than one target may be tried. `None`: the only branch's final response is the request's.
@@ -59,6 +61,7 @@ impl Context {
             from,
             is_initial: false,
             cseq: None,
+            starts_at: None,
             branches: SmallVec::new(),
             search: None,
             rings_until,
@@ -128,7 +131,8 @@ pub struct Branch {
     pub silence_told: bool,
     /// What it has of the request's Max-Breadth (RFC 5393 §5.3.3).
     pub breadth: u8,
-    /// A new request that was challenged and sent again: its CSeq number since, and the credentials it has.
+    /// A new request that leaves with another number than it came with, since it or one before it was sent again: the number, and
+    /// the credentials it has.
     pub again: Option<Box<(u32, Sessions)>>,
 }
 
@@ -149,4 +153,49 @@ pub enum Cancelled {
     /// RFC 3261 §9.1: not before a provisional response. Holds the Reason to copy.
     Wanted(Option<Box<[u8]>>),
     Sent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{BindId, Transport};
+
+    fn context() -> Context {
+        let arrived = Flow {
+            bind: BindId(0),
+            transport: Transport::Udp,
+            peer: ([192, 0, 2, 1], 5060).into(),
+            connection: None,
+        };
+        let server = ServerKey::default();
+        Context::new(server, Method::Invite, arrived, Party::Caller, Instant::START)
+    }
+
+    /// RFC 3261 §13.2.2.4: each 2xx with another To tag makes a dialog, a repeat none.
+    #[test]
+    fn each_further_answer_is_new_once_and_there_is_room_for_so_many() {
+        let mut context = context();
+        for tag in 0..FURTHER_CALLS_MAX as u64 {
+            assert!(context.is_new_answer(tag));
+            assert!(!context.is_new_answer(tag));
+        }
+        assert!(!context.is_new_answer(FURTHER_CALLS_MAX as u64));
+        assert!(!context.is_new_answer(0));
+    }
+
+    #[test]
+    fn nothing_comes_for_a_context_once_all_its_transactions_are_gone() {
+        let mut context = context();
+        let (first, second) = (context.begin(Branch::default()), context.begin(Branch::default()));
+        assert_eq!((first, second), (0, 1));
+        context.branches[0].has_ended = true;
+        assert_eq!(context.pending().collect::<Vec<_>>(), [second]);
+        context.branches[0].is_gone = true;
+        context.server_gone = true;
+        assert!(!context.is_over());
+        context.branches[1].is_gone = true;
+        assert!(context.is_over());
+        context.server_gone = false;
+        assert!(!context.is_over());
+    }
 }

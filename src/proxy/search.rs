@@ -219,7 +219,9 @@ mod tests {
     fn sequential_targets_follow_one_another() {
         let mut search = search(RouteMode::Sequential, 60);
         assert_eq!(tried(&mut search), [(0, 0)]);
+        assert!(search.has_other(attempt(&search, 0)));
         search.go_on(attempt(&search, 0), Cause::NoUse);
+        assert!(!search.has_other(attempt(&search, 0)), "the next has had its turn");
         assert_eq!(tried(&mut search), [(0, 1)]);
         search.go_on(attempt(&search, 1), Cause::Refused);
         assert_eq!(tried(&mut search), [(1, 0)]);

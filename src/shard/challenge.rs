@@ -8,11 +8,12 @@
 //!
 //! What a dialog has answered it remembers: its next request has credentials from the first.
 
-use super::own::{Saying, own_request_uri};
+use super::own::Saying;
+use super::relay::own_request_uri;
 use super::request::Dialog;
 use super::{ClientOwner, Shard};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, CallState, Direction, Party};
+use crate::call::{Call, CallKey, CallState, Direction, Party, TransferKey};
 use crate::config::TrunkId;
 use crate::digest::{self, Asks, Request, Sessions, Unanswered};
 use crate::message::{Index, Message, Method, parse};
@@ -63,6 +64,8 @@ enum Place {
     Branch(ContextKey, BranchNumber),
     /// Those within a dialog are of the one who speaks; the digest is that of the callee's tag.
     Dialog(Dialog, u64),
+    /// Those of a REFER outside the call's dialog are its own.
+    Outside(TransferKey),
 }
 
 impl Shard {
@@ -169,7 +172,11 @@ impl Shard {
         let Some(trunk) = self.calls.get(call).map(|call| call.trunk(party)) else {
             return false;
         };
-        let place = Place::Dialog(Dialog::Call(call, party.other()), 0);
+        let outside = match owner {
+            ClientOwner::Refer(key) => self.transfers.get(key).filter(|it| it.outside.is_some()).map(|_| key),
+            _ => None,
+        };
+        let place = outside.map_or(Place::Dialog(Dialog::Call(call, party.other()), 0), Place::Outside);
         let challenged = Challenged {
             client,
             owner,
@@ -239,6 +246,10 @@ impl Shard {
             return Outcome::Unanswered;
         };
         self.counters.challenges_answered_total += 1;
+        if let (Place::Branch(..), Some(message), Some(own)) = (challenged.place, challenged.of_party, own) {
+            let until = now + 64 * config.timers.t1;
+            self.renumbered.remember(self.sender_of(message), own, cseq, now, until);
+        }
         self.note_again(challenged.owner, client, cseq, own, now);
         Outcome::Answered
     }
@@ -291,6 +302,11 @@ impl Shard {
                 };
                 Some((cseq, sessions.get_or_insert_default()))
             }
+            Place::Outside(key) => {
+                let dialog = self.transfers.get_mut(key)?.outside.as_mut()?;
+                dialog.number += 1;
+                Some((dialog.number, &mut dialog.sessions))
+            }
         }
     }
 
@@ -301,9 +317,17 @@ impl Shard {
             Unanswered::NotForUs => self.counters.challenges_unanswered_total += 1,
             Unanswered::Rejected => {
                 self.counters.challenges_rejected_total += 1;
-                if let Place::Dialog(dialog, callee) = place
-                    && let Some(sessions) = self.direction_mut(dialog, callee).and_then(|it| it.sessions.as_mut())
-                {
+                let sessions = match place {
+                    Place::Branch(..) => None,
+                    Place::Dialog(dialog, callee) => self
+                        .direction_mut(dialog, callee)
+                        .and_then(|it| it.sessions.as_deref_mut()),
+                    Place::Outside(key) => {
+                        let dialog = self.transfers.get_mut(key).and_then(|it| it.outside.as_mut());
+                        dialog.map(|dialog| &mut dialog.sessions)
+                    }
+                };
+                if let Some(sessions) = sessions {
                     sessions.forget();
                 }
             }
@@ -376,7 +400,8 @@ impl Shard {
                 };
                 transfer.challenged();
                 let (call, party) = (transfer.call, transfer.party);
-                if let Some(call) = self.calls.get_mut(call) {
+                let is_within = transfer.outside.is_none();
+                if let Some(call) = self.calls.get_mut(call).filter(|_| is_within) {
                     let after = call.sequence(party).highest();
                     let refers = &mut call.extra_mut().refers;
                     refers.refused(Referrer::Referee(key));
@@ -395,6 +420,33 @@ impl Shard {
             | ClientOwner::LargeAck
             | ClientOwner::Challenged { .. } => {}
         }
+    }
+
+    // ---- the numbers of new requests ----
+
+    fn sender_of(&self, message: Message<'_>) -> u64 {
+        let call_id = message.call_id().unwrap_or_default();
+        self.setup
+            .secret
+            .mac(b'n', &[call_id, message.from_tag().unwrap_or_default()])
+    }
+
+    /// The number with which a new request leaves, if it is another than its own: one before it was sent again.
+    pub(super) fn number_of_new(&self, message: Message<'_>, now: Instant) -> Option<u32> {
+        if self.renumbered.is_empty() {
+            return None;
+        }
+        let number = message.cseq().ok()?.number;
+        self.renumbered.of(self.sender_of(message), number, now)
+    }
+
+    /// The number of a branch that is about to leave, likewise.
+    pub(super) fn number_branch(&mut self, key: ContextKey, number: BranchNumber, message: Message<'_>) -> Option<u32> {
+        let context = self.contexts.get_mut(key)?;
+        let starts_at = context.starts_at?;
+        context.cseq = message.cseq().ok().map(|cseq| cseq.number);
+        context.branch_mut(number)?.again = Some(Box::new((starts_at, Sessions::default())));
+        Some(starts_at)
     }
 
     // ---- what a dialog remembers ----

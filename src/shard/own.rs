@@ -2,24 +2,25 @@
 
 use super::arrival::Arrival;
 use super::attended::Aside;
+use super::relay::strict_way_to;
 use super::route::NoFlow;
 use super::uas::SUPPORTED;
-use super::{ClientOwner, Output, Shard, TimerKey, Unrecorded, Waiting};
+use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::application::admit_relayed;
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
+use crate::config::ReferMode;
 use crate::event;
 use crate::identifiers::TransferId;
-use crate::message::edit::{Injection, RequestWriter, Response, ViaStamp, decimal, write_response};
+use crate::message::edit::{Injection, RequestWriter, decimal};
 use crate::message::refer::Sipfrag;
 use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
-use crate::route_set::{self, StrictWay, for_strict_router};
 use crate::sequence::Origin;
 use crate::timer::Instant;
-use crate::transaction::{Branch, ClientKey, ServerKey};
+use crate::transaction::{Branch, ClientKey};
 use crate::transfer::{Answer, Cause, Notification, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
 use crate::verb::{SipRefer, Verb};
@@ -65,6 +66,15 @@ impl<'a> Saying<'a> {
     }
 }
 
+impl From<NoFlow> for Unsent {
+    fn from(no_flow: NoFlow) -> Unsent {
+        match no_flow {
+            NoFlow::Name(name) => Unsent::Wait(name),
+            NoFlow::Unreachable => Unsent::Unreachable,
+        }
+    }
+}
+
 /// A request of ours to a party, in the other one's name.
 struct Own<'a> {
     saying: &'a Saying<'a>,
@@ -81,7 +91,7 @@ impl Own<'_> {
         let transport = self.flow.transport.via_token().as_bytes();
         let target = request_uri(call.target(party));
         // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
-        let strict = strict_way(call, party);
+        let strict = strict_way_to(call, party);
         let (request_uri, routes) = match &strict {
             Some(way) => (&way.request_uri[..], &way.routes[..]),
             None => (&target[..], call.get(party, Trait::Routes)),
@@ -128,20 +138,6 @@ impl Own<'_> {
             writer.header(name, &[value]);
         }
         writer.finish(self.saying.content_type, self.saying.body)
-    }
-}
-
-/// What a request to `party` says where the first of its route set is a strict router.
-fn strict_way(call: &Call, party: Party) -> Option<StrictWay> {
-    let routes = route_set::values(call.get(party, Trait::Routes));
-    for_strict_router(routes, &request_uri(call.target(party)))
-}
-
-/// The Request-URI of a request of ours to `party`.
-pub(super) fn own_request_uri(call: &Call, party: Party) -> Vec<u8> {
-    match strict_way(call, party) {
-        Some(way) => way.request_uri.to_vec(),
-        None => request_uri(call.target(party)).into_owned(),
     }
 }
 
@@ -232,11 +228,7 @@ impl Shard {
             return Err(Unsent::Never);
         };
         let speaker = party.other();
-        let flow = match self.flow_of(call, party, now) {
-            Ok(flow) => flow,
-            Err(NoFlow::Name(name)) => return Err(Unsent::Wait(name)),
-            Err(NoFlow::Unreachable) => return Err(Unsent::Unreachable),
-        };
+        let flow = self.flow_of(call, party, now)?;
         let credentials = self.credentials_of_own(key, party, saying);
         let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
         let lines: SmallVec<[(&str, &[u8]); 8]> = saying.lines.iter().copied().chain(credentials).collect();
@@ -291,6 +283,9 @@ impl Shard {
     /// The REFER that [`Shard::send_refer`] would send now; nothing is taken or sent.
     pub(super) fn preview_refer(&self, key: CallKey, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
         let call = self.calls.get(key)?;
+        if self.refers_outside(call, party) {
+            return self.preview_outside(call, party, lines);
+        }
         let mut sequence = call.sequence(party.other()).clone();
         let number = match call.application {
             Some(_) => sequence.take()?,
@@ -332,13 +327,22 @@ impl Shard {
         let (call, party) = (transfer.call, transfer.party);
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
         let verb = transfer.verb.clone();
-        let lines = refer_lines(&refer_to, &referred_by, &verb);
-        match self.send_own(call, party, Method::Refer, ClientOwner::Refer(key), &lines, now) {
+        let sent = match transfer.mode() {
+            ReferMode::InDialog => {
+                let lines = refer_lines(&refer_to, &referred_by, &verb);
+                let owner = ClientOwner::Refer(key);
+                self.send_own(call, party, Method::Refer, owner, &lines, now).map(Some)
+            }
+            ReferMode::OutOfDialog => self.send_outside(key, now).map(|()| None),
+        };
+        match sent {
             Ok(number) => {
                 if let Some(transfer) = self.transfers.get_mut(key) {
                     transfer.sent();
                 }
                 self.tell_step(key, event::Step::Sent, None);
+                // What is outside the dialog has nothing to do with its numbers.
+                let Some(number) = number else { return };
                 let hold = self.config().transfer.hold;
                 if let Some(call) = self.calls.get_mut(call) {
                     let after = call.sequence(party).highest();
@@ -490,7 +494,8 @@ impl Shard {
     }
 
     /// The dialog is over. A call that had REFERs stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057 §4),
-    /// and so does one that we ended: a party that did not know yet may have hung up as well.
+    /// and so does one that we ended: a party that did not know yet may have hung up as well. One with requests of ours in its
+    /// numbers stays for what is still under way.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.end_held(key, now);
         let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
@@ -502,6 +507,7 @@ impl Shard {
         if call
             .extra()
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
+            || call.is_shifted()
         {
             call.state = CallState::Ended;
             call.places.give_back();
@@ -704,6 +710,9 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
+            if let Some(dialog) = &forgotten.outside {
+                self.outside.remove(&self.call_id_digest(&dialog.call_id));
+            }
             self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]
             self.coverage.add(&forgotten.coverage());
@@ -839,6 +848,7 @@ impl Shard {
             return;
         };
         let (call_key, party) = (transfer.call, transfer.party);
+        let is_within = transfer.outside.is_none();
         self.release_held(call_key, now);
         if code < 200 {
             return;
@@ -846,7 +856,7 @@ impl Shard {
         let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let refer_sub_false = refuses_subscription(message);
         let mut overtaken = false;
-        if let Some(call) = self.calls.get_mut(call_key) {
+        if let Some(call) = self.calls.get_mut(call_key).filter(|_| is_within) {
             if code >= 300 || refer_sub_false {
                 call.extra_mut().refers.refused(Referrer::Referee(key));
             }
@@ -933,17 +943,33 @@ impl Shard {
                 return true;
             }
         };
+        // Requests that the other party does not see count as well: by them later NOTIFYs are told from earlier ones.
+        self.calls[key].sequence_mut(party).observe(cseq);
+        if self.hear(transfer, message, arrival, now)
+            && let Some(call) = self.calls.get_mut(key)
+        {
+            learn_swallowed(call, party, message);
+        }
+        true
+    }
+
+    /// Gives a NOTIFY of ours to its execution, and answers it. `false`: with a refusal.
+    pub(super) fn hear(
+        &mut self,
+        transfer: TransferKey,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        now: Instant,
+    ) -> bool {
         self.counters.notifies_total += 1;
         let frag = Sipfrag::parse(message.body());
         if frag.is_none() {
             self.counters.notifies_unreadable_total += 1;
         }
-        // Requests that the other party does not see count as well: by them later NOTIFYs are told from earlier ones.
-        self.calls[key].sequence_mut(party).observe(cseq);
         let notification = Notification {
-            cseq,
+            cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
             status: frag.map(|frag| (frag.code, frag.reason)),
-            subscription: subscription.clone(),
+            subscription: message.subscription_state().ok().flatten(),
         };
         let Some(execution) = self.transfers.get_mut(transfer) else {
             return false;
@@ -951,73 +977,15 @@ impl Shard {
         match execution.on_notify(notification, now) {
             Ok(steps) => {
                 self.carry_out(transfer, steps, now);
-                if let Some(call) = self.calls.get_mut(key) {
-                    learn_swallowed(call, party, message);
-                }
                 let server = self.open_server(message, arrival, now);
                 self.counters.answered_total += 1;
                 self.answer_notify(server, message, arrival, now);
+                true
             }
             Err(crate::transfer::Overtaken) => {
                 self.refuse(message, arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+                false
             }
-        }
-        true
-    }
-
-    /// 200 without a Contact: ours is not the remote target of this dialog. With a store it waits until the event is recorded.
-    fn answer_notify(&mut self, server: ServerKey, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) {
-        let start = self.outbox.bytes.len();
-        let response = Response {
-            code: 200,
-            reason: "OK",
-            to_tag: None,
-            copy_record_route: false,
-            extra: &[],
-            content_type: None,
-            body: b"",
-        };
-        write_response(
-            message,
-            ViaStamp::of(&arrival.via, arrival.flow.peer),
-            &response,
-            &mut self.outbox.bytes,
-        );
-        let bytes = self.outbox.since(start);
-        if self.setup.records {
-            let bytes = self.outbox.get(&bytes).to_vec();
-            self.outbox.bytes.truncate(start);
-            self.record(Unrecorded::Response {
-                server,
-                code: 200,
-                bytes,
-            });
-        } else {
-            self.transactions
-                .respond(server, 200, bytes, &mut self.outbox, &mut self.timers, now);
-        }
-    }
-
-    /// Lets something wait until what was reported is durable.
-    pub(super) fn record(&mut self, waiting: Unrecorded) {
-        self.next_record += 1;
-        self.unrecorded.insert(self.next_record, waiting);
-        self.effects.push_back(Output::Record {
-            ticket: self.next_record,
-        });
-    }
-
-    pub(super) fn on_recorded(&mut self, ticket: u64, now: Instant) {
-        match self.unrecorded.remove(&ticket) {
-            Some(Unrecorded::Response { server, code, bytes }) => {
-                let start = self.outbox.bytes.len();
-                self.outbox.bytes.extend_from_slice(&bytes);
-                let bytes = self.outbox.since(start);
-                self.transactions
-                    .respond(server, code, bytes, &mut self.outbox, &mut self.timers, now);
-            }
-            Some(Unrecorded::Reply { ticket, reply }) => self.effects.push_back(Output::Reply { ticket, reply }),
-            None => {}
         }
     }
 }

@@ -197,7 +197,7 @@ impl Shard {
     }
 
     /// A Call-ID whose responses come to this shard; found after as many tries as there are shards, on average.
-    fn own_call_id(&mut self) -> [u8; 16] {
+    pub(super) fn own_call_id(&mut self) -> [u8; 16] {
         loop {
             let call_id = hex16(self.random.next_u64());
             if self.setup.secret.owner(&call_id, self.setup.shards) == self.setup.shard {

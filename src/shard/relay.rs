@@ -5,6 +5,7 @@ use super::route::{NoFlow, OwnRoutes};
 use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
 use crate::call::{Call, Party};
 use crate::message::edit::ViaStamp;
+use crate::message::uri::request_uri;
 use crate::message::{Header, Message, MessageBuf, Method, NameAddr, parse};
 use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::proxy::{self, Refused, Relay};
@@ -285,6 +286,20 @@ pub(super) fn strict_way(message: Message<'_>, own: OwnRoutes, changes: &Changes
     let left = left.map(|value| &message.bytes()[value.span]);
     let target = changes.request_uri.unwrap_or(message.request_uri());
     route_set::for_strict_router(route_set::values(changes.routes).chain(left), target)
+}
+
+/// What a request to `party` says where the first of its route set is a strict router.
+pub(super) fn strict_way_to(call: &Call, party: Party) -> Option<StrictWay> {
+    let routes = route_set::values(call.get(party, crate::call::Trait::Routes));
+    route_set::for_strict_router(routes, &request_uri(call.target(party)))
+}
+
+/// The Request-URI of a request of ours to `party`.
+pub(super) fn own_request_uri(call: &Call, party: Party) -> Vec<u8> {
+    match strict_way_to(call, party) {
+        Some(way) => way.request_uri.to_vec(),
+        None => request_uri(call.target(party)).into_owned(),
+    }
 }
 
 impl<'a> Changes<'a> {

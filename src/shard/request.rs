@@ -17,6 +17,7 @@ use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::context::{Branch, BranchNumber, Cancelled, Context, ContextKey};
 use crate::proxy::{self, Refused};
 use crate::route_set::Text;
+use crate::sequence::NUMBER_MAX;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
@@ -231,6 +232,10 @@ impl Shard {
             let status = Refused::new(480, "Temporarily Unavailable");
             return self.refuse(message, &arrival, status, &[], now);
         };
+        let starts_at = self.number_of_new(message, now);
+        if starts_at.is_some_and(|number| number > NUMBER_MAX) {
+            return self.refuse(message, &arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+        }
         let Ok(session) = self.judge_interval(message, &arrival, now) else {
             return;
         };
@@ -246,6 +251,7 @@ impl Shard {
         let rings_until = now + self.config().limits.ring_max;
         let mut context = Context::new(server, arrival.method, arrival.flow, Party::Caller, rings_until);
         context.session = session;
+        context.starts_at = starts_at;
         if arrival.method == Method::Invite {
             let call = self.open_call(message, &arrival, server, [from, first.trunk], digest, now);
             self.calls[call].places = Places::of_caller(place);
@@ -317,6 +323,9 @@ impl Shard {
             return self.shed_without_state(arrival.flow, message, arrival.identity, Shed::InDialog, now);
         }
         let Some(dialog) = self.dialog_of(message, &arrival, to_tag) else {
+            if self.on_outside(message, &arrival, to_tag, now) {
+                return;
+            }
             self.counters.unmatched_total += 1;
             return self.refuse(message, &arrival, Refused::NO_DIALOG, &[], now);
         };
@@ -514,6 +523,12 @@ impl Shard {
             Method::Notify => self.on_notify(message, arrival, key, party, now),
             // RFC 5057 §4.2: a subscription of theirs outlives the BYE.
             Method::Subscribe if !ended_here => false,
+            // Before the answer it is one of a refusal that has lost its transaction: of an INVITE that was challenged, and now
+            // comes again. It goes no further (RFC 3261 §17.1.1.3), least of all to a callee that nobody knows yet.
+            Method::Ack if matches!(state, CallState::Trying | CallState::Ringing) => {
+                self.counters.stray_acks_total += 1;
+                true
+            }
             // It ends the repeats of a 2xx, which would go on beyond our BYEs.
             Method::Ack => false,
             Method::Bye if ended_here => {

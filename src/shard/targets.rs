@@ -227,7 +227,9 @@ impl Shard {
         let request_uri = uri
             .filter(|uri| self.topology.is_addressed_to_us(uri))
             .map(|uri| retarget(&uri, flow, &address.host));
+        let cseq = self.number_branch(key, number, message);
         let changes = Changes {
+            cseq,
             request_uri: request_uri.as_deref(),
             record_routes: &values,
             own_routes: arrival.own.count,

@@ -488,10 +488,13 @@ impl Shard {
         now: Instant,
     ) {
         let start = self.outbox.bytes.len();
+        // The call may be over by now.
+        let another = hex16(self.random.next_u64());
+        let tag = self.calls.get(key).and_then(|call| call.tag(Party::Callee));
         let response = Response {
             code: 200,
             reason: "OK",
-            to_tag: self.calls.get(key).and_then(|call| call.tag(Party::Callee)),
+            to_tag: Some(tag.unwrap_or(&another)),
             copy_record_route: false,
             extra: &[],
             content_type: None,

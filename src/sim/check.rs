@@ -1,16 +1,19 @@
 //! What holds at every step, and what must be true once the network heals and all calls are over.
 //!
 //! The checks see what a peer or an application could see, and the shards' counters; they share no code with what they judge
-//! but the strict reading of messages. Each part has its rules: `responses`, `strangers`, `dialogs`, `notifies`,
-//! `hooks`, `calls`, `counters`.
+//! but the strict reading of messages. Each part has its rules: `responses`, `transactions`, `relayed`, `targets`,
+//! `strangers`, `dialogs`, `notifies`, `hooks`, `calls`, `counters`.
 
 mod calls;
 mod counters;
 mod dialogs;
 mod hooks;
 mod notifies;
+mod relayed;
 mod responses;
 mod strangers;
+mod targets;
+mod transactions;
 
 use super::application::Posted;
 use super::peer::text::Text;
@@ -49,6 +52,9 @@ pub struct Sent<'s> {
 #[derive(Debug)]
 pub struct Check {
     responses: responses::Responses,
+    transactions: transactions::Transactions,
+    relayed: relayed::Relayed,
+    targets: targets::Targets,
     strangers: strangers::Strangers,
     dialogs: dialogs::Dialogs,
     notifies: notifies::Notifies,
@@ -68,10 +74,13 @@ impl Check {
         Check {
             known_for: config.transfer.tombstone.min(64 * config.timers.t1),
             responses: responses::Responses::new(secret),
+            transactions: transactions::Transactions::new(config.timers),
+            relayed: relayed::Relayed::new(config.session != Default::default()),
+            targets: targets::Targets::new(config.clone()),
             strangers: strangers::Strangers::new(config.clone()),
             dialogs: dialogs::Dialogs::default(),
             notifies: notifies::Notifies::default(),
-            hooks: hooks::Hooks::default(),
+            hooks: hooks::Hooks::new(&config),
             counters: counters::Watch::new(shards),
             malformed: BTreeSet::new(),
             unreadable: BTreeSet::new(),
@@ -88,11 +97,19 @@ impl Check {
         self.strangers.received(flow, text.as_ref(), is_known, bytes.len());
         if let Some(text) = text.filter(Text::is_request) {
             self.responses.request(from, &text);
+            self.transactions.request(&text, flow, now);
+            self.relayed.request(&text, flow);
+            self.targets.request(&text, flow, now);
             self.dialogs.request(&text, now);
             self.notifies.request(&text);
             self.hooks.request(&text);
         } else if let Ok(text) = Text::read_any_length(bytes) {
             self.hooks.response(&text);
+            self.transactions.response(&text, flow, now);
+            self.targets.response(&text, flow, now);
+            if is_known {
+                self.relayed.response(&text);
+            }
             self.dialogs.response(&text);
             self.notifies.response(&text);
         }
@@ -102,6 +119,7 @@ impl Check {
     /// What was received is dealt with.
     pub fn taken(&mut self) {
         self.strangers.taken();
+        self.transactions.taken(&mut self.faults);
     }
 
     fn note_malformed(&mut self, bytes: &[u8]) {
@@ -122,6 +140,10 @@ impl Check {
     /// A datagram of a peer will come again, from whom ever, long after.
     pub fn replayed(&mut self, text: &Text) {
         self.responses.replayed(text);
+        self.transactions.replayed(text);
+        self.relayed.replayed(text);
+        self.targets.replayed(text);
+        self.notifies.replayed(text);
         self.dialogs.replayed(text);
     }
 
@@ -156,14 +178,26 @@ impl Check {
         let Sent { to, text, now, .. } = *sent;
         self.strangers.sent(sent.flow, text, sent.bytes, &mut self.faults);
         if text.is_request() {
+            self.transactions.sent_request(text, sent.flow, now, &mut self.faults);
+            self.relayed.sent_request(text, &mut self.faults);
+            self.targets.sent_request(text, sent.flow, now, &mut self.faults);
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
-            self.notifies.sent(text, &mut self.faults);
+            self.notifies.sent(text, now, &mut self.faults);
+            self.hooks.referred_outside(text);
         } else {
             // Where an application leads a call, referee is a party of it, with a tag of its own.
             self.dialogs.answered(text);
-            let is_news = self.responses.sent(to, text, sent.is_full, &mut self.faults);
+            let is_stateless = self.responses.is_stateless(text, sent.is_full);
+            self.transactions
+                .sent_response(text, sent.flow, is_stateless, now, &mut self.faults);
+            let is_own = !self.relayed.sent_response(text, &mut self.faults);
+            self.targets.sent_response(text, is_own, &mut self.faults);
+            if !is_own {
+                self.dialogs.passed_on(text);
+            }
+            let is_news = self.responses.sent(to, text, is_stateless, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
-                self.notifies.answered(text, &mut self.faults);
+                self.notifies.answered(text, now, &mut self.faults);
             }
         }
     }
@@ -212,6 +246,13 @@ impl Check {
         }
         for ticket in self.hooks.unanswered() {
             self.violation(format!("command {ticket} got no reply"));
+        }
+    }
+
+    /// A call is still known long after all have hung up.
+    pub fn outlives(&mut self, call_id: &str) {
+        if self.dialogs.is_over(call_id) {
+            self.violation(format!("{call_id} is known long after its BYE was answered"));
         }
     }
 

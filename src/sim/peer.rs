@@ -221,9 +221,12 @@ impl Peer {
             self.contact("user"),
             self.manners.first_cseq,
             path,
+            self.manners.proxy.clone(),
         );
         self.dialogs.insert(call_id.clone(), dialog);
         let mut lines = self.manners.headers.clone();
+        let proxy = self.manners.proxy.clone();
+        lines.extend(proxy.map(|proxy| ("Record-Route".to_owned(), proxy)));
         lines.extend(
             headers
                 .iter()
@@ -514,7 +517,7 @@ impl Peer {
             }
             Act::Move { contact } => {
                 if let Some(dialog) = self.dialogs.get_mut(call_id) {
-                    dialog.show(contact);
+                    dialog.contact = contact;
                 }
             }
         }

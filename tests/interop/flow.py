@@ -24,11 +24,14 @@ ALLOW = "INVITE, ACK, BYE, CANCEL, REFER, NOTIFY, PRACK, UPDATE, INFO, MESSAGE"
 KEPT = {"from": ("From:", 1), "to": ("To:", 1), "cseq": ("CSeq:", 1), "routes": ("Record-Route:", 1),
         "more": ("Record-Route:", 2)}
 VIA, NO_VIA = (f"({first}[^[:cntrl:]]*[[:cntrl:]]+)" for first in ("Via: ", "[^V[:cntrl:]]"))
+# CSeq numbers of referee's own requests to the caller, where they are challenged by nobody.
+NUMBERS = {"refer": "1", "bye": "2"}
 VIAS = VIA + f"{NO_VIA}*{VIA}?" * 4
 
 
 def scenarios(name, parameters):
     """The roles of a flow, in order, with the text of their SIPp scenarios."""
+    parameters = {**NUMBERS, **parameters}
     text = (FOLDER / f"{name}.xml").read_text()
     text = re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parameters[found[1]], {'"': "&quot;"}), text)
     flow = Tree.fromstring(text)

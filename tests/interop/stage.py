@@ -193,12 +193,13 @@ class Stage:
 
     # ---- referee ----
 
-    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, source=None, hooks=True):
+    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, source=None, hooks=True, auth=None):
         """referee between the trunks `carrier` and `platform`, each the address where calls to it go, and `more` trunks. Routes are
-        (from, to) or (from, to, further lines); `mode` is that of those with several targets, `source` the network of both sides."""
+        (from, to) or (from, to, further lines); `mode` is that of those with several targets, `source` the network of both sides,
+        `auth` the trunk that has credentials."""
         text = EDGE.format(public=self.ip(self.PUBLIC), private=self.ip(self.PRIVATE), hooks=self.ip(self.HOOKS))
-        text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", source, "carrier")
-        text += self.trunk("platform", "private", platform or f"udp:{self.ip(self.PLATFORM)}:5060", source, "platform") + more
+        text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", source, "carrier", auth == "carrier")
+        text += self.trunk("platform", "private", platform or f"udp:{self.ip(self.PLATFORM)}:5060", source, "platform", auth == "platform") + more
         for here, there, *lines in routes or [("carrier", "platform"), ("platform", "carrier")]:
             lines += [f'mode = "{mode}"'] if isinstance(there, list) and mode else []
             text += "\n".join(["", "[[route]]", f'from = "{here}"', f"to = {json.dumps(there)}", *lines, ""])
@@ -207,13 +208,14 @@ class Stage:
             self.hooks = Hooks((self.ip(self.HOOKS), 9000))
         self.referee("--config", "edge.toml")
 
-    def trunk(self, name, listen, address, source=None, side=None):
-        """A trunk's lines: where calls to it go, and who speaks as it."""
+    def trunk(self, name, listen, address, source=None, side=None, auth=False):
+        """A trunk's lines: where calls to it go, who speaks as it, and whether referee has credentials there."""
         lines = ["", "[[trunk]]", f'name = "{name}"', f'listen = "{listen}"']
         lines += [f'side = "{side}"'] if side else []
         lines += [f'addresses = ["{address}"]'] if address else []
         lines += [f'sources = ["{source}"]'] if source else []
         rules = ["[trunk.refer]", 'bare_number = "sip:{number}@trunk.example.net"', 'destinations = ["*"]', ""]
+        rules += ["[trunk.auth]", 'username = "referee"', 'password = "hush hush"', ""] if auth else []
         return "\n".join(lines + rules)
 
     def referee(self, *arguments):
@@ -276,11 +278,14 @@ class Stage:
 
     # ---- Kamailio ----
 
-    def kamailio(self, name, host, left, right, idle=120):
-        """Kamailio between `left` and `right`, each (transport, last octet); it closes connections that are `idle` seconds old."""
+    def kamailio(self, name, host, left, right, idle=120, asks=None):
+        """Kamailio between `left` and `right`, each (transport, last octet); it closes connections that are `idle` seconds old, and
+        `asks` a (last octet, algorithm) for credentials."""
         def uri(side):
             return f'"sip:{self.ip(side[1])}:5060;transport={side[0]}"'
         defines = {"LISTEN": self.ip(host), "LEFT": uri(left), "RIGHT": uri(right), "LEFT_IP": f'"{self.ip(left[1])}"', "IDLE": str(idle)}
+        if asks:
+            defines |= {"ASKED_IP": f'"{self.ip(asks[0])}"', "ALGORITHM": f'"{asks[1]}"'}
         folder = self.folder / f"run-{name}"
         folder.mkdir()
         command = ["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "16", "-M", "4", "-w", str(folder),

@@ -573,7 +573,8 @@ fn a_message_that_is_too_large_is_refused_with_513() {
             &format!("X: {}\r\nContact", "y".repeat(bytes - INVITE.len() - 5)),
         )])
     };
-    assert_eq!(fate(&sized(63_000)), "relayed");
+    assert_eq!(fate(&sized(63_487)), "relayed");
+    assert_eq!(fate(&sized(63_488)), "513 Message Too Large");
     assert_eq!(fate(&sized(65_500)), "513 Message Too Large");
     // A head, and a body, beyond the 65,535 bytes of any message; datagrams cannot hold so much.
     let head = invite(&[("Contact", &format!("X: {}\r\nContact", "y".repeat(70_000)))]);

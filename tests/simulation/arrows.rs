@@ -116,6 +116,8 @@ const OTHER_SERVER_MORE: &str = "
 const TRANSFER: &str = "
     Sending   | REFER sent                  | Sending
     Sending   | refused here                | Done
+    Sending   | caller redirected           | Done
+    Sending   | replaced                    | Done
     Sending   | unsendable                  | Done
     Sending   | transport error             | Done, Lingering
     Sending   | no response                 | Done, Lingering
@@ -126,6 +128,7 @@ const TRANSFER: &str = "
     Sending   | 2xx with Refer-Sub: false   | Lingering
     Sending   | 2xx with Refer-Sub: false   | Done
     Sending   | 3xx                         | Done
+    Sending   | 401, 407 answered           | Sending
     Sending   | 401, 407                    | Done
     Sending   | 408                         | Done
     Sending   | 429                         | Done
@@ -159,6 +162,7 @@ const TRANSFER: &str = "
   ? Backoff   | transport error             | Done, Lingering
     Backoff   | BYE of the notifier         | Done
     Backoff   | BYE of the other party      | Done
+  ? Backoff   | replaced                    | Done
     Backoff   | call ended here             | Done
     Backoff   | T_total                     | Done, Lingering
   ? Backoff   | subscription expires        | Backoff
@@ -174,6 +178,7 @@ const TRANSFER: &str = "
     Waiting   | BYE of the notifier         | ByeGrace
   ? Waiting   | BYE of the notifier         | Waiting
     Waiting   | BYE of the other party      | Waiting
+    Waiting   | replaced                    | Done
     Waiting   | call ended here             | Done
     Waiting   | T_first                     | Done
     Waiting   | T_total                     | Done
@@ -186,6 +191,7 @@ const TRANSFER: &str = "
     Progress  | BYE of the notifier         | ByeGrace
   ? Progress  | BYE of the notifier         | Progress
     Progress  | BYE of the other party      | Progress
+    Progress  | replaced                    | Done
     Progress  | call ended here             | Done
     Progress  | T_total                     | Done
     Progress  | T_bye_grace                 | Done
@@ -257,6 +263,9 @@ const CAUSES: &[&str] = &[
     "unsendable",
     "invalid_target",
     "busy",
+    "not_answered",
+    "caller_redirected",
+    "replaced",
 ];
 
 /// A line of a drawing.

@@ -383,3 +383,22 @@ fn the_ack_for_a_refusal_is_the_invites_head_with_the_to_of_the_response() {
         assert_eq!(flows[0].flow, flows[1].flow, "to the same place");
     }
 }
+
+#[test]
+fn the_ack_of_a_refusal_goes_nowhere_while_the_invite_that_comes_again_has_no_answer() {
+    let mut ends = Ends::over_udp();
+    let invite = ends.request("INVITE", "a");
+    ends.caller_says(&invite);
+    ends.callee_answers("INVITE", 401);
+    let refusal = ends.last_to_caller("401");
+    let ack = like(&invite, "ACK", refusal.header("To"));
+    ends.caller_says(&ack);
+    // Timer I has ended the transaction when the recorded ACK comes once more.
+    ends.run_to(10_000);
+    let again = invite.replace("bK-a", "bK-b").replace("CSeq: 7", "CSeq: 8");
+    ends.caller_says(&again);
+    let (sent, strays) = (ends.sent().len(), ends.counters().stray_acks_total);
+    ends.caller_says(&ack);
+    assert_eq!(ends.sent().len(), sent);
+    assert_eq!(ends.counters().stray_acks_total, strays + 1);
+}

@@ -627,7 +627,33 @@ fn each_mistake_is_told_with_its_place() {
         // Applications.
         (
             "[[application]]\nname = \"ivr\"\ncall_hook = \"https://app.example.com/call\"\n",
-            &["4:1: `[[application]]` is not supported yet: calls can be relayed to trunks only"],
+            &[],
+        ),
+        (
+            "[[application]]\nname = \"ivr\"\ncall_hook = \"/call\"\ncall_status_hook = \"//other.example\"\n\
+             on_unanswered = \"wait\"\nmedia_verbs = \"skp\"\nmedia_address = \"192.0.2.1\"\nusername = \"a:b\"\n\
+             answer_timeout = \"0s\"\n",
+            &[
+                "6:13: `/call` is no http or https URL",
+                "7:20: `//other.example` is no http or https URL",
+                "8:17: `on_unanswered` is \"wait\", must be \"answer\" or \"redirect\" or \"fail\"",
+                "9:15: `media_verbs` is \"skp\", must be \"reject\" or \"skip\"; did you mean `skip`?",
+                "10:17: `media_address` is `192.0.2.1`, must be an IP address and a port such as 192.0.2.1:4000",
+                "11:12: `username` holds a colon or control characters",
+                "11:12: `username` needs `password`",
+                "12:18: `answer_timeout` is 0s, must be 1s to 1h",
+            ],
+        ),
+        (
+            "[[application]]\nmedia_address = \"0.0.0.0:4000\"\nsecrte = \"x\"\n[[application]]\nname = \"a\"\n\
+             call_hook = \"http://a\"\n[[application]]\nname = \"a\"\ncall_hook = \"http://b\"\n",
+            &[
+                "4:1: `[[application]]` lacks `name`",
+                "4:1: `[[application]]` lacks `call_hook`",
+                "5:17: `media_address` is `0.0.0.0:4000`, where nobody can send to",
+                "6:1: unknown key `secrte` in `[[application]]`; did you mean `secret`?",
+                "11:8: the name `a` is taken already",
+            ],
         ),
     ] {
         check_after_listener(rest, expected);
@@ -706,7 +732,11 @@ fn a_route_leads_from_a_known_trunk_to_one_with_addresses() {
         ("", &["12:1: `[[route]]` lacks `from`", "12:1: `[[route]]` lacks `to`"]),
         (
             "from = \"caller\"\napplication = \"ivr\"\n",
-            &["14:15: `application` is not supported yet: a route leads `to` a trunk"],
+            &["14:15: there is no `[[application]]` named `ivr`"],
+        ),
+        (
+            "from = \"caller\"\napplication = \"ivr\"\nto = \"callee\"\n[[application]]\nname = \"ivr\"\ncall_hook = \"http://a\"\n",
+            &["15:6: `to` says how calls go to trunks: a route leads to an `application` or `to` trunks"],
         ),
         (
             "from = \"caller\"\nto = \"callee\"\nmatch = { usr = \"a\", header = { name = \"X Y\" } }\n",
@@ -764,6 +794,76 @@ fn a_secret_is_never_repeated_in_a_message() {
             !error.message.contains("hush") && !error.message.contains("4711"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn a_trunk_has_credentials_for_all_realms_or_for_those_named() {
+    let text = |auth: &str| {
+        EXAMPLE.replacen(
+            "\n[[trunk]]\nname = \"platform\"",
+            &format!("{auth}\n[[trunk]]\nname = \"platform\""),
+            1,
+        )
+    };
+    let environment = |name: &str| match name {
+        "PASSWORD" => Some("hush \"hush\"".to_owned()),
+        other => environment(other),
+    };
+    let auth = |lines: &str| {
+        parse(&text(&format!("[trunk.auth]\n{lines}")), &environment).map(|config| config.trunks[0].auth.clone())
+    };
+    assert_eq!(parse(EXAMPLE, &environment).unwrap().trunks[0].auth, None);
+    let expected = |realms: &[&str]| {
+        Ok(Some(Auth {
+            username: "J\u{e4}s".into(),
+            password: "hush \"hush\"".into(),
+            realms: realms.iter().map(|realm| (*realm).to_owned()).collect(),
+        }))
+    };
+    let both = "username = \"J\u{e4}s\"\npassword = \"${env:PASSWORD}\"\n";
+    assert_eq!(auth(both), expected(&[]));
+    assert_eq!(
+        auth(&format!("{both}realms = [\"a\", \"b c\"]\n")),
+        expected(&["a", "b c"])
+    );
+
+    let at = text("@").lines().position(|line| line == "@").unwrap_or_default() + 1;
+    for (lines, expected) in [
+        (
+            "",
+            &[
+                "0:1: `[trunk.auth]` lacks `username`",
+                "0:1: `[trunk.auth]` lacks `password`",
+            ][..],
+        ),
+        (
+            "username = \"a:b\"\npassword = \"\"\n",
+            &["1:12: `username` has a colon", "2:12: `password` is empty"],
+        ),
+        (
+            "username = \"a\"\npassword = \"hush\\nhush\"\nrealms = []\nrealm = \"a\"\n",
+            &[
+                "2:12: `password` holds control characters",
+                "3:10: `realms` is empty",
+                "4:1: unknown key `realm` in `[trunk.auth]`; did you mean `realms`?",
+            ],
+        ),
+        (
+            "username = 1\npassword = \"b\"\n",
+            &["1:12: `username` is an integer, must be a string"],
+        ),
+        (
+            "username = \"a\"\npassword = \"b\"\nrealms = [\"\"]\n",
+            &["3:11: `realm` is empty"],
+        ),
+    ] {
+        let errors = auth(lines).expect_err(lines);
+        let told: Vec<_> = errors
+            .iter()
+            .map(|error| format!("{}:{}: {}", error.line - at, error.column, error.message))
+            .collect();
+        assert_eq!(told, expected, "{lines}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! all before (RFC 3261 §22.2).
 
 use super::Faults;
-use crate::sim::peer::text::Text;
+use crate::sim::peer::text::{Text, param};
 use crate::timer::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(super) struct Dialogs {
     tags: BTreeMap<String, BTreeSet<String>>,
     /// By Call-ID, when the first BYE came or left: the dialog need not be known much longer.
     ends: BTreeMap<String, Instant>,
+    /// Call-IDs of dialogs that a party has ended and the other has taken for ended.
+    over: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +66,19 @@ impl Dialogs {
         }
     }
 
+    /// A response of a party's is passed on.
+    pub fn passed_on(&mut self, text: &Text) {
+        // A challenged BYE comes again.
+        if text.method() == "BYE" && text.code() >= 200 && !matches!(text.code(), 401 | 407) {
+            self.over.insert(text.call_id().to_owned());
+        }
+    }
+
+    /// Whether the only dialog of a Call-ID is over (RFC 3261 §15.1).
+    pub fn is_over(&self, call_id: &str) -> bool {
+        self.over.contains(call_id) && self.tags.get(call_id).is_some_and(|tags| tags.len() == 2)
+    }
+
     fn note_tag(&mut self, text: &Text, field: &str) {
         if let Some(tag) = text.tag(field) {
             self.tags.entry(text.call_id().to_owned()).or_default().insert(tag);
@@ -88,6 +103,18 @@ impl Dialogs {
         }
         if method == "OPTIONS" && text.list("Via").len() == 1 {
             // Of no dialog.
+            return;
+        }
+        if method == "REFER" && text.tag("To").is_none() && text.list("Via").len() == 1 {
+            // It makes a dialog of its own; the one that it is about is another.
+            let target = text.header("Target-Dialog").unwrap_or_default();
+            let call_id = target.split(';').next().unwrap_or_default();
+            for name in ["local-tag", "remote-tag"] {
+                let tag = param(target, name).unwrap_or_default();
+                if !self.tags.get(call_id).is_some_and(|tags| tags.contains(&tag)) {
+                    faults.push(format!("`REFER` has the {name} {tag}, which is nobody's"));
+                }
+            }
             return;
         }
         for field in ["From", "To"] {

@@ -4,6 +4,7 @@ use super::Faults;
 use super::calls::Calls;
 use super::notifies::Told;
 use crate::command::Reply;
+use crate::config::Config;
 use crate::sim::application::Posted;
 use crate::sim::peer::text::Text;
 use crate::webhook::{Hook, HookKind, Subject};
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Hooks {
     /// Every verb has an eventHook.
     pub all_ask_for_events: bool,
+    /// What any trunk takes for a success beside a 2xx.
+    success_codes: BTreeSet<u16>,
     /// Commands without a reply.
     open: BTreeSet<u64>,
     answered: BTreeSet<u64>,
@@ -24,6 +27,8 @@ pub(super) struct Hooks {
     calls: Calls,
     /// By transfer, the actions handed over.
     actions: BTreeMap<String, usize>,
+    /// By the Call-ID of a dialog that a REFER has made, that of the call which it is about.
+    call_ids: BTreeMap<String, String>,
     /// By Call-ID and CSeq number, the statuses that NOTIFYs had.
     notified: BTreeMap<(String, u32), BTreeSet<u16>>,
     /// By Call-ID, the statuses that REFERs got.
@@ -41,20 +46,42 @@ struct Handed {
 }
 
 impl Hooks {
+    pub fn new(config: &Config) -> Hooks {
+        let codes = config.trunks.iter().flat_map(|trunk| &trunk.refer.success_codes);
+        Hooks {
+            success_codes: codes.copied().collect(),
+            ..Hooks::default()
+        }
+    }
+
     // ---- what peers say ----
+
+    /// A REFER of ours outside the dialog of its call: what is said in its own is of that call.
+    pub fn referred_outside(&mut self, text: &Text) {
+        if let Some(target) = text.header("Target-Dialog") {
+            let call_id = target.split(';').next().unwrap_or_default();
+            self.call_ids.insert(text.call_id().to_owned(), call_id.to_owned());
+        }
+    }
+
+    /// The Call-ID of the call that a message is of.
+    fn call_id_of(&self, text: &Text) -> String {
+        let call_id = self.call_ids.get(text.call_id());
+        call_id.map_or(text.call_id(), String::as_str).to_owned()
+    }
 
     pub fn request(&mut self, text: &Text) {
         if text.method() == "NOTIFY"
             && let Some(status) = text.fragment()
         {
-            let key = (text.call_id().to_owned(), text.cseq().0);
+            let key = (self.call_id_of(text), text.cseq().0);
             self.notified.entry(key).or_default().insert(status);
         }
     }
 
     pub fn response(&mut self, text: &Text) {
         if text.method() == "REFER" {
-            let statuses = self.refer_statuses.entry(text.call_id().to_owned()).or_default();
+            let statuses = self.refer_statuses.entry(self.call_id_of(text)).or_default();
             statuses.insert(text.code());
         }
     }
@@ -179,7 +206,8 @@ impl Hooks {
             return Err(format!("{result}, {cause} and the final status {last:?}"));
         }
         let is_2xx = last.is_some_and(|status| (200..300).contains(&status));
-        if is_2xx && *result != "success" && !is_refused {
+        let is_success = is_2xx || last.is_some_and(|status| self.success_codes.contains(&status));
+        if is_2xx && *result != "success" && !is_refused || last.is_some() && !is_success && *result == "success" {
             return Err(format!("{result} of {last:?}"));
         }
         Ok(())

@@ -3,13 +3,17 @@
 use super::Faults;
 use crate::sim::peer::OF_REFER;
 use crate::sim::peer::text::Text;
+use crate::timer::Instant;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Notifies {
     /// Branches of the REFERs that peers sent, and of those that referee did.
     refers: BTreeSet<String>,
-    own_refers: BTreeSet<String>,
+    own_refers: BTreeMap<String, Instant>,
+    /// Those of either whose subscription need not be, by a response to the REFER or an earlier NOTIFY.
+    doubted: BTreeSet<String>,
     /// By Call-ID, how many referee sent, and whether a NOTIFY came that does not say of which it is.
     refers_of: BTreeMap<String, (u32, bool)>,
     /// Branches of REFERs of peers that want no NOTIFY.
@@ -23,6 +27,8 @@ pub(super) struct Notifies {
     ended_here: BTreeSet<String>,
     /// REFERs of referee's own whose final status was answered 200: an event must tell it.
     told: BTreeMap<String, Told>,
+    /// REFERs of which a NOTIFY came again long after, so that it may have been the first to tell.
+    replayed: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -83,8 +89,15 @@ impl Notifies {
         }
     }
 
+    pub fn replayed(&mut self, text: &Text) {
+        self.replayed.extend(text.header(OF_REFER).map(str::to_owned));
+    }
+
     /// A response came: a party that knows no subscription need not be told of it again.
     pub fn response(&mut self, text: &Text) {
+        if text.method() == "REFER" && (text.code() >= 300 || text.header("Refer-Sub").is_some()) {
+            self.doubted.insert(text.branch());
+        }
         if text.method() == "NOTIFY"
             && text.code() == 481
             && let Some(notify) = self.notifies.get(&text.origin())
@@ -94,7 +107,7 @@ impl Notifies {
     }
 
     /// A request leaves.
-    pub fn sent(&mut self, text: &Text, faults: &mut Faults) {
+    pub fn sent(&mut self, text: &Text, now: Instant, faults: &mut Faults) {
         if let Some(notify) = self.notifies.get_mut(&text.origin()) {
             notify.was_relayed = true;
             if !self.refers.contains(&notify.refer) {
@@ -107,7 +120,7 @@ impl Notifies {
                     self.hung_up.insert(text.call_id().to_owned());
                     self.ended_here.insert(text.call_id().to_owned());
                 }
-                "REFER" if self.own_refers.insert(text.branch()) => {
+                "REFER" if self.own_refers.insert(text.branch(), now).is_none() => {
                     self.refers_of.entry(text.call_id().to_owned()).or_default().0 += 1;
                 }
                 _ => {}
@@ -117,7 +130,7 @@ impl Notifies {
 
     /// A NOTIFY has its final response. That of a subscription of a party's is for that party to answer: a peer without route
     /// sets loses it with the call, and so do both when referee ends their call.
-    pub fn answered(&mut self, text: &Text, faults: &mut Faults) {
+    pub fn answered(&mut self, text: &Text, now: Instant, faults: &mut Faults) {
         let Some(notify) = self.notifies.get(&text.origin()) else {
             return;
         };
@@ -136,10 +149,23 @@ impl Notifies {
         }
         // Where one of several is meant and not said, it may be taken for another's.
         let is_clear = matches!(self.refers_of.get(text.call_id()), Some((1, _) | (_, false)));
-        let is_ours = is_clear && self.own_refers.contains(&notify.refer) && !notify.was_relayed;
+        let sent = self.own_refers.get(&notify.refer).copied();
+        let is_ours = is_clear && sent.is_some() && !notify.was_relayed;
+        // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer is given up so soon.
+        let is_open = sent.is_some_and(|sent| now < sent + Duration::from_secs(1))
+            && !self.doubted.contains(&notify.refer)
+            && !self.hung_up.contains(text.call_id());
+        if is_ours && is_open && text.code() == 481 {
+            faults.push(format!(
+                "`{}` answers a NOTIFY of a REFER of referee's own",
+                text.label()
+            ));
+        }
+        self.doubted.insert(notify.refer.clone());
         if let Some(status) = notify.status.filter(|status| *status >= 200)
             && is_ours
             && text.code() == 200
+            && !self.replayed.contains(&notify.refer)
         {
             self.told.entry(notify.refer.clone()).or_insert(Told {
                 call_id: text.call_id().to_owned(),

@@ -35,11 +35,10 @@ impl Responses {
         self.replayed.insert(text.branch());
     }
 
-    /// A response leaves. `is_full`: there is no room for a transaction. `true`: it is the first final one of its code.
-    pub fn sent(&mut self, to: &str, text: &Text, is_full: bool, faults: &mut Faults) -> bool {
+    /// A response leaves. `is_stateless`: by no transaction. `true`: it is the first final one of its code.
+    pub fn sent(&mut self, to: &str, text: &Text, is_stateless: bool, faults: &mut Faults) -> bool {
         let label = text.label();
         let (code, method) = (text.code(), text.method());
-        let is_stateless = self.is_stateless(text) || (is_full && text.code() >= 300);
         let Some(finals) = self.requests.get_mut(&key(to, text)) else {
             faults.push(format!("`{label}` to {to} answers nothing it sent"));
             return false;
@@ -71,8 +70,9 @@ impl Responses {
         true
     }
 
-    /// Whether a response has the To tag that those have that were sent without a transaction.
-    fn is_stateless(&self, text: &Text) -> bool {
+    /// Whether a response was sent without a transaction: by its To tag, or, where that is the dialog's, because there is no
+    /// room for one.
+    pub fn is_stateless(&self, text: &Text, is_full: bool) -> bool {
         let top = text.list("Via").into_iter().next().unwrap_or_default();
         let sent_by = top.split_whitespace().nth(1).and_then(|rest| rest.split(';').next());
         let parts = [
@@ -82,7 +82,7 @@ impl Responses {
         ];
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
         let tag = hex16(self.secret.mac(b's', &parts));
-        text.tag("To").is_some_and(|known| known.as_bytes() == tag)
+        text.tag("To").is_some_and(|known| known.as_bytes() == tag) || is_full && text.code() >= 300
     }
 }
 

@@ -78,6 +78,7 @@ impl<'s> Course<'s> {
         let headers: &[(&str, &str)] = match self.dice.below(4) {
             0 => &[("P-Asserted-Identity", "<tel:+49301>")],
             1 => &[("Max-Breadth", "2")],
+            2 => &[("Session-Expires", "90"), ("Supported", "timer")],
             _ => &[],
         };
         let call = world.call(member.id, &uri, headers);

@@ -68,11 +68,13 @@ pub fn outsider(world: &mut World, dice: &mut Dice, members: &[Member]) {
         }
         _ => {
             let from = dice.one_of(&[nowhere, address]);
-            let text = match dice.below(5) {
+            let text = match dice.below(6) {
                 0 => "\r\n\r\n".to_owned(),
                 1 => "hello\r\n\r\n".to_owned(),
                 2 => alone("OPTIONS", from).replace("CSeq: 1", "CSeq: x"),
                 3 => alone("INVITE", from).replace("Call-ID", "X-Call-ID"),
+                // As little as gets an answer, so that this may be larger by far.
+                4 => format!("OPTIONS a SIP/2.0\r\nv:SIP/2.0/UDP {from};branch=z{number}\r\n\r\n"),
                 _ => "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h\r\n\r\n".to_owned(),
             };
             world.forge(Fault::Garbage, from, to, &text);

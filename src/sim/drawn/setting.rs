@@ -48,6 +48,12 @@ pub struct Setting {
     names: Vec<(String, IpAddr)>,
     /// referee asks trunks how they are until it drains.
     pub has_probes: bool,
+    /// By member; empty without an application.
+    calls_with: Vec<Caller>,
+    /// Some calls are led by an application.
+    pub has_application: bool,
+    /// How long calls go on after that.
+    pub goes_on: Duration,
     /// A world in which little else goes on than transfers.
     pub is_about_transfers: bool,
 }
@@ -71,9 +77,42 @@ struct Drawn {
     event_ids: EventIds,
     has_credentials: bool,
     contact: Option<String>,
+    has_proxy: bool,
     refer_code: Option<u16>,
     gate: Option<Gate>,
 }
+
+/// What a peer says in its calls where applications lead some.
+#[derive(Debug)]
+struct Caller {
+    offers: bool,
+    answers_offers: bool,
+    headers: Headers,
+}
+
+type Headers = &'static [(&'static str, &'static str)];
+
+/// Header lines of calls and of the answers to them.
+const CALLERS: &[Headers] = &[
+    &[("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO")],
+    &[
+        ("Allow", "INVITE, ACK, BYE, UPDATE"),
+        ("Supported", "timer"),
+        ("Session-Expires", "90;refresher=uas"),
+    ],
+    &[
+        ("Allow", "INVITE, ACK, BYE"),
+        ("Supported", "timer"),
+        ("Session-Expires", "90;refresher=uas"),
+    ],
+    &[
+        ("Allow", "INVITE, ACK, BYE"),
+        ("Supported", "timer"),
+        ("Session-Expires", "90"),
+    ],
+    &[("Allow", "INVITE, ACK, BYE"), ("Require", "100rel")],
+    &[("Allow", "INVITE, ACK, BYE"), ("Session-Expires", "120")],
+];
 
 /// A peer of the world.
 #[derive(Clone, Debug)]
@@ -87,7 +126,7 @@ pub struct Member {
 }
 
 impl Setting {
-    pub fn draw(mut dice: Dice) -> Setting {
+    pub fn draw(mut dice: Dice, mut of_led: Dice) -> Setting {
         let is_about_transfers = dice.one_in(4);
         let shards = 1 + dice.below(3) as u16;
         let t1 = Duration::from_millis(dice.one_of(&[500, 500, 500, 250, 1_000]));
@@ -106,7 +145,11 @@ impl Setting {
             manners: Vec::new(),
             names: Vec::new(),
             has_probes: false,
+            calls_with: Vec::new(),
+            // In some longer than a session interval that nobody refreshes.
+            goes_on: Duration::from_secs(dice.one_of(&[0, 0, 0, 120])),
             is_about_transfers,
+            has_application: of_led.one_in(3),
             trunks,
         };
         if is_about_transfers {
@@ -122,8 +165,15 @@ impl Setting {
         for number in 0..setting.trunks.len() {
             setting.trunk(number, &mut dice);
         }
+        if setting.has_application {
+            setting.application(&mut of_led);
+        }
         for number in 0..setting.trunks.len() {
+            setting.led(number, &mut of_led);
             setting.routes(number, &mut dice);
+        }
+        if setting.has_application {
+            setting.callers(&mut of_led);
         }
         setting.behind(&mut dice);
         setting.members(&mut dice);
@@ -299,6 +349,41 @@ impl Setting {
         self.has_probes = true;
     }
 
+    /// An application that leads some calls.
+    fn application(&mut self, dice: &mut Dice) {
+        self.line("[[application]]");
+        self.line("name = \"ivr\"");
+        self.line("call_hook = \"https://ivr.example.com/call\"");
+        self.line("call_status_hook = \"/status\"");
+        self.key(dice, "on_unanswered", &["\"answer\"", "\"redirect\"", "\"fail\""]);
+        self.key(dice, "media_verbs", &["\"skip\"", "\"reject\""]);
+        self.key(dice, "media_address", &["\"192.0.2.99:4000\""]);
+        self.key(dice, "answer_timeout", &["\"5s\"", "\"3m\"", "\"1s\""]);
+    }
+
+    /// A route to it, for some or all calls of a trunk.
+    fn led(&mut self, from: usize, dice: &mut Dice) {
+        if !self.has_application || dice.one_in(3) {
+            return;
+        }
+        let name = self.trunks[from].name.clone();
+        let user = dice.one_of(&["+4930*", "alice", "+49*"]);
+        self.line(&format!(
+            "[[route]]\nfrom = \"{name}\"\nmatch = {{ user = \"{user}\" }}\napplication = \"ivr\""
+        ));
+    }
+
+    /// How those are who call it.
+    fn callers(&mut self, dice: &mut Dice) {
+        self.calls_with = (0..MEMBERS_MAX)
+            .map(|_| Caller {
+                offers: !dice.one_in(4),
+                answers_offers: !dice.one_in(6),
+                headers: dice.one_of(CALLERS),
+            })
+            .collect();
+    }
+
     fn routes(&mut self, from: usize, dice: &mut Dice) {
         let mut others: Vec<usize> = (0..self.trunks.len()).filter(|other| *other != from).collect();
         // Who is first asked differs.
@@ -361,6 +446,7 @@ impl Setting {
                     event_ids: dice.one_of(&[EventIds::FromTheSecond, EventIds::FromTheSecond, EventIds::Always]),
                     has_credentials: !dice.one_in(3),
                     contact: contact.map(|name| format!("{name}:5060")),
+                    has_proxy: dice.one_in(3),
                     // In half of the worlds one kind of refusal is frequent, so that all its consequences are seen.
                     refer_code: refer_codes[dice.below(refer_codes.len() as u64) as usize],
                     gate: None,
@@ -470,8 +556,20 @@ impl Setting {
             manners.follows_routes = drawn.follows_routes;
             manners.event_ids = drawn.event_ids;
             manners.has_credentials = drawn.has_credentials;
+            manners.agrees_to_intervals = true;
             manners.contact_host = drawn.contact.clone();
+            manners.proxy = drawn.has_proxy.then(|| match transport {
+                Transport::Udp => format!("<sip:{ip}:5060;lr;n={}>", drawn.address),
+                Transport::Tcp => format!("<sip:{ip}:5060;transport=tcp;lr;n={}>", drawn.address),
+            });
             manners.t1 = self.t1;
+            if let Some(caller) = self.calls_with.get(members.len()) {
+                manners.calls_applications = true;
+                manners.offers = caller.offers;
+                manners.answers_offers = caller.answers_offers;
+                let lines = caller.headers.iter();
+                manners.headers = lines.map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            }
             let mut peer = Peer::new(&name, &format!("{ip}:5060"), manners);
             peer.instinct = Some(Instinct {
                 dice,

@@ -35,6 +35,9 @@ impl Peer {
         if method == "BYE" {
             dialog.state = DialogState::Ended;
         }
+        if matches!(method, "INVITE" | "UPDATE" | "SUBSCRIBE" | "NOTIFY" | "REFER") {
+            dialog.shows();
+        }
         let first = format!("{method} {} SIP/2.0", dialog.request_uri(follows));
         let from = dialog.local();
         let bytes = self.write(&first, Some((&branch, path)), &lines, body);

@@ -29,10 +29,12 @@ pub struct Dialog {
     pub remote_number: Option<u32>,
     /// Numbers the other has used, with their branches.
     pub remote_numbers: BTreeMap<u32, String>,
-    /// Route values in order.
+    /// Route values in order, without that of the proxy before it.
     routes: Vec<String>,
+    /// That one.
+    pub proxy: Option<String>,
     pub target: String,
-    /// The Contact it shows now, and every one it has shown.
+    /// The Contact it says now, and every one that it has said where it counts.
     pub contact: String,
     pub shown: Vec<String>,
     /// Where it called to, or was called from.
@@ -64,6 +66,7 @@ pub struct Refer {
 }
 
 impl Dialog {
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, given once")]
     pub fn of_caller(
         call_id: &str,
         tag: String,
@@ -72,6 +75,7 @@ impl Dialog {
         contact: String,
         first: u32,
         path: Path,
+        proxy: Option<String>,
     ) -> Dialog {
         Dialog {
             call_id: call_id.into(),
@@ -84,6 +88,7 @@ impl Dialog {
             remote_number: None,
             remote_numbers: BTreeMap::new(),
             routes: Vec::new(),
+            proxy,
             target: uri.into(),
             shown: vec![contact.clone()],
             contact,
@@ -100,7 +105,14 @@ impl Dialog {
         }
     }
 
-    pub fn of_callee(invite: &Text, tag: String, contact: String, first: u32, path: Path) -> Dialog {
+    pub fn of_callee(
+        invite: &Text,
+        tag: String,
+        contact: String,
+        first: u32,
+        path: Path,
+        proxy: Option<String>,
+    ) -> Dialog {
         let number = invite.cseq().0;
         let value = |name: &str| invite.header(name).unwrap_or_default().to_owned();
         Dialog {
@@ -115,6 +127,7 @@ impl Dialog {
             remote_numbers: BTreeMap::from([(number, invite.branch())]),
             // RFC 3261 §12.1.1: in order.
             routes: invite.list("Record-Route"),
+            proxy,
             target: uri_of(&value("Contact")).into(),
             shown: vec![contact.clone()],
             contact,
@@ -146,10 +159,11 @@ impl Dialog {
         self.remote_has_tag
     }
 
-    /// Shows another Contact from now on.
-    pub fn show(&mut self, contact: String) {
-        self.shown.push(contact.clone());
-        self.contact = contact;
+    /// It has said its Contact where that moves the target (RFC 3261 §12.2).
+    pub fn shows(&mut self) {
+        if !self.shown.contains(&self.contact) {
+            self.shown.push(self.contact.clone());
+        }
     }
 
     /// Takes what a response to its INVITE says of the callee. `false`: it is of another dialog. Before the answer the dialog
@@ -171,6 +185,7 @@ impl Dialog {
             // RFC 3261 §12.1.2: reversed.
             self.routes = text.list("Record-Route");
             self.routes.reverse();
+            self.routes.retain(|route| Some(route) != self.proxy.as_ref());
         }
         true
     }

@@ -5,7 +5,7 @@ use super::text::Text;
 use crate::timer::Instant;
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512_256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What is asked for, and what was shown.
 #[derive(Clone, Debug)]
@@ -29,8 +29,8 @@ pub struct Gate {
     pub until: Option<Instant>,
     /// Methods of requests that had good credentials, in order.
     pub passed: Vec<String>,
-    /// The numbers that came with each nonce.
-    nonces: BTreeMap<String, BTreeSet<u32>>,
+    /// The numbers that came with each nonce, and the branches that had them.
+    nonces: BTreeMap<String, BTreeMap<u32, String>>,
 }
 
 /// What is said of good credentials.
@@ -170,7 +170,9 @@ impl Gate {
             Some(_) if of("nc").len() == 8 => u32::from_str_radix(of("nc"), 16).unwrap_or_default(),
             Some(_) => 0,
         };
-        if count == 0 || !used.insert(count) {
+        // A peer that has crashed in between looks at a repeat as at a new one.
+        let branch = used.entry(count).or_insert_with(|| request.branch());
+        if count == 0 || *branch != request.branch() {
             return Err(format!("`{label}` has the nc `{}` after {used:?}", of("nc")));
         }
         Ok(used.len() > self.uses)
@@ -223,7 +225,7 @@ impl Gate {
             )
         };
         let lines = self.algorithms.iter().map(line).collect();
-        self.nonces.insert(nonce, BTreeSet::new());
+        self.nonces.insert(nonce, BTreeMap::new());
         lines
     }
 }

@@ -79,11 +79,15 @@ impl Instinct {
         }
         let last = if self.dice.one_in(6) {
             self.dice
-                .one_of(&[486, 404, 503, 603, 302, 401, 407, 480, 408, 500, 481, 606])
+                .one_of(&[486, 404, 503, 503, 503, 603, 302, 401, 407, 480, 408, 500, 481, 606])
         } else {
             200
         };
-        steps.push((at, respond(last)));
+        let retry_after = self.dice.one_of(&["5", "30"]);
+        steps.push(match last == 503 && !self.dice.one_in(4) {
+            true => (at, respond_with(503, &[("Retry-After", retry_after)])),
+            false => (at, respond(last)),
+        });
         if others && last == 200 && self.dice.one_in(2) {
             steps.push((at + self.dice.millis(400), respond_as_other(200, 1)));
         }
@@ -101,6 +105,11 @@ impl Instinct {
         let mut steps = Vec::new();
         if self.dice.one_in(4) {
             steps.push((self.dice.millis(50), respond(100)));
+        }
+        if self.dice.one_in(4) {
+            let sequence = (1 + self.dice.below(100)).to_string();
+            let reliable = [("RSeq", sequence.as_str()), ("Require", "100rel")];
+            steps.push((self.dice.millis(200), respond_with(183, &reliable)));
         }
         let code = self.dice.one_of(&[200, 200, 200, 200, 200, 488, 491, 500]);
         steps.push((self.dice.millis(1_500), respond(code)));
@@ -222,7 +231,7 @@ impl Instinct {
             _ => {
                 steps.push((at, Act::Cancel));
                 steps.push((at, request("BYE")));
-                let code = self.dice.one_of(&[202, 481]);
+                let code = self.dice.one_of(&[202, 202, 481, 481, 401, 403, 408]);
                 steps.push((at + self.dice.millis(600), respond(code)));
             }
         }

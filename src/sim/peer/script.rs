@@ -136,6 +136,8 @@ pub struct Manners {
     pub headers: Vec<(String, String)>,
     /// Whether it copies Record-Route and builds route sets (RFC 3261 §12). Stock SIPp does not.
     pub follows_routes: bool,
+    /// A proxy before it at the same address, as it names itself in Record-Route: what is sent in a dialog has to go by it.
+    pub proxy: Option<String>,
     /// The host and port of its Contact, where it is not its address.
     pub contact_host: Option<String>,
     /// The CSeq number of its first INVITE; a callee's first request has one more.
@@ -152,6 +154,8 @@ pub struct Manners {
     pub answers_offers: bool,
     /// Whether a challenged request comes again with credentials.
     pub has_credentials: bool,
+    /// Whether it agrees to a session interval that is asked for (RFC 4028 §9).
+    pub agrees_to_intervals: bool,
     /// Its timers of RFC 3261 §17.
     pub t1: Duration,
     pub t2: Duration,
@@ -173,6 +177,7 @@ impl Manners {
             tag: None,
             headers: vec![("Allow".into(), "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO".into())],
             follows_routes: true,
+            proxy: None,
             contact_host: None,
             first_cseq: 1,
             event_ids: EventIds::FromTheSecond,
@@ -181,6 +186,7 @@ impl Manners {
             offers: true,
             answers_offers: true,
             has_credentials: false,
+            agrees_to_intervals: false,
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
             hangs_up_on_forks: true,

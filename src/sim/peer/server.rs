@@ -1,7 +1,7 @@
 //! What a peer is asked: requests that come, what is checked in them, and its responses (RFC 3261 §8.2, §12.2.2, §13.3, §17.2).
 
 use super::dialog::{Dialog, DialogState, Refer};
-use super::script::{Steps, respond, steps};
+use super::script::{Manners, Steps, respond, steps};
 use super::text::{Text, host_port, param, reason, uri_of};
 use super::{Client, ClientState, Due, Key, OF_REFER, OFFER, OtherAnswer, Path, Peer, Server, real_call_id};
 use crate::timer::Instant;
@@ -65,7 +65,9 @@ impl Peer {
             }
             let contact = self.contact("user");
             let number = self.manners.first_cseq;
-            let dialog = Dialog::of_callee(&text, tag, contact, number, path);
+            // One that copies no Record-Route has none of the proxy before it either.
+            let proxy = self.manners.proxy.clone().filter(|_| self.manners.follows_routes);
+            let dialog = Dialog::of_callee(&text, tag, contact, number, path, proxy);
             if let Some(before) = self.dialogs.insert(call_id.clone(), dialog) {
                 // Of an INVITE that was challenged; requests of its early dialog may still come.
                 self.past.insert(before.local_tag);
@@ -115,9 +117,7 @@ impl Peer {
     /// What holds for every request.
     pub(super) fn check_request(&mut self, text: &Text, path: Path) {
         let mut faults = Vec::new();
-        if text.header("Route").is_some() {
-            faults.push("arrives with a Route".to_owned());
-        }
+        faults.extend(self.has_other_routes(text));
         match text.header("Max-Forwards").map(str::parse::<u8>) {
             Some(Ok(0..=70)) => {}
             other => faults.push(format!("has Max-Forwards {other:?}")),
@@ -139,9 +139,35 @@ impl Peer {
         {
             faults.push("is of a REFER that it has not sent".to_owned());
         }
+        // RFC 3515 §2.4.6.
+        if let Some(refer) = text
+            .header(OF_REFER)
+            .map(|refer| (refer.to_owned(), "REFER".to_owned()))
+            && let Some(refer) = self.clients.get(&refer)
+            && let Some(id) = text.header("Event").and_then(|event| param(event, "id"))
+            && id != refer.number.to_string()
+        {
+            faults.push(format!("has the id {id} for its REFER {}", refer.number));
+        }
         for fault in faults {
             self.violation(format!("`{}` {fault}", text.label()));
         }
+    }
+
+    /// RFC 3261 §12.2.1.1: what is of a dialog goes by the proxy before a peer, and by nothing else.
+    fn has_other_routes(&self, text: &Text) -> Option<String> {
+        let invite = (text.branch(), "INVITE".to_owned());
+        let invite = self.servers.get(&invite).map(|server| &server.request);
+        let routes = match (text.method(), invite, self.dialogs.get(text.call_id())) {
+            // RFC 3261 §9.1, §17.1.1.3.
+            ("ACK" | "CANCEL", Some(invite), _) => invite.list("Route"),
+            (_, _, Some(dialog)) if text.tag("To").is_some() => dialog.proxy.iter().cloned().collect(),
+            // It knows nothing of it any more.
+            (_, _, None) if text.tag("To").is_some() && self.past.contains(text.call_id()) => return None,
+            _ => Vec::new(),
+        };
+        let has = text.list("Route");
+        (has != routes).then(|| format!("arrives with the Routes {has:?} and not {routes:?}"))
     }
 
     /// A request of a dialog. `false`: it was answered with an error.
@@ -273,6 +299,7 @@ impl Peer {
             return;
         }
         let number = text.cseq().0;
+        let routes = self.has_other_routes(text).map(|what| format!("an ACK {what}"));
         let of_invite = |(key, server): &(&Key, &Server)| {
             let invite = &server.request;
             let is_of_dialog = invite.call_id() == text.call_id() && invite.tag("From") == text.tag("From");
@@ -300,20 +327,17 @@ impl Peer {
             *is_acknowledged = true;
             return;
         }
-        let mut faults = Vec::new();
+        let mut faults = Vec::from_iter(routes);
         match server.final_code {
             Some(code) if code >= 300 && key.0 != text.branch() => {
-                faults.push("the ACK of a non-2xx has another branch than the INVITE")
+                faults.push("the ACK of a non-2xx has another branch than the INVITE".to_owned());
             }
             Some(_) => {}
-            None => faults.push("an ACK comes before any final response"),
-        }
-        if text.header("Route").is_some() {
-            faults.push("an ACK arrives with a Route");
+            None => faults.push("an ACK comes before any final response".to_owned()),
         }
         server.acknowledged = true;
         for fault in faults {
-            self.violation(fault.into());
+            self.violation(fault);
         }
     }
 
@@ -369,7 +393,8 @@ impl Peer {
             return;
         }
         let tag = format!("{}-other{other}", server.tag);
-        let mut lines = copied(&server.request, code, &tag, follows);
+        let mut lines: Vec<_> = recorded(&self.manners, &server.request, code).into_iter().collect();
+        lines.extend(copied(&server.request, code, &tag, follows));
         lines.push(("Contact".into(), contact));
         server.others.insert(tag.clone(), code < 200);
         let (path, call_id, is_first) = (server.path, server.call_id.clone(), server.final_code.is_none());
@@ -423,9 +448,11 @@ impl Peer {
         if server.final_code.is_some() {
             return;
         }
-        let mut lines = copied(&server.request, code, &server.tag, follows);
+        let mut lines: Vec<_> = recorded(&self.manners, &server.request, code).into_iter().collect();
+        lines.extend(copied(&server.request, code, &server.tag, follows));
         let call_id = server.call_id.clone();
         let path = server.path;
+        let interval = server.request.header("Session-Expires").map(str::to_owned);
         if code >= 200 {
             server.final_code = Some(code);
         }
@@ -435,6 +462,7 @@ impl Peer {
             let makes_dialog = matches!(key.1.as_str(), "INVITE" | "REFER" | "UPDATE") && code > 100 && code < 300;
             if makes_dialog && !says("Contact") {
                 lines.push(("Contact".into(), dialog.contact.clone()));
+                dialog.shows();
             }
             if key.1 == "BYE" && ((200..300).contains(&code) || code == 481) {
                 dialog.state = DialogState::Ended;
@@ -449,6 +477,12 @@ impl Peer {
         }
         if is_invite && code > 100 && code < 300 {
             lines.extend(self.manners.headers.iter().cloned());
+        }
+        // RFC 4028 §9: the refreshes are the caller's.
+        let agrees = self.manners.agrees_to_intervals && is_invite && (200..300).contains(&code);
+        if let Some(interval) = interval.filter(|_| agrees) {
+            lines.push(("Session-Expires".into(), format!("{interval};refresher=uac")));
+            lines.push(("Require".into(), "timer".into()));
         }
         lines.extend(headers.iter().cloned());
         let body = if is_invite && (200..300).contains(&code) {
@@ -531,6 +565,13 @@ fn copied(request: &Text, code: u16, tag: &str, record_route: bool) -> Vec<(Stri
         lines.push((name.clone(), copied));
     }
     lines
+}
+
+/// What the proxy before a callee has put into the request that opens a dialog, and so stands in its responses.
+fn recorded(manners: &Manners, request: &Text, code: u16) -> Option<(String, String)> {
+    let opens = request.method() == "INVITE" && request.tag("To").is_none() && code > 100 && code < 300;
+    let proxy = manners.proxy.clone().filter(|_| opens && manners.follows_routes);
+    proxy.map(|proxy| ("Record-Route".to_owned(), proxy))
 }
 
 /// Where responses go (RFC 3261 §18.2.2, RFC 3581 §4).

@@ -1,0 +1,218 @@
+//! A REFER outside the call's dialog (RFC 7647 §4), for a party whose Contact is a GRUU: it makes a dialog of its own, is
+//! authorised by Target-Dialog (RFC 4538), and its NOTIFYs come here by the Contact.
+
+use super::arrival::Arrival;
+use super::own::{Unsent, is_of_refer, refer_lines};
+use super::{ClientOwner, Shard};
+use crate::call::{Call, Party, Trait, TransferKey};
+use crate::config::ReferMode;
+use crate::digest::{Request, Sessions};
+use crate::identifiers::hex16;
+use crate::message::edit::{Injection, RequestWriter, decimal};
+use crate::message::uri::request_uri;
+use crate::message::{Message, Method, NameAddr};
+use crate::proxy::Refused;
+use crate::timer::Instant;
+use crate::transfer::Outside;
+use crate::transport::Flow;
+
+/// A REFER to a party of a call, as the other one.
+struct OutsideRefer<'a> {
+    call: &'a Call,
+    party: Party,
+    dialog: &'a Outside,
+    flow: Flow,
+    sent_by: &'a [u8],
+    branch: &'a [u8],
+    lines: &'a [(&'a str, &'a [u8])],
+}
+
+impl OutsideRefer<'_> {
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), Injection> {
+        let (call, speaker, dialog) = (self.call, self.party.other(), self.dialog);
+        let identity = |party| NameAddr::first_of(call.get(party, Trait::Identity)).map_or(&b""[..], |value| value.uri);
+        let tag = |party| call.tag(party).unwrap_or_default();
+        let transport = self.flow.transport.via_token().as_bytes();
+        let mut writer = RequestWriter::new(out, "REFER", &request_uri(call.target(self.party)));
+        writer
+            .header(
+                "Via",
+                &[
+                    b"SIP/2.0/",
+                    transport,
+                    b" ",
+                    self.sent_by,
+                    b";branch=",
+                    self.branch,
+                    b";rport",
+                ],
+            )
+            .header("Max-Forwards", &[b"70"])
+            .header("From", &[b"<", identity(speaker), b">;tag=", &dialog.tag])
+            .header("To", &[b"<", identity(self.party), b">"])
+            .header("Call-ID", &[&dialog.call_id])
+            .header("CSeq", &[decimal(dialog.number).as_bytes(), b" REFER"])
+            .header(
+                "Contact",
+                &[b"<sip:", self.sent_by, transport_parameter(self.flow), b">"],
+            )
+            .header("Allow", &[b"NOTIFY"])
+            .header(
+                "Target-Dialog",
+                &[
+                    call.call_id(),
+                    b";local-tag=",
+                    tag(self.party),
+                    b";remote-tag=",
+                    tag(speaker),
+                ],
+            )
+            .header("Require", &[b"tdialog"]);
+        for (name, value) in self.lines {
+            writer.header(name, &[value]);
+        }
+        writer.finish(None, b"").map(|_| ())
+    }
+}
+
+fn transport_parameter(flow: Flow) -> &'static [u8] {
+    match flow.transport {
+        crate::transport::Transport::Udp => b"",
+        crate::transport::Transport::Tcp => b";transport=tcp",
+    }
+}
+
+impl Shard {
+    /// Sends the REFER of a transfer in a dialog of its own, or once more in that.
+    pub(super) fn send_outside(&mut self, key: TransferKey, now: Instant) -> Result<(), Unsent> {
+        let Some(transfer) = self.transfers.get(key) else {
+            return Err(Unsent::Never);
+        };
+        let (call, party, trunk) = (transfer.call, transfer.party, transfer.trunk);
+        let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
+        let verb = transfer.verb.clone();
+        let is_new = transfer.outside.is_none();
+        let Some(to) = self.calls.get(call) else {
+            return Err(Unsent::Never);
+        };
+        let uri = request_uri(to.target(party)).into_owned();
+        let flow = self.flow_to_uri(to.target(party), trunk, Some(to.flow(party)), now)?;
+        if is_new {
+            let (call_id, tag) = (self.own_call_id(), hex16(self.random.next_u64()));
+            let digest = self.call_id_digest(&call_id);
+            self.outside.insert(digest, key);
+            self.transfers[key].outside = Some(Box::new(Outside {
+                call_id,
+                tag,
+                number: 0,
+                sessions: Sessions::default(),
+            }));
+        }
+        let config = self.setup.config.clone();
+        let Some(dialog) = self.transfers[key].outside.as_mut() else {
+            return Err(Unsent::Never);
+        };
+        dialog.number += 1;
+        let request = Request {
+            method: b"REFER",
+            uri: &uri,
+            body: b"",
+        };
+        let credentials: Vec<_> = match &config.trunk(trunk).auth {
+            Some(auth) => dialog.sessions.values(auth, &request, |_, _| false).collect(),
+            None => Vec::new(),
+        };
+        let mut lines = refer_lines(&refer_to, &referred_by, &verb);
+        lines.extend(credentials.iter().map(|(name, value)| (*name, &value[..])));
+        let owner = ClientOwner::Refer(key);
+        let (client, branch) = self
+            .transactions
+            .open_client(Method::Refer, flow, owner, None, &mut self.random);
+        let start = self.outbox.bytes.len();
+        let (call, dialog) = (&self.calls[call], self.transfers[key].outside.as_deref());
+        let written = dialog.map(|dialog| {
+            let refer = OutsideRefer {
+                call,
+                party,
+                dialog,
+                flow,
+                sent_by: self.topology.sent_by(flow.bind),
+                branch: branch.as_bytes(),
+                lines: &lines,
+            };
+            refer.write(&mut self.outbox.bytes)
+        });
+        let Some(Ok(())) = written else {
+            self.transactions.drop_client(client);
+            return Err(Unsent::Never);
+        };
+        let bytes = self.outbox.since(start);
+        self.transactions
+            .start(client, bytes, &mut self.outbox, &mut self.timers, now);
+        Ok(())
+    }
+
+    /// What [`Shard::send_outside`] would send to a party now, but for the names of the dialog.
+    pub(super) fn preview_outside(&self, call: &Call, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
+        let dialog = Outside {
+            call_id: *b"a-new-Call-ID---",
+            tag: *b"a-new-tag-------",
+            number: 1,
+            sessions: Sessions::default(),
+        };
+        let flow = call.flow(party);
+        let refer = OutsideRefer {
+            call,
+            party,
+            dialog: &dialog,
+            flow,
+            sent_by: self.topology.sent_by(flow.bind),
+            branch: b"z9hG4bKdry-run",
+            lines,
+        };
+        let mut out = Vec::new();
+        refer.write(&mut out).ok()?;
+        Some(out)
+    }
+
+    pub(super) fn refers_outside(&self, call: &Call, party: Party) -> bool {
+        self.config().trunk(call.trunk(party)).refer.refer_mode == ReferMode::OutOfDialog
+    }
+
+    /// A request in a dialog that a REFER of ours has made. `true`: it was, and has its answer.
+    pub(super) fn on_outside(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        to_tag: &[u8],
+        now: Instant,
+    ) -> bool {
+        if arrival.method != Method::Notify || self.outside.is_empty() {
+            return false;
+        }
+        let call_id = message.call_id().unwrap_or_default();
+        let Some(key) = self.outside.get(&self.call_id_digest(call_id)).copied() else {
+            return false;
+        };
+        let Some(transfer) = self.transfers.get(key) else {
+            return false;
+        };
+        let is_it = transfer
+            .outside
+            .as_ref()
+            .is_some_and(|dialog| dialog.call_id == call_id && dialog.tag == to_tag);
+        if !is_it {
+            return false;
+        }
+        if !self.topology.may_speak_as(arrival.flow, transfer.trunk) {
+            self.counters.refused_source_total += 1;
+            self.refuse(message, arrival, Refused::new(403, "Forbidden"), &[], now);
+        } else if !is_of_refer(message) {
+            let answer = Refused::new(489, "Bad Event");
+            self.refuse(message, arrival, answer, &[("Allow-Events", b"refer")], now);
+        } else {
+            self.hear(key, message, arrival, now);
+        }
+        true
+    }
+}

@@ -1,0 +1,250 @@
+//! What a proxy may change in what it passes on (RFC 3261 §16.6, §16.7): nothing but what is named here.
+
+use super::Faults;
+use crate::sim::peer::text::{Text, param};
+use crate::transport::Flow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A message of a peer's as it came: the branch of its sender, and the method.
+type Key = (String, String);
+
+/// Header fields of requests that a proxy changes, each with a rule of its own, or that are another check's.
+const OF_REQUEST: &[&str] = &[
+    "Via",
+    "Route",
+    "Record-Route",
+    "Max-Forwards",
+    "Max-Breadth",
+    // `dialogs` looks at its number.
+    "CSeq",
+    "RAck",
+    "Event",
+    // RFC 3261 §18.3.
+    "Content-Length",
+    // Of a trunk that challenges referee (RFC 3261 §22.3): these are added.
+    "Authorization",
+    "Proxy-Authorization",
+];
+
+/// Likewise of responses.
+const OF_RESPONSE: &[&str] = &[
+    "Via",
+    "CSeq",
+    "Content-Length",
+    "WWW-Authenticate",
+    "Proxy-Authenticate",
+];
+
+#[derive(Debug, Default)]
+pub(super) struct Relayed {
+    has_policy: bool,
+    requests: BTreeMap<Key, Came>,
+    /// Final and provisional responses that came to what referee has sent on.
+    responses: BTreeMap<Key, Vec<Text>>,
+    /// INVITEs that have been answered, with a 100 at least.
+    answered: BTreeSet<String>,
+    replayed: BTreeSet<String>,
+    /// Responses that have left: the same again is a repeat.
+    left: BTreeSet<(Key, String, String)>,
+}
+
+#[derive(Debug)]
+struct Came {
+    text: Text,
+    /// By which it came; a stream may have broken in between.
+    flows: Vec<Flow>,
+}
+
+/// Header fields of session timers, where referee has its word in them (RFC 4028 §8).
+const OF_SESSION: &[&str] = &["Session-Expires", "x", "Min-SE", "Require", "Supported", "k"];
+
+impl Relayed {
+    /// `has_policy`: referee asks for session intervals.
+    pub fn new(has_policy: bool) -> Relayed {
+        Relayed {
+            has_policy,
+            ..Relayed::default()
+        }
+    }
+
+    fn but(&self, fields: &[&'static str]) -> Vec<&'static str> {
+        let of_session = OF_SESSION.iter().filter(|_| self.has_policy);
+        fields.iter().chain(of_session).copied().collect()
+    }
+
+    pub fn request(&mut self, text: &Text, flow: Flow) {
+        let came = || Came {
+            text: text.clone(),
+            flows: Vec::new(),
+        };
+        let came = self.requests.entry(key(text)).or_insert_with(came);
+        came.flows.push(flow);
+    }
+
+    /// A response came to a request with a branch of referee's.
+    pub fn response(&mut self, text: &Text) {
+        if let Some(via) = text.list("Via").get(1) {
+            let key = (branch_of(via), text.method().to_owned());
+            self.responses.entry(key).or_default().push(text.clone());
+        }
+    }
+
+    pub fn replayed(&mut self, text: &Text) {
+        self.replayed.insert(text.branch());
+    }
+
+    // ---- requests ----
+
+    pub fn sent_request(&mut self, text: &Text, faults: &mut Faults) {
+        let vias = text.list("Via");
+        let Some(below) = vias.get(1) else { return };
+        let key = (branch_of(below), text.method().to_owned());
+        // Who says so twice, at another address, is an impostor, and says what it likes.
+        if self.replayed.contains(&key.0) {
+            return;
+        }
+        let Some(Came { text: came, flows }) = self.requests.get(&key) else {
+            return faults.push(format!("`{}` is relayed and never came", text.label()));
+        };
+        let mut fault = |what: String| faults.push(format!("`{}` of {} {what}", text.label(), text.call_id()));
+        if !came.list("Via")[1..].iter().eq(&vias[2..]) {
+            fault("has other Vias below those of its last hops".into());
+        }
+        if !flows.iter().any(|flow| is_stamped(&came.list("Via")[0], below, *flow)) {
+            fault(format!("came from {} and has the Via `{below}`", flows[0].peer));
+        }
+        // RFC 3261 §16.6 step 3.
+        let hops = |text: &Text| text.header("Max-Forwards").and_then(|hops| hops.parse::<u8>().ok());
+        let left = match hops(came) {
+            Some(hops) => hops.checked_sub(1),
+            None => Some(70),
+        };
+        if hops(text) != left {
+            fault(format!(
+                "has Max-Forwards {:?} and came with {:?}",
+                hops(text),
+                hops(came)
+            ));
+        }
+        // RFC 3261 §16.6 step 4: what makes a dialog passes here from now on.
+        let (above, below) = (text.list("Record-Route"), came.list("Record-Route"));
+        let own = above.len().checked_sub(below.len());
+        match own {
+            Some(own) if above[own..] == below => {}
+            _ => fault(format!("has the Record-Routes {above:?} and came with {below:?}")),
+        }
+        if came.method() == "INVITE" && came.tag("To").is_none() && own.is_none_or(|own| own == 0) {
+            fault("opens a dialog without a Record-Route of referee's".into());
+        }
+        if came.method() == "INVITE" && !self.answered.contains(&key.0) {
+            // RFC 3261 §17.2.1.
+            fault("is sent on before it is answered with a 100".into());
+        }
+        let event = |text: &Text| without_id(text.header("Event"));
+        if event(text) != event(came) {
+            fault(format!(
+                "is of the event {:?} and came of {:?}",
+                event(text),
+                event(came)
+            ));
+        }
+        for name in ["Authorization", "Proxy-Authorization"] {
+            if !came.list(name).iter().all(|value| text.list(name).contains(value)) {
+                fault(format!("has lost its {name}"));
+            }
+        }
+        if let Err(what) = is_same(came, text, &self.but(OF_REQUEST)) {
+            fault(what);
+        }
+    }
+
+    // ---- responses ----
+
+    /// A response leaves. `true`: a peer has given it.
+    pub fn sent_response(&mut self, text: &Text, faults: &mut Faults) -> bool {
+        let key = key(text);
+        if key.1 == "INVITE" {
+            self.answered.insert(key.0.clone());
+        }
+        let to = text.header("To").unwrap_or_default();
+        if text.code() == 100 {
+            return false;
+        }
+        // What has not come like this is referee's own.
+        let is_like_it = |came: &&Text| came.first == text.first && came.header("To") == Some(to);
+        let came = self.responses.get(&key).into_iter().flatten().filter(is_like_it);
+        let but = self.but(OF_RESPONSE);
+        let mut difference = None;
+        for came in came {
+            match is_same_response(came, text, &but) {
+                Ok(()) => return true,
+                Err(what) => difference = Some(what),
+            }
+        }
+        let is_relayed = difference.is_some();
+        let is_new = self.left.insert((key.clone(), text.first.clone(), to.to_owned()));
+        if let Some(what) = difference.filter(|_| is_new && !self.replayed.contains(&key.0)) {
+            faults.push(format!("`{}` of {} {what}", text.label(), text.call_id()));
+        }
+        is_relayed
+    }
+}
+
+fn key(text: &Text) -> Key {
+    (text.branch(), text.method().to_owned())
+}
+
+fn branch_of(via: &str) -> String {
+    param(via, "branch").unwrap_or_default()
+}
+
+/// Whether the top Via says where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).
+fn is_stamped(came: &str, left: &str, flow: Flow) -> bool {
+    let head = |via: &str| via.split(';').next().unwrap_or_default().to_owned();
+    let (ip, port) = (flow.peer.ip().to_string(), flow.peer.port().to_string());
+    let (wants_port, received) = (param(came, "rport").is_some(), param(left, "received"));
+    let is_port_said = !wants_port || param(left, "rport") == Some(port);
+    let is_address_said = match received {
+        Some(received) => received == ip,
+        None => !wants_port && head(came).contains(&ip),
+    };
+    head(came) == head(left) && is_port_said && is_address_said
+}
+
+fn is_same_response(came: &Text, left: &Text, but: &[&str]) -> Result<(), String> {
+    if came.list("Via")[1..] != left.list("Via")[..] {
+        return Err("has other Vias than it came with below referee's".into());
+    }
+    // RFC 3261 §16.7 step 7: the challenges of all branches are in the one that is passed on.
+    for name in ["WWW-Authenticate", "Proxy-Authenticate"] {
+        if !came.list(name).iter().all(|value| left.list(name).contains(value)) {
+            return Err(format!("has lost a {name}"));
+        }
+    }
+    is_same(came, left, but)
+}
+
+/// Whether all else is the same, in the same order.
+fn is_same(came: &Text, left: &Text, but: &[&str]) -> Result<(), String> {
+    let rest = |text: &Text| -> Vec<(String, String)> {
+        let is_rest = |name: &str| !but.iter().any(|but| but.eq_ignore_ascii_case(name));
+        let lines = text.headers.iter().filter(|(name, _)| is_rest(name));
+        lines.cloned().collect()
+    };
+    let (before, after) = (rest(came), rest(left));
+    if before != after {
+        let lost = before.iter().find(|line| !after.contains(line));
+        let added = after.iter().find(|line| !before.contains(line));
+        return Err(format!("has lost the line {lost:?} and won {added:?}"));
+    }
+    match came.body == left.body {
+        true => Ok(()),
+        false => Err("has another body than it came with".into()),
+    }
+}
+
+/// The value of an Event without its id: that is a number of the dialog's.
+fn without_id(event: Option<&str>) -> Option<String> {
+    let parts = event?.split(';').filter(|part| !part.trim().starts_with("id="));
+    Some(parts.collect::<Vec<_>>().join(";"))
+}
