@@ -404,7 +404,7 @@ pub(super) fn json_of(headers: &HeaderMap, body: Body) -> Result<Value, Problem>
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(413, "too_large", "The body is larger than 64 KiB."),
         _ => Problem::new(400, "malformed", "The body did not arrive whole."),
     })?;
-    serde_json::from_slice(&body).map_err(|error| Problem::malformed_json(&error))
+    serde_json::from_slice(&body).map_err(|error| Problem::malformed_json(&error, &body))
 }
 
 /// `{"target_uri", "leg"?}` as a verb.
