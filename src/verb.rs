@@ -636,7 +636,10 @@ impl<'a> Fields<'a> {
 
     /// Nothing else stands there.
     fn only(&self, field: &str, object: &Map<String, Value>, known: &[&str]) {
-        for name in object.keys().filter(|name| !known.contains(&name.as_str()) && *name != "_") {
+        for name in object
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()) && *name != "_")
+        {
             let suggestion = spelling::suggestion(name, known.iter().copied());
             self.wrong(&join(field, name), format!("is no property of this object{suggestion}"));
         }

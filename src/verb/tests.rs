@@ -246,7 +246,10 @@ fn refer_errors(properties: Value) -> Vec<String> {
 #[test]
 fn each_mistake_of_a_refer_names_its_field() {
     for (properties, expected) in [
-        (json!({"referTo": 49}), &["referTo: is a number, must be a string: put it in quotes"][..]),
+        (
+            json!({"referTo": 49}),
+            &["referTo: is a number, must be a string: put it in quotes"][..],
+        ),
         (json!({"referTo": ""}), &["referTo: is empty"]),
         (json!({"referTo": "  "}), &["referTo: is empty"]),
         (
@@ -279,7 +282,10 @@ fn each_mistake_of_a_refer_names_its_field() {
             &["refer_to: is no property of this verb; did you mean `referTo`?"],
         ),
         (json!({"leg": "both"}), &["leg: must be \"caller\" or \"callee\""]),
-        (json!({"leg": 1}), &["leg: is a number, must be a string: put it in quotes"]),
+        (
+            json!({"leg": 1}),
+            &["leg: is a number, must be a string: put it in quotes"],
+        ),
         (
             json!({"timeout": "10"}),
             &["timeout: is a string, must be a number of seconds"],
@@ -429,11 +435,26 @@ impl Kind {
             }
             Kind::Flag => wrong.extend([json!(1), json!("true"), json!({})]),
             Kind::Seconds(most, is_some) => {
-                wrong.extend([json!(true), json!("1"), json!({}), json!(-1), json!(most + 0.5), json!(1e300)]);
+                wrong.extend([
+                    json!(true),
+                    json!("1"),
+                    json!({}),
+                    json!(-1),
+                    json!(most + 0.5),
+                    json!(1e300),
+                ]);
                 wrong.extend(is_some.then(|| json!(0)));
             }
             Kind::Hook => {
-                wrong.extend([json!(true), json!(1), json!(""), json!("a b"), json!("ftp://h/x"), json!("/a\n"), text(2_049)]);
+                wrong.extend([
+                    json!(true),
+                    json!(1),
+                    json!(""),
+                    json!("a b"),
+                    json!("ftp://h/x"),
+                    json!("/a\n"),
+                    text(2_049),
+                ]);
                 let with = |name: &str, value: Value| json!({"url": "/a", name: value});
                 wrong.extend([
                     json!({}),
@@ -452,12 +473,29 @@ impl Kind {
                 wrong.extend([json!(true), json!(1), json!("X: y")]);
                 let names = ["", "X Y", "X:", "X\r\nY", "Via", "é"];
                 wrong.extend(names.map(|name| json!({name: "v"})));
-                wrong.extend([json!(null), json!(true), json!([]), json!({}), json!("a\nb")].map(|value| json!({"X-A": value})));
+                wrong.extend(
+                    [json!(null), json!(true), json!([]), json!({}), json!("a\nb")].map(|value| json!({"X-A": value})),
+                );
                 wrong.push(json!({"X-A": "a".repeat(4_097)}));
             }
-            Kind::Leg => wrong.extend([json!(1), json!(true), json!({}), json!(""), json!("Caller"), json!("both")]),
+            Kind::Leg => wrong.extend([
+                json!(1),
+                json!(true),
+                json!({}),
+                json!(""),
+                json!("Caller"),
+                json!("both"),
+            ]),
             Kind::Object => wrong.extend([json!(true), json!(1), json!("x")]),
-            Kind::Status => wrong.extend([json!("486"), json!(true), json!({}), json!(399), json!(700), json!(486.5), json!(-486)]),
+            Kind::Status => wrong.extend([
+                json!("486"),
+                json!(true),
+                json!({}),
+                json!(399),
+                json!(700),
+                json!(486.5),
+                json!(-486),
+            ]),
         }
         wrong
     }
@@ -522,7 +560,10 @@ fn a_number_where_text_belongs_is_to_be_put_in_quotes() {
     for (verb, property, kind) in PROPERTIES {
         if let Kind::Line(..) = kind {
             let found = errors(&with_property(verb, property, json!(49_301_234)));
-            assert_eq!(found, [format!("{property}: is a number, must be a string: put it in quotes")]);
+            assert_eq!(
+                found,
+                [format!("{property}: is a number, must be a string: put it in quotes")]
+            );
         }
     }
 }

@@ -376,7 +376,10 @@ fn bad_bodies_are_named() {
         assert!(detail.ends_with("A telephone number must be in quotes."), "{detail}");
     }
     let answer = verbs(JSON, "{\"verb\": \"sip:refer\", \"referTo\": 4930123}");
-    assert_eq!(answer.json()["errors"][0]["message"], "is a number, must be a string: put it in quotes");
+    assert_eq!(
+        answer.json()["errors"][0]["message"],
+        "is a number, must be a string: put it in quotes"
+    );
     verbs(JSON, "").is_problem(400, "malformed");
     verbs(JSON, &format!("\"{}\"", "x".repeat(70_000))).is_problem(413, "too_large");
     verbs(JSON, &"[".repeat(10_000)).is_problem(400, "malformed");
