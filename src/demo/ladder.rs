@@ -120,9 +120,6 @@ fn http_label(http: &Http) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     };
-    if http.start.ends_with("/verbs") {
-        return format!("POST /v1/calls/…/verbs · {} to {}", text("verb"), text("referTo"));
-    }
     if !body["refer_result"].is_null() {
         let target = match &body["final_referred_call_status"] {
             Value::Null => String::new(),
@@ -138,6 +135,17 @@ fn http_label(http: &Http) -> String {
     }
     if !body["notify_reason"].is_null() {
         return format!("{} · {} {}", http.start, text("call_status"), text("notify_reason"));
+    }
+    if body["verb"].is_string() {
+        let target = match body["replaces"] {
+            Value::Null => text("referTo"),
+            _ => "the second call".to_owned(),
+        };
+        let start = match http.start.ends_with("/verbs") {
+            true => "POST /v1/calls/…/verbs",
+            false => &http.start,
+        };
+        return format!("{start} · {} to {target}", text("verb"));
     }
     http.start.clone()
 }
