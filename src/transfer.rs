@@ -16,7 +16,7 @@ pub mod report;
 mod rows;
 
 use crate::call::{CallKey, Party};
-use crate::config::{ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
+use crate::config::{ApplicationId, ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
 use crate::identifiers::TransferId;
 use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
@@ -40,6 +40,8 @@ pub struct Transfer {
     pub referred_by: String,
     pub started: Instant,
     pub ended: Option<Instant>,
+    /// Of a call that an application leads: whose hooks it has, and the base of relative ones.
+    pub application: Option<(ApplicationId, String)>,
     /// What hooks say of the call; the shard keeps its status true.
     pub facts: Box<CallFacts>,
     /// Its action is posted, and what came of that is not known yet.
@@ -189,6 +191,12 @@ causes! {
     InvalidTarget = "invalid_target",
     /// Another transfer of the call is under way: nothing was sent.
     Busy = "busy",
+    /// The call has no answer, and gets none: nothing was sent.
+    NotAnswered = "not_answered",
+    /// The call had no answer: its caller was sent to the target with a 302.
+    CallerRedirected = "caller_redirected",
+    /// Another list of verbs took the place of its own.
+    Replaced = "replaced",
 }
 
 /// A transfer's own timers.
@@ -340,6 +348,7 @@ impl Transfer {
             referred_by,
             started: now,
             ended: None,
+            application: None,
             facts,
             awaits_outcome: false,
             outside: None,
@@ -696,6 +705,30 @@ impl Transfer {
             return self.conclude_by_status(now);
         }
         self.conclude(Outcome::Canceled, cause, now)
+    }
+
+    /// Another list of verbs takes the place of its own. The REFER cannot be withdrawn: its NOTIFYs are still answered, and a
+    /// success that comes late still ends the call.
+    pub fn on_replaced(&mut self, now: Instant) -> Steps {
+        self.rows.enter(self.state, "replaced");
+        if self.is_over() {
+            return Steps::new();
+        }
+        if self.refer_status.is_none() {
+            self.refer_status = Some(Status::local(487, "Request Terminated"));
+        }
+        if self.final_status.is_some() {
+            return self.conclude_by_status(now);
+        }
+        self.conclude(Outcome::Canceled, Cause::Replaced, now)
+    }
+
+    /// The caller of a call without an answer was sent to the target: what becomes of that is not seen here.
+    pub fn on_caller_redirected(&mut self, now: Instant) -> Steps {
+        self.rows.enter(self.state, "caller redirected");
+        self.call_gone = true;
+        self.refer_status = Some(Status::local(302, "Moved Temporarily"));
+        self.conclude(Outcome::Unknown, Cause::CallerRedirected, now)
     }
 
     /// The first attempt of the action is over: what the application wants is known.

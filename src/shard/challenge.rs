@@ -11,6 +11,7 @@
 use super::own::room_behind;
 use super::relay::own_request_uri;
 use super::request::Dialog;
+use super::saying::Saying;
 use super::{ClientOwner, Shard};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Direction, Party};
@@ -148,6 +149,9 @@ impl Shard {
                 })
             }
             ClientOwner::Bye(call, party) => self.answers_own(client, owner, attempt, sent, call, party, response, now),
+            ClientOwner::Refresh(call) | ClientOwner::Request(call, _) => {
+                self.answers_own(client, owner, attempt, sent, call, Party::Caller, response, now)
+            }
             ClientOwner::Cancel | ClientOwner::Probe(_) | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {
                 false
             }
@@ -290,9 +294,12 @@ impl Shard {
                 Some((*cseq, sessions))
             }
             Place::Dialog(dialog, callee) => {
+                let is_ours = dialog.call().and_then(|key| self.calls.get(key));
+                let is_ours = is_ours.is_some_and(|call| call.application.is_some());
                 let Direction { sequence, sessions } = self.direction_mut(dialog, callee)?;
                 let cseq = match own {
                     Some(own) => sequence.send_again(own, left)?,
+                    None if is_ours => sequence.take()?,
                     None => sequence.insert(left)?,
                 };
                 Some((cseq, sessions.get_or_insert_default()))
@@ -404,7 +411,13 @@ impl Shard {
                     refers.left(Referrer::Referee(key), party, cseq, after, alive_until);
                 }
             }
+            ClientOwner::Refresh(call) => {
+                if let Some(refresh) = self.served.get_mut(&call).and_then(|served| served.refresh.as_mut()) {
+                    refresh.client = client;
+                }
+            }
             ClientOwner::Bye(..)
+            | ClientOwner::Request(..)
             | ClientOwner::Cancel
             | ClientOwner::Probe(_)
             | ClientOwner::LargeAck
@@ -477,7 +490,7 @@ impl Shard {
         &mut self,
         key: CallKey,
         party: Party,
-        method: Method,
+        saying: &Saying<'_>,
     ) -> SmallVec<[(&'static str, Vec<u8>); 1]> {
         let config = self.setup.config.clone();
         let Some(call) = self.calls.get_mut(key) else {
@@ -490,9 +503,9 @@ impl Shard {
             return SmallVec::new();
         };
         let request = Request {
-            method: method.token().as_bytes(),
+            method: saying.token.as_bytes(),
             uri: &uri,
-            body: b"",
+            body: saying.body,
         };
         sessions.values(auth, &request, |_, _| false).collect()
     }

@@ -92,6 +92,11 @@ impl Shard {
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
+            ClientOwner::Refresh(call) => self.on_refresh_answered(call, message, answered.code, now),
+            ClientOwner::Request(call, number) if answered.code >= 200 => {
+                self.on_request_answered(call, number, answered.code, now);
+            }
+            ClientOwner::Request(..) => {}
             ClientOwner::Probe(probe) => self.on_probe_answered(probe, message, answered.code, now),
         }
         if relayed_at_once(&self.counters) == before {
