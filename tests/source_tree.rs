@@ -83,6 +83,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "command",
             "config",
             "coverage",
+            "digest",
             "identifiers",
             "message",
             "timer",

@@ -634,8 +634,8 @@ fn each_mistake_is_told_with_its_place() {
              on_unanswered = \"wait\"\nmedia_verbs = \"skp\"\nmedia_address = \"192.0.2.1\"\nusername = \"a:b\"\n\
              answer_timeout = \"0s\"\n",
             &[
-                "6:13: `/call` is no http or https URL",
-                "7:20: `//other.example` is no http or https URL",
+                "6:13: `/call` is no http:// or https:// URL",
+                "7:20: `//other.example` is no http:// or https:// URL",
                 "8:17: `on_unanswered` is \"wait\", must be \"answer\" or \"redirect\" or \"fail\"",
                 "9:15: `media_verbs` is \"skp\", must be \"reject\" or \"skip\"; did you mean `skip`?",
                 "10:17: `media_address` is `192.0.2.1`, must be an IP address and a port such as 192.0.2.1:4000",
