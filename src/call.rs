@@ -140,6 +140,9 @@ pub struct Extra {
     pub verbs: VecDeque<Verb>,
     /// The application is being told how a transfer ended: its reply decides what runs next.
     pub awaits_reply: bool,
+    /// The last question of an update of the control API, and whether its answer is still waited for.
+    pub updates: Option<u32>,
+    pub awaits_update: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
     /// Its `id`.
@@ -442,7 +445,11 @@ impl Call {
 
     /// Whether requests of ours stand in its numbering: then only this call knows the numbers of either side.
     pub fn is_shifted(&self) -> bool {
-        self.directions.iter().any(|direction| direction.sequence.is_shifted())
+        let early = self.early.iter().flat_map(|early| early.directions());
+        self.directions
+            .iter()
+            .chain(early)
+            .any(|direction| direction.sequence.is_shifted())
     }
 }
 

@@ -79,6 +79,21 @@ pub struct Control {
     pub events_bytes_max: usize,
     /// Listeners at a time; further ones get 503.
     pub event_streams_max: usize,
+    /// Of which calls messages are remembered, to be drawn.
+    pub ladders: Ladders,
+    /// Calls whose messages are remembered, per shard; beyond it those that began first are forgotten.
+    pub ladders_max: usize,
+    /// Messages remembered of each; beyond it those in the middle are left out.
+    pub ladder_messages_max: usize,
+}
+
+/// Of which calls messages are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ladders {
+    Off,
+    /// From its first `sip:refer` on.
+    Transfers,
+    All,
 }
 
 /// Webhooks.
@@ -478,6 +493,11 @@ impl Default for Control {
             // Some 20,000 events.
             events_bytes_max: 16 * 1024 * 1024,
             event_streams_max: 64,
+            ladders: Ladders::Transfers,
+            // At most some 20 MB per shard, with 200 messages of about 100 bytes each.
+            ladders_max: 1_000,
+            // A transfer takes about 20, one that fails slowly over UDP some 40.
+            ladder_messages_max: 200,
         }
     }
 }

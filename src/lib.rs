@@ -70,6 +70,7 @@ pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;
+pub mod ladder;
 pub mod message;
 pub mod next_hop;
 pub mod offer_answer;

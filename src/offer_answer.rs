@@ -282,8 +282,7 @@ mod tests {
                     let changed = strip(last) != strip(&answer);
                     prop_assert_eq!(version(&answer), version(last) + u64::from(changed));
                 }
-                drop(read);
-                last = Some(answer);
+                last = Some(answer.clone());
             }
         }
     }

@@ -20,6 +20,8 @@ mod challenge;
 mod commands;
 pub mod counters;
 mod events;
+mod held;
+mod ladders;
 mod large;
 mod lifetime;
 mod names;
@@ -42,6 +44,7 @@ mod sources;
 mod targets;
 mod topology;
 mod uas;
+mod update;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
@@ -67,8 +70,10 @@ pub use attended::Inquiry;
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use ladders::Ladders;
 use large::Refusals;
 use names::Names;
+use outside::Outside;
 use probe::{Probe, ProbeId};
 use refused_invites::RefusedInvites;
 use renumbered::Renumbered;
@@ -208,7 +213,7 @@ pub struct Shard {
     transfers: SlotMap<TransferKey, Transfer>,
     transfer_by_number: HashMap<u64, TransferKey, FixedState>,
     /// Transfers whose REFER has a dialog of its own, by a keyed digest of its Call-ID.
-    outside: HashMap<u64, TransferKey, FixedState>,
+    outside: HashMap<u64, Outside, FixedState>,
     /// Transfers that ended, oldest first: remembered for the control API.
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
@@ -232,6 +237,9 @@ pub struct Shard {
     asides: HashMap<u64, Aside, FixedState>,
     next_aside: u64,
     draining: bool,
+    ladders: Ladders,
+    /// For messages that go out and are remembered.
+    ladder_scratch: Box<Index>,
     /// Until then events of calls are made.
     listened_until: Instant,
     counters: Counters,
@@ -398,6 +406,8 @@ impl Shard {
             asides: HashMap::with_hasher(FixedState::default()),
             next_aside: 0,
             draining: false,
+            ladders: Ladders::default(),
+            ladder_scratch: Box::default(),
             listened_until: Instant::START,
             counters: Counters::default(),
             #[cfg(feature = "sim")]
@@ -411,14 +421,18 @@ impl Shard {
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.now = now;
+        let mark = self.outbox.waiting();
         match input {
             Input::Received { flow, message, waited } => {
                 self.queue_delays.observe(flow.bind, waited, now);
+                let taken = self.remember_received(message);
                 if message.is_request() {
                     self.on_request(flow, message, waited, now);
                 } else {
                     self.on_response(flow, message, now);
                 }
+                self.remember_outcome(message, taken, mark);
+                return self.check_invariants();
             }
             Input::Stun { flow, datagram } => self.on_stun(flow, datagram, now),
             Input::Malformed {
@@ -452,6 +466,7 @@ impl Shard {
             Input::Inquiry(inquiry) => self.on_inquiry(inquiry, now),
             Input::Drain => self.draining = true,
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 
@@ -479,11 +494,13 @@ impl Shard {
             return;
         };
         let (message, now) = (message.as_message(), self.now);
+        let mark = self.outbox.waiting();
         if message.is_request() {
             self.on_request(flow, message, Duration::ZERO, now);
         } else {
             self.on_response(flow, message, now);
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 
@@ -505,6 +522,7 @@ impl Shard {
     /// Fires what is due, at most [`TIMERS_PER_TURN`]; more is due at once if [`Shard::next_timeout`] still lies in the past.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        let mark = self.outbox.waiting();
         for _ in 0..TIMERS_PER_TURN {
             let Some((at, key)) = self.timers.pop_due(now) else {
                 break;
@@ -542,6 +560,7 @@ impl Shard {
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 

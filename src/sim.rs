@@ -20,7 +20,7 @@ pub mod tally;
 pub mod trouble;
 pub mod wire;
 
-use crate::command::{CallSelector, Command, Reply};
+use crate::command::{CallSelector, Command, LadderOf, Reply};
 use crate::config::Config;
 use crate::identifiers::{Random, Secret};
 use crate::message::Index;
@@ -322,11 +322,21 @@ impl World {
     /// Gives a command to the shard it is for.
     pub fn command(&mut self, command: Command) -> u64 {
         let shard = match &command {
-            Command::Verbs { call, .. } | Command::Call { call } | Command::Hangup { call } => match call {
+            Command::Verbs { call, .. }
+            | Command::Call { call }
+            | Command::Hangup { call }
+            | Command::Update { call, .. } => match call {
                 CallSelector::Id(id) => id.shard,
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },
             Command::Transfer { id } => id.shard,
+            Command::Ladder { of } => match of {
+                LadderOf::Call(CallSelector::Id(id)) => id.shard,
+                LadderOf::Call(CallSelector::SipCallId(call_id)) => {
+                    self.secret.owner(call_id, self.shards.len() as u16)
+                }
+                LadderOf::Transfer(id) => id.shard,
+            },
             Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks | Command::Listen => 0,
         };
         self.command_to(usize::from(shard), command)

@@ -221,6 +221,19 @@ pub fn parse(value: &Value) -> Result<Vec<Verb>, Vec<VerbError>> {
     if errors.is_empty() { Ok(verbs) } else { Err(errors) }
 }
 
+/// Reads where a hook goes, alone: a string or an object, as in a verb. `field` is its name.
+///
+/// # Errors
+///
+/// Every mistake, one at least.
+pub fn parse_hook(field: &'static str, value: &Value) -> Result<HookTarget, Vec<VerbError>> {
+    let errors = Errors::default();
+    let object = Map::from_iter([(field.to_owned(), value.clone())]);
+    let target = Fields::new(&object, String::new(), None, &errors).hook(field);
+    let errors = errors.list.into_inner();
+    target.filter(|_| errors.is_empty()).ok_or(errors)
+}
+
 /// `None` only with an error.
 fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
     let Value::Object(object) = element else {
@@ -372,7 +385,12 @@ impl<'a> Fields<'a> {
     }
 
     fn wrong_type(&self, field: &str, found: &Value, wanted: &str) {
-        self.wrong(field, format!("is {}, must be {wanted}", type_of(found)));
+        let hint = match found {
+            // Of all that can go wrong with a telephone number this is the first.
+            Value::Number(_) if wanted == STRING => ": put it in quotes",
+            _ => "",
+        };
+        self.wrong(field, format!("is {}, must be {wanted}{hint}", type_of(found)));
     }
 
     fn require(&self, field: &str) {
@@ -404,7 +422,7 @@ impl<'a> Fields<'a> {
         let text = match self.ask(field)? {
             Value::String(text) => text,
             other => {
-                self.wrong_type(field, other, "a string");
+                self.wrong_type(field, other, STRING);
                 return None;
             }
         };
@@ -570,7 +588,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Keys that say nothing about the request are passed over: applications write the fields of the result there.
+    /// The fields of the result are passed over: the verb's documentation shows them there.
     fn hook_object(&self, field: &'static str, object: &Map<String, Value>) -> Option<HookTarget> {
         let url = match object.get("url") {
             Some(Value::String(url)) => {
@@ -578,7 +596,7 @@ impl<'a> Fields<'a> {
                 Some(url.clone())
             }
             Some(other) => {
-                self.wrong_type(&format!("{field}.url"), other, "a string");
+                self.wrong_type(&format!("{field}.url"), other, STRING);
                 None
             }
             None => {
@@ -598,17 +616,33 @@ impl<'a> Fields<'a> {
         for name in ["basicAuth", "auth"] {
             match object.get(name) {
                 None => {}
-                Some(Value::Object(object)) => credentials.extend(self.credentials(&format!("{field}.{name}"), object)),
+                Some(Value::Object(object)) => {
+                    let field = format!("{field}.{name}");
+                    self.only(&field, object, &["username", "password"]);
+                    credentials.extend(self.credentials(&field, object));
+                }
                 Some(other) => self.wrong_type(&format!("{field}.{name}"), other, "an object"),
             }
         }
         if credentials.len() > 1 {
             self.wrong(field, "has credentials twice");
         }
+        self.only(field, object, &HOOK_PROPERTIES);
         Some(HookTarget {
             url: url?,
             basic_auth: credentials.pop(),
         })
+    }
+
+    /// Nothing else stands there.
+    fn only(&self, field: &str, object: &Map<String, Value>, known: &[&str]) {
+        for name in object
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()) && *name != "_")
+        {
+            let suggestion = spelling::suggestion(name, known.iter().copied());
+            self.wrong(&join(field, name), format!("is no property of this object{suggestion}"));
+        }
     }
 
     /// User-id and password of RFC 7617.
@@ -628,7 +662,7 @@ impl<'a> Fields<'a> {
             }
             Some(Value::String(text)) => Some(text.clone()),
             Some(other) => {
-                self.wrong_type(&join(field, name), other, "a string");
+                self.wrong_type(&join(field, name), other, STRING);
                 None
             }
             None => {
@@ -717,7 +751,7 @@ fn join(path: &str, field: &str) -> String {
 }
 
 /// Text from outside as an error repeats it: not longer than anyone reads, and on one line.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).filter(|c| !c.is_control()).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
         shown.push('…');
@@ -778,6 +812,29 @@ const HEADERS_DENIED: [&str; 35] = [
 
 /// Headers whose value is a list of tokens (RFC 3261 §20.37, RFC 6665 §8.2.2): another value would make the message malformed.
 const TOKEN_LISTS: [&str; 4] = ["Supported", "k", "Allow-Events", "u"];
+
+/// What an object that names a hook may hold: where it goes, and what the verb's documentation and hooks have as the result.
+const HOOK_PROPERTIES: [&str; 17] = [
+    "url",
+    "method",
+    "username",
+    "password",
+    "basicAuth",
+    "auth",
+    "referStatus",
+    "refer_status",
+    "refer_reason",
+    "refer_result",
+    "refer_cause",
+    "final_referred_call_status",
+    "final_referred_call_reason",
+    "event",
+    "call_status",
+    "eventHook",
+    "statusHook",
+];
+
+const STRING: &str = "a string";
 
 /// More are no transfer any more.
 const VERBS_MAX: usize = 64;

@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sequence", &[]),
     ("spelling", &[]),
     ("coverage", &[]),
+    ("ladder", &[]),
     ("rate", &["timer"]),
     ("stun", &[]),
     ("transport", &[]),

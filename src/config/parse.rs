@@ -6,9 +6,9 @@
 use super::application::{applications, route_application};
 use super::reader::{Document, Placed, Table, place};
 use super::{
-    Access, Address, Application, Auth, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits,
-    Network, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX, SessionTimers, Side,
-    SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
+    Access, Address, Application, Auth, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Ladders,
+    Limits, Network, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
+    SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use super::{refer, value};
 use crate::spelling;
@@ -571,6 +571,17 @@ fn control(document: &Document<'_>, table: Table<'_>) -> Control {
     table.number("events_bytes_max", 65_536..=1 << 32, &mut control.events_bytes_max);
     // Each takes one of the 1,024 connections of the listener.
     table.number("event_streams_max", 0..=1_000, &mut control.event_streams_max);
+    table.choice(
+        "ladders",
+        &[
+            ("off", Ladders::Off),
+            ("transfers", Ladders::Transfers),
+            ("all", Ladders::All),
+        ],
+        &mut control.ladders,
+    );
+    table.number("ladders_max", 1..=TABLE_ENTRIES_MAX, &mut control.ladders_max);
+    table.number("ladder_messages_max", 2..=10_000, &mut control.ladder_messages_max);
     // What the environment will replace is judged once it has.
     let replaced = ["REFEREE_CONTROL_LISTEN", "REFEREE_CONTROL_TOKEN"]
         .into_iter()

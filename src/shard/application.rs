@@ -5,6 +5,7 @@
 use super::attended::Aside;
 use super::commands::{HookSettings, is_lingering, refusal};
 use super::uas::{Unacknowledged, Unpracked};
+use super::update::UPDATES_FROM;
 use super::{Output, Shard, TimerKey, is_live};
 use crate::application::{Admitted, Asked, Program, admit, read};
 use crate::call::{CallKey, CallState};
@@ -115,7 +116,7 @@ impl Shard {
     }
 
     /// The fields that every hook about the call has.
-    fn base_fields(&self, key: CallKey) -> Map<String, Value> {
+    pub(super) fn base_fields(&self, key: CallKey) -> Map<String, Value> {
         let (Some(call), Some(served)) = (self.calls.get(key), self.served.get(&key)) else {
             return Map::new();
         };
@@ -275,6 +276,9 @@ impl Shard {
         let Some(key) = self.by_number.get(&id.number).copied() else {
             return;
         };
+        if question >= UPDATES_FROM {
+            return self.on_update_answered(key, question, outcome, now);
+        }
         let Some(asked) = self
             .served
             .get_mut(&key)
@@ -383,11 +387,15 @@ impl Shard {
         }
     }
 
-    fn replace_list(&mut self, key: CallKey, verbs: Vec<Verb>, now: Instant) {
+    pub(super) fn replace_list(&mut self, key: CallKey, verbs: Vec<Verb>, now: Instant) {
         if let Some(call) = self.calls.get_mut(key) {
             let extra = call.extra_mut();
             extra.verbs = verbs.into();
-            extra.paused_until = None;
+            let (was_paused, id) = (extra.paused_until.take().is_some(), extra.pause_id.take());
+            // The verb that runs on a call of an application is told of by its program.
+            if was_paused && !self.served.contains_key(&key) {
+                self.tell_verb(key, "pause", id.as_deref(), "finished");
+            }
         }
         self.run_verbs(key, now);
     }

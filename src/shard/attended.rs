@@ -42,6 +42,8 @@ pub(super) enum Aside {
     },
     /// What an action was answered with.
     Reply { transfer: TransferId, verbs: Vec<Verb> },
+    /// What the hook of an update was answered with, on a relayed call.
+    Update { call: CallKey, verbs: Vec<Verb> },
     /// Of an application that leads a call, by its number there.
     List {
         call: CallKey,
@@ -53,7 +55,10 @@ pub(super) enum Aside {
 impl Aside {
     fn verbs(&mut self) -> &mut [Verb] {
         match self {
-            Aside::Command { verbs, .. } | Aside::Reply { verbs, .. } | Aside::List { verbs, .. } => verbs,
+            Aside::Command { verbs, .. }
+            | Aside::Reply { verbs, .. }
+            | Aside::Update { verbs, .. }
+            | Aside::List { verbs, .. } => verbs,
         }
     }
 }
@@ -137,6 +142,7 @@ impl Shard {
                 dry_run,
             } => self.on_command(ticket, Command::Verbs { call, verbs, dry_run }, now),
             Aside::Reply { transfer, verbs } => self.on_reply(transfer, verbs, now),
+            Aside::Update { call, verbs } => self.run_update(call, verbs, now),
             Aside::List { call, number, verbs } => self.run_numbered(call, number, verbs, now),
         }
     }

@@ -11,7 +11,6 @@ use crate::proxy::context::{BranchNumber, ContextKey};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
-use crate::transfer::TransferTimer;
 use crate::webhook::Subject;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
@@ -348,10 +347,10 @@ impl Shard {
                 }
             }
             let extra = self.calls.get(transfer.call).and_then(Call::extra);
-            // One that is sent again may wait for the answer of an INVITE, or an ACK: T_total ends that as well.
-            let waits = extra.is_some_and(|extra| extra.refer_waits == Some(key))
-                && transfer.deadlines().any(|(timer, _)| timer == TransferTimer::Total);
-            if !transfer.can_end() && !waits {
+            let is_named = |waiting: &Waiting| matches!(waiting, Waiting::Refer(waits) if *waits == key);
+            let is_held =
+                extra.is_some_and(|extra| extra.refer_waits == Some(key)) || self.names.waiting().any(is_named);
+            if !transfer.can_end(is_held) {
                 faults.push(format!("nothing ends a transfer that is {state}"));
             }
             let runs_on = self.calls.get(transfer.call).and_then(|call| call.extra()?.transfer);

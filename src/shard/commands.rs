@@ -64,12 +64,20 @@ impl Shard {
                 Ok(key) => self.on_hangup(key, &[], now),
                 Err(refusal) => Reply::Refused(refusal),
             },
+            Command::Update { call, update } => match self.find_call(&call) {
+                Ok(key) => self.on_call_update(key, update, now),
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Command::Calls { after, limit } => self.list_calls(after, limit),
             Command::Transfer { id } => match self.transfer_by_number.get(&id.number) {
                 Some(key) => Reply::Transfer(Box::new(self.transfers[*key].view(|at| self.wall(at)))),
                 None => Reply::Refused(refusal(404, "not_found", None, "There is no such transfer.")),
             },
             Command::Trunks => Reply::Trunks(self.trunk_views(now)),
+            Command::Ladder { of } => match self.ladder_view(&of) {
+                Ok(ladder) => Reply::Ladder(Box::new(ladder)),
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Command::Listen => {
                 self.on_listen(now);
                 Reply::Done
@@ -187,6 +195,7 @@ impl Shard {
             });
         }
         let has_refer = first.is_some();
+        let asked = asked_for(&verbs);
         let before = self.transfers_of(key);
         let extra = self.calls[key].extra_mut();
         if extra.verbs.len() + verbs.len() > VERBS_WAITING_MAX {
@@ -198,6 +207,10 @@ impl Shard {
             ));
         }
         extra.verbs.extend(verbs);
+        if has_refer {
+            self.ladder_of_transfer(key);
+        }
+        self.remember_http(key, true, &asked, "");
         self.run_verbs(key, now);
         let transfer = if has_refer && self.transfers_of(key) > before {
             self.last_transfer_of(key)
@@ -467,7 +480,7 @@ impl Shard {
         self.on_hangup(key, headers, now);
     }
 
-    fn on_hangup(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) -> Reply {
+    pub(super) fn on_hangup(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) -> Reply {
         let Some(call) = self.calls.get_mut(key) else {
             return Reply::Done;
         };
@@ -586,6 +599,17 @@ impl Shard {
                 .unwrap_or_default(),
             status_as_string: self.config().hooks.status_as_string,
         }
+    }
+}
+
+/// How a ladder shows verbs.
+pub(super) fn asked_for(verbs: &[Verb]) -> String {
+    match verbs {
+        [Verb::SipRefer(refer)] => match &refer.refer_to {
+            Some(target) => format!("sip:refer to {target}"),
+            None => "sip:refer".to_owned(),
+        },
+        _ => verbs.iter().map(Verb::name).collect::<Vec<_>>().join(", "),
     }
 }
 

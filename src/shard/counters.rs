@@ -108,6 +108,8 @@ counters! {
     held_refused_total Counter "Requests refused because as many of their call wait as may.",
     waits_refused_total Counter "Times that nothing more could wait for a name.",
     transfers_forgotten_total Counter "Ended executions forgotten for newer ones.",
+    ladders_forgotten_total Counter "Calls whose messages were forgotten for newer ones: ladders_max.",
+    ladder_messages_left_out_total Counter "Messages left out of ladders that had ladder_messages_max.",
     calls Gauge "Live calls.",
     transactions Gauge "Live transactions.",
     transfers Gauge "Transfers under way.",

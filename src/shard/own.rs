@@ -11,7 +11,6 @@ use crate::event;
 use crate::identifiers::TransferId;
 use crate::message::uri::request_uri;
 use crate::message::{Header, Message, Method};
-use crate::proxy::Refused;
 use crate::sequence::ROOM;
 use crate::timer::Instant;
 use crate::transfer::{Answer, Cause, Outcome, Step, Steps, Transfer};
@@ -272,6 +271,20 @@ impl Shard {
         }
     }
 
+    /// The INVITE of a call was refused. What its parties still say in its early dialogs must not go by other numbers than before
+    /// (RFC 3261 §12.2.1.1): where these are shifted the call is kept for a while.
+    pub(super) fn end_refused(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let shown = call.take_early(digest);
+        call.continue_early(shown);
+        match call.is_shifted() {
+            true => self.end_call(key, now),
+            false => self.remove_call(key),
+        }
+    }
+
     pub(super) fn on_forget(&mut self, key: CallKey, now: Instant) {
         let tombstone = self.config().transfer.tombstone;
         let Some(call) = self.calls.get(key) else { return };
@@ -315,40 +328,6 @@ impl Shard {
         }
     }
 
-    // ---- requests that waited for our REFER ----
-
-    pub(super) fn on_hold_over(&mut self, key: CallKey, now: Instant) {
-        // A REFER that was sent again has a wait of its own.
-        let hold = self.calls.get(key).and_then(|call| call.extra()?.hold);
-        if hold.is_some_and(|(_, until)| until <= now) {
-            self.release_held(key, now);
-        }
-    }
-
-    pub(super) fn release_held(&mut self, key: CallKey, now: Instant) {
-        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
-            return;
-        };
-        extra.hold = None;
-        let held = std::mem::take(&mut extra.held);
-        for held in held {
-            self.resume_request(held.flow, &held.message, Some(held.server), now);
-        }
-    }
-
-    /// RFC 3261 §15.1.2: requests that are pending when the call ends are answered 487.
-    fn end_held(&mut self, key: CallKey, now: Instant) {
-        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
-            return;
-        };
-        extra.hold = None;
-        for held in std::mem::take(&mut extra.held) {
-            self.counters.resumed_total += 1;
-            self.counters.refused_total += 1;
-            self.answer_stored(held.server, Refused::new(487, "Request Terminated"), now);
-        }
-    }
-
     // ---- transfers ----
 
     /// Enters an execution into the tables and arms its timers.
@@ -363,6 +342,7 @@ impl Shard {
         let transfer = self.transfers.insert(transfer);
         self.transfer_by_number.insert(number, transfer);
         self.counters.transfers_total += 1;
+        self.ladder_of_transfer(key);
         if let Some(call) = self.calls.get_mut(key) {
             let extra = call.extra_mut();
             extra.transfer = Some(transfer);
@@ -488,8 +468,8 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
-            if let Some(dialog) = &forgotten.outside {
-                self.outside.remove(&self.call_id_digest(&dialog.call_id));
+            if let Some(dialog) = forgotten.outside {
+                self.outside.remove(&dialog);
             }
             self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]
@@ -512,7 +492,7 @@ impl Shard {
         let Some(transfer) = self.transfers.get(key) else {
             return false;
         };
-        let id = transfer.id;
+        let (id, call) = (transfer.id, transfer.call);
         let hooks = match &transfer.application {
             Some((application, base_url)) => self.hooks_of_application(*application, base_url),
             None => self.hooks_of(transfer.trunk),
@@ -522,6 +502,9 @@ impl Shard {
             return false;
         };
         let application = transfer.application.as_ref().map(|(application, _)| *application);
+        if self.has_ladder(call) {
+            self.remember_http(call, false, &format!("POST {}", super::ladders::path_of(&url)), &body);
+        }
         let credentials = || self.credentials_for(application?, &url);
         let hook = Hook {
             subject: Subject::Transfer(id),
@@ -544,6 +527,7 @@ impl Shard {
     /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
     /// that ends the call only `hangup` and `tag` count.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
+        let is_failed = outcome == ActionOutcome::Failed;
         let is_canceled = self.transfer_by_number.get(&id.number).is_some_and(|key| {
             let verdict = self.transfers.get(*key).and_then(Transfer::verdict);
             verdict.is_some_and(|verdict| verdict.result == Outcome::Canceled)
@@ -572,6 +556,7 @@ impl Shard {
                 }
             },
         };
+        self.remember_answer(id, is_failed, &verbs);
         self.on_reply(id, verbs, now);
     }
 
