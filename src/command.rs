@@ -124,7 +124,12 @@ pub struct CallView {
     pub from: String,
     pub to: String,
     pub from_trunk: String,
-    pub to_trunk: String,
+    /// Absent where an application leads the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_trunk: Option<String>,
+    /// The application that leads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
     /// Milliseconds since the Unix epoch.
     pub created_at: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

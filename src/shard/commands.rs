@@ -552,7 +552,11 @@ impl Shard {
             from: uri_of(call.get(Party::Caller, Trait::Identity)),
             to: uri_of(call.get(Party::Callee, Trait::Identity)),
             from_trunk: self.config().trunk(call.trunk(Party::Caller)).name.clone(),
-            to_trunk: self.config().trunk(call.trunk(Party::Callee)).name.clone(),
+            to_trunk: match call.application {
+                Some(_) => None,
+                None => Some(self.config().trunk(call.trunk(Party::Callee)).name.clone()),
+            },
+            application: call.application.map(|id| self.config().application(id).name.clone()),
             created_at: self.wall(call.created),
             answered_at: call.answered.map(|at| self.wall(at)),
             transfer,

@@ -354,9 +354,6 @@ impl Shard {
                 self.counters.out_of_order_total += 1;
                 return self.refuse(message, &arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
             }
-            Dialog::Call(key, party) if self.calls[key].application.is_some() => {
-                return self.on_served(message, &arrival, key, party, now);
-            }
             Dialog::Call(key, party) => {
                 if self.is_for_us(message, &arrival, key, party, now)
                     || self.hold_if_needed(message, &arrival, key, party, now)
@@ -526,6 +523,10 @@ impl Shard {
         now: Instant,
     ) -> bool {
         let call = &self.calls[key];
+        if call.application.is_some() {
+            self.on_served(message, arrival, key, party, now);
+            return true;
+        }
         let state = call.state;
         let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
         let opens_refer = call.extra().is_some_and(|extra| extra.transfer.is_some());

@@ -444,7 +444,11 @@ impl Shard {
             if let Some(served) = self.served.get_mut(&key) {
                 served.answer = None;
             }
-            return self.end_both(key, &[], Cause::CallEnded, now);
+            let extra = self.calls.get_mut(key).and_then(Call::extra_if_any);
+            let headers = extra
+                .map(|extra| std::mem::take(&mut extra.bye_headers))
+                .unwrap_or_default();
+            return self.end_both(key, &headers, Cause::CallEnded, now);
         }
         self.outbox.send_copy(answer.reply_to, &answer.bytes, None);
         answer.wait = (answer.wait * 2).min(t2);
