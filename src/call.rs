@@ -147,8 +147,6 @@ pub struct Extra {
     pub paused_until: Option<Instant>,
     /// Its `id`.
     pub pause_id: Option<String>,
-    /// CSeq number of the last INVITE of each party that was refused here without a transaction: its ACK goes no further.
-    pub refused_invites: [Option<u32>; 2],
     /// A party that answered a request of ours with 481: one more, and the call is over.
     pub suspect: Option<Party>,
     /// A party whose answer says that its side of the call is gone, and until when it may show that it is not.
@@ -435,11 +433,13 @@ impl Call {
         }
     }
 
-    /// Whether a request with these tags is of this dialog, and whose: by its From tag. A callee without a tag matches any.
+    /// Whether a request with these tags is of this dialog, and whose: by its From tag. A callee that has answered without a tag
+    /// is one of RFC 2543, and matches any; before that there is no dialog (RFC 3261 §12.1).
     pub fn sender(&self, from_tag: &[u8], to_tag: &[u8]) -> Option<Party> {
+        let is_any = self.state != CallState::Trying;
         [Party::Caller, Party::Callee].into_iter().find(|party| {
             self.tag(*party).is_some_and(|tag| tag == from_tag)
-                && self.tag(party.other()).is_none_or(|tag| tag == to_tag)
+                && self.tag(party.other()).map_or(is_any, |tag| tag == to_tag)
         })
     }
 

@@ -24,9 +24,13 @@ use std::cmp::Ordering;
 /// The highest number a CSeq may have (RFC 3261 §8.1.1.5).
 pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 
-/// Inserted requests per direction of a dialog. Transfers are capped far below; where each request of a day is challenged, it
-/// takes one every 45 s.
+/// Inserted requests per direction of a dialog, but for the last. Transfers are capped far below; where each request of a day
+/// is challenged, it takes one every 45 s.
 pub const INSERTED_MAX: usize = 2_000;
+
+/// Numbers that an inserted request leaves to what follows it: a BYE of ours, or the call could not be ended, and what the party
+/// says until then, since its own numbers are shifted up by ours and it knows nothing of that.
+pub const ROOM: u32 = 1 << 10;
 
 /// How far a number may lie above the highest before it. RFC 3261 §12.2.1.1 has a party count by one, so that a gap, which
 /// §12.2.2 allows, is the number of its requests that never came here: this many at one every two seconds take a year. A party
@@ -99,13 +103,11 @@ impl Sequence {
         Origin::Party(number.saturating_sub(shift))
     }
 
-    /// Takes the next number for a request of our own; `None` when it would pass [`NUMBER_MAX`] or there are too many.
-    pub fn insert(&mut self) -> Option<u32> {
-        if self.inserted.len() >= INSERTED_MAX {
-            return None;
-        }
+    /// Takes the next number for a request of our own that leaves `left` numbers to others: 0 for the last of a dialog, [`ROOM`]
+    /// for any other. `None`: fewer would be left, or, for any other, there are [`INSERTED_MAX`].
+    pub fn insert(&mut self, left: u32) -> Option<u32> {
         let number = self.number_of(self.inserted.len(), self.next);
-        if number > NUMBER_MAX {
+        if number > NUMBER_MAX - left || left > 0 && self.inserted.len() >= INSERTED_MAX {
             return None;
         }
         self.inserted.push(self.next);
@@ -124,8 +126,8 @@ impl Sequence {
     }
 
     /// Takes the next number for a request that the party has sent as `number`; `None` as of [`Sequence::insert`].
-    pub fn send_again(&mut self, number: u32) -> Option<u32> {
-        let again = self.insert()?;
+    pub fn send_again(&mut self, number: u32, left: u32) -> Option<u32> {
+        let again = self.insert(left)?;
         self.again.push((number, again));
         Some(again)
     }
@@ -135,7 +137,7 @@ impl Sequence {
     pub fn of_invite(number: u32, outward: u32) -> Sequence {
         let mut sequence = Sequence::default();
         sequence.observe(number);
-        while sequence.outward(number) < Some(outward) && sequence.send_again(number).is_some() {}
+        while sequence.outward(number) < Some(outward) && sequence.send_again(number, 0).is_some() {}
         sequence
     }
 
@@ -167,7 +169,7 @@ mod tests {
     fn the_common_inbound_case_starts_at_one() {
         let mut callee = Sequence::default();
         assert!(!callee.is_shifted());
-        assert_eq!(callee.insert(), Some(1));
+        assert_eq!(callee.insert(0), Some(1));
         assert!(callee.is_shifted());
         callee.observe(1);
         assert_eq!(callee.outward(1), Some(2));
@@ -190,10 +192,10 @@ mod tests {
     fn an_ack_keeps_its_invites_number_whatever_was_inserted_since() {
         let mut caller = Sequence::default();
         caller.observe(10);
-        assert_eq!(caller.insert(), Some(11));
+        assert_eq!(caller.insert(0), Some(11));
         caller.observe(11);
         assert_eq!(caller.outward(11), Some(12));
-        assert_eq!(caller.insert(), Some(13));
+        assert_eq!(caller.insert(0), Some(13));
         assert_eq!(caller.outward(11), Some(12));
         assert_eq!(caller.outward(10), Some(10));
         assert_eq!(caller.outward(12), Some(14));
@@ -232,13 +234,13 @@ mod tests {
         // Another request has left meanwhile: only what follows is shifted.
         caller.observe(3);
         assert_eq!(caller.outward(3), Some(5));
-        assert_eq!(caller.send_again(2), Some(6));
+        assert_eq!(caller.send_again(2, 0), Some(6));
         assert_eq!((caller.outward(2), caller.outward(3)), (Some(6), Some(5)));
         assert_eq!(
             (caller.inward(6), caller.inward(4)),
             (Origin::Party(2), Origin::Party(2))
         );
-        assert_eq!((caller.insert(), caller.inward(7)), (Some(7), Origin::Inserted));
+        assert_eq!((caller.insert(0), caller.inward(7)), (Some(7), Origin::Inserted));
         caller.observe(4);
         assert_eq!((caller.outward(4), caller.inward(8)), (Some(8), Origin::Party(4)));
 
@@ -256,10 +258,25 @@ mod tests {
         assert_eq!(NUMBER_MAX, 2_147_483_647);
         let mut party = Sequence::default();
         party.observe(NUMBER_MAX - 1);
-        assert_eq!(party.insert(), Some(NUMBER_MAX));
-        assert_eq!(party.insert(), None);
+        assert_eq!(party.insert(0), Some(NUMBER_MAX));
+        assert_eq!(party.insert(0), None);
         assert_eq!(party.outward(NUMBER_MAX), None);
         assert_eq!(party.outward(NUMBER_MAX - 1), Some(NUMBER_MAX - 1));
+    }
+
+    #[test]
+    fn a_refer_leaves_room_for_what_follows_it() {
+        let mut party = Sequence::default();
+        party.observe(NUMBER_MAX - ROOM - 2);
+        assert_eq!(party.insert(ROOM), Some(NUMBER_MAX - ROOM - 1));
+        assert_eq!(party.insert(ROOM), Some(NUMBER_MAX - ROOM));
+        assert_eq!(party.insert(ROOM), None);
+        assert_eq!(party.insert(0), Some(NUMBER_MAX - ROOM + 1));
+        let mut party = Sequence::default();
+        party.observe(1);
+        let refers = std::iter::from_fn(|| party.insert(ROOM));
+        assert_eq!(refers.count(), INSERTED_MAX);
+        assert!(party.insert(0).is_some(), "a BYE always has its number");
     }
 
     proptest! {
@@ -274,9 +291,9 @@ mod tests {
             let mut sent: Vec<(Option<u32>, u32)> = Vec::new();
             for step in steps {
                 let entry = match (step, sequence.highest()) {
-                    (None, _) => (None, sequence.insert().unwrap()),
+                    (None, _) => (None, sequence.insert(0).unwrap()),
                     // A challenge to the last request of the party.
-                    (Some(9), Some(last)) => (Some(last), sequence.send_again(last).unwrap()),
+                    (Some(9), Some(last)) => (Some(last), sequence.send_again(last, 0).unwrap()),
                     (Some(gap), highest) => {
                         own += if highest.is_none() { 0 } else { gap + 1 };
                         sequence.observe(own);

@@ -25,18 +25,21 @@ mod ladders;
 mod large;
 mod lifetime;
 mod names;
+mod notify;
 mod outside;
 mod own;
 mod places;
 mod probe;
 mod recorded;
 mod refresh;
+mod refused_invites;
 mod relay;
 mod renumbered;
 mod request;
 mod response;
 mod restored;
 mod route;
+mod saying;
 mod sources;
 mod targets;
 mod topology;
@@ -71,6 +74,7 @@ use ladders::Ladders;
 use large::Refusals;
 use names::Names;
 use probe::{Probe, ProbeId};
+use refused_invites::RefusedInvites;
 use renumbered::Renumbered;
 use response::BranchFailure;
 use slotmap::SlotMap;
@@ -216,6 +220,7 @@ pub struct Shard {
     /// The time of the last input.
     now: Instant,
     refusals: Refusals,
+    refused_invites: RefusedInvites,
     renumbered: Renumbered,
     /// For requests of ours that are read again.
     large_scratch: Box<Index>,
@@ -386,6 +391,7 @@ impl Shard {
             names: Names::new(config.limits.lookups_max, Keyed::new(&mut random)),
             now: Instant::START,
             refusals: Refusals::new(Keyed::new(&mut random)),
+            refused_invites: RefusedInvites::default(),
             renumbered: Renumbered::default(),
             large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
@@ -644,6 +650,7 @@ impl Shard {
                     }
                     ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
+                        self.end_refer(key);
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
@@ -663,6 +670,7 @@ impl Shard {
                     }
                     ClientOwner::Cancel | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {}
                     ClientOwner::Refer(key) => {
+                        self.end_refer(key);
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),

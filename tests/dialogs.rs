@@ -252,6 +252,26 @@ fn only_a_target_refresh_moves_the_remote_target_of_our_requests() {
     }
 }
 
+/// 64·T1 are a party's to show that it knows the call, each time anew.
+#[test]
+fn a_sign_of_life_ends_one_doubt_and_the_next_lasts_as_long() {
+    let (mut scene, call) = answered_with("INFO", Some(481));
+    scene.run(10_000);
+    scene.platform_does(&call, request("INFO"));
+    scene.run(10_000);
+    let unknown = steps([(10, respond(481))]);
+    scene.world.peer_mut(scene.platform).on("INFO", unknown);
+    scene.carrier_does(&call, request("INFO"));
+    // The first would have been over at 32 s, the second is at 52 s.
+    scene.run(31_990);
+    assert_eq!(calls(&scene), 1);
+    scene.run(100);
+    let counters = scene.world.shard(0).counters();
+    assert_eq!((counters.calls, counters.calls_lost_total), (0, 1));
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}
+
 /// RFC 5057 §5.1 speaks of usages there are: before the answer the INVITE has made none that could be over.
 #[test]
 fn a_refusal_within_an_early_dialog_does_not_end_the_call_that_it_becomes() {

@@ -274,6 +274,26 @@ fn challenges_that_are_not_for_the_trunk_go_to_the_caller() {
     }
 }
 
+/// RFC 3261 §22.2, §22.3: a 401 or a 407 challenges. The same header in another refusal asks for nothing.
+#[test]
+fn no_other_refusal_is_a_challenge() {
+    for (code, sent) in [(403, 1), (488, 1), (407, 2)] {
+        let mut scene = Scene::with(&text(AUTH, ""), carrier(), platform());
+        let challenge = format!("Digest realm=\"{REALM}\", nonce=\"n\", qop=\"auth\"");
+        for _ in 0..2 {
+            let refusal = respond_with(code, &[("Proxy-Authenticate", &challenge)]);
+            scene
+                .world
+                .peer_mut(scene.platform)
+                .on("INVITE", steps([(10, refusal)]));
+        }
+        scene.call();
+        scene.world.finish();
+        assert_eq!(numbers(&scene, "INVITE").len(), sent, "{code}");
+        assert_eq!(outcomes(&scene, "INVITE"), [code]);
+    }
+}
+
 #[test]
 fn credentials_of_the_caller_stay_and_their_challenges_are_its_own() {
     let own = |realm: &str| {
@@ -767,6 +787,36 @@ fn notifies_of_either_attempt_are_of_the_transfer() {
         scene.carrier_does(&call, request("BYE"));
         scene.world.finish();
     }
+}
+
+/// RFC 3515 §2.4.6: the id of a NOTIFY is the number of its REFER, as the notifier has it; its sender knows another.
+#[test]
+fn notifies_of_a_partys_refer_that_was_sent_again_are_its_own_and_end_its_subscription() {
+    let (mut scene, call) = transfer_scene(None);
+    let accepts = steps([(10, respond(202))]);
+    scene.world.peer_mut(scene.carrier).on("REFER", accepts);
+    let headers = [("Refer-To", "<sip:x@y>"), ("Referred-By", "<sip:bot@platform.example>")];
+    scene.platform_does(&call, request_with("REFER", &headers, ""));
+    scene.run(500);
+    assert_eq!(carrier_numbers(&scene, "REFER"), [1, 2]);
+    assert_eq!(scene.world.peer(scene.platform).outcomes("REFER"), [202]);
+    let headers = [
+        ("Event", "refer;id=2"),
+        ("Subscription-State", "terminated;reason=noresource"),
+        ("Content-Type", "message/sipfrag"),
+    ];
+    scene.carrier_does(&call, request_with("NOTIFY", &headers, "SIP/2.0 486 Busy Here\r\n"));
+    scene.run(500);
+    let heard = scene.world.peer(scene.platform).heard("NOTIFY");
+    assert_eq!(
+        heard.last().and_then(|notify| notify.header("Event")),
+        Some("refer;id=1")
+    );
+    // A transfer of referee's own may follow.
+    assert!(matches!(scene.verbs(&call, refer()), Reply::Accepted { .. }));
+    scene.run(500);
+    scene.platform_does(&call, request("BYE"));
+    scene.world.finish();
 }
 
 #[test]

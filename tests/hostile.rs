@@ -9,7 +9,7 @@ use referee::sim::load::Pace;
 use referee::sim::peer::Peer;
 use referee::sim::peer::script::{Act, notify, request, respond, steps};
 use referee::sim::peer::text::Text;
-use referee::sim::scene::{CARRIER, PUBLIC, Scene, TWO_SIDES, carrier, platform};
+use referee::sim::scene::{CARRIER, PLATFORM, PRIVATE, PUBLIC, Scene, TWO_SIDES, carrier, platform};
 use referee::sim::wire::{Sent, Wire};
 use referee::sim::{PeerId, World};
 use serde_json::json;
@@ -146,6 +146,72 @@ fn what_is_shed_costs_no_state_and_its_ack_and_repeats_are_known() {
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
     assert_ladder("shed", &scene.world);
+}
+
+#[test]
+fn acks_of_requests_that_a_full_table_has_refused_go_no_further() {
+    // RFC 3261 §17.1.1.3: the ACK of a refusal is hop by hop. Within a dialog nothing but its branch tells it from that of a 2xx.
+    let mut scene = with_limits("transactions_max = 1");
+    let call = scene.answered();
+    let acks = |scene: &Scene| scene.world.peer(scene.platform).heard("ACK").len();
+    assert_eq!(acks(&scene), 1);
+    for _ in 0..3 {
+        scene.carrier_does(&call, request("INVITE"));
+    }
+    scene.run(1_000);
+    assert_eq!(scene.world.peer(scene.carrier).heard("503").len(), 3);
+    let counters = scene.world.shard(0).counters();
+    assert_eq!((counters.absorbed_acks_total, acks(&scene)), (3, 1));
+    // Once there is room, one is taken and its ACK as well.
+    scene.run(60_000);
+    scene.carrier_does(&call, request("INVITE"));
+    scene.run(1_000);
+    assert_eq!(
+        scene.world.peer(scene.carrier).outcomes("INVITE"),
+        [200, 503, 503, 503, 200]
+    );
+    assert_eq!(acks(&scene), 2);
+    scene.run(60_000);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+}
+
+#[test]
+fn an_invite_that_is_taken_when_it_comes_again_has_its_ack() {
+    // RFC 2543 peers give the ACK of a 2xx the Via of its INVITE.
+    let mut wire = Wire::new(&format!("{TWO_SIDES}\n[limits]\ntransactions_max = 1\n"));
+    let (caller, callee) = (CARRIER.parse().unwrap(), PLATFORM.parse().unwrap());
+    let (public, private): (SocketAddr, SocketAddr) = (PUBLIC.parse().unwrap(), PRIVATE.parse().unwrap());
+    let answered = |wire: &mut Wire, sent: &[Sent]| {
+        let is_invite = |sent: &&Sent| sent.bytes.starts_with(b"INVITE");
+        let invite = Text::read(&sent.iter().find(is_invite).expect("it is not relayed").bytes).unwrap();
+        let answer = answer(&invite, "200 OK").replace(";tag=callee;tag=callee", ";tag=callee");
+        wire.datagram(callee, private, answer.as_bytes())
+    };
+    let invite = outside("INVITE", CARRIER, "old");
+    let sent = wire.datagram(caller, public, invite.as_bytes());
+    let sent = answered(&mut wire, &sent);
+    let route = Text::read(&sent[0].bytes).unwrap().list("Record-Route");
+    let again = invite
+        .replace(";branch=z9hG4bKold", "")
+        .replacen("sip:+4930123456@203.0.113.7", "sip:callee@10.0.0.5", 1)
+        .replace("7>\r\nCall", "7>;tag=callee\r\nCall")
+        .replace("CSeq: 1", "CSeq: 2")
+        .replace(
+            "Max-",
+            &format!(
+                "Route: {}\r\nMax-",
+                route.iter().rev().cloned().collect::<Vec<_>>().join(", ")
+            ),
+        );
+    let refused = wire.datagram(caller, public, again.as_bytes());
+    assert!(refused[0].bytes.starts_with(b"SIP/2.0 503 "));
+    wire.wait(Duration::from_secs(60));
+    let sent = wire.datagram(caller, public, again.as_bytes());
+    assert_eq!(answered(&mut wire, &sent).len(), 1);
+    let ack = again.replace("INVITE", "ACK");
+    let sent = wire.datagram(caller, public, ack.as_bytes());
+    assert!(sent.len() == 1 && sent[0].bytes.starts_with(b"ACK "));
 }
 
 #[test]

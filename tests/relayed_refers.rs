@@ -432,6 +432,41 @@ fn a_late_notify_of_ours_does_not_reach_the_party_that_refers_next() {
 }
 
 #[test]
+fn a_notify_without_an_id_is_of_the_first_refer_whose_subscription_goes_on() {
+    // RFC 3515 §2.4.6: those of any but the first have one. Ours is given up after a second, its target rings on; the carrier
+    // takes its time with the platform's.
+    for ids in [EventIds::FromTheSecond, EventIds::Never] {
+        let mut carrier = carrier();
+        carrier.manners.event_ids = ids;
+        let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+        let ours = match ids {
+            EventIds::Never => vec![(10, respond(202)), (20, notify("100 Trying", ACTIVE))],
+            _ => vec![
+                (10, respond(202)),
+                (20, notify("100 Trying", ACTIVE)),
+                (1_500, notify("180 Ringing", ACTIVE)),
+                (1_700, notify("486 Busy Here", TERMINATED)),
+            ],
+        };
+        let theirs = steps([
+            (800, respond(202)),
+            (810, notify("100 Trying", ACTIVE)),
+            (2_000, notify("200 OK", TERMINATED)),
+        ]);
+        scene.world.peer_mut(scene.carrier).on("REFER", steps(ours));
+        scene.world.peer_mut(scene.carrier).on("REFER", theirs);
+        let call = scene.answered();
+        let verb = json!({"verb": "sip:refer", "referTo": "+4930111", "actionHook": "/action", "timeout": 1});
+        assert!(matches!(scene.verbs(&call, verb), Reply::Accepted { .. }));
+        scene.run(1_200);
+        scene.platform_does(&call, refer());
+        scene.run(10_000);
+        assert_eq!(heard(&scene), ["NOTIFY 100 Trying", "NOTIFY 200 OK"], "{ids:?}");
+        hang_up(&mut scene, &call);
+    }
+}
+
+#[test]
 fn a_late_notify_of_a_party_is_not_taken_for_ours() {
     let mut scene = Scene::default();
     let theirs = steps([

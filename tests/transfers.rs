@@ -7,6 +7,7 @@ mod transfer;
 
 use common::assert_ladder;
 use referee::command::{CallSelector, Command, Reply};
+use referee::sequence::{NUMBER_MAX, ROOM};
 use referee::sim::application::Answer;
 use referee::sim::peer::script::{Act, notify, request, request_with, respond, respond_with, steps};
 use referee::sim::peer::text::{Text, uri_of};
@@ -1007,6 +1008,45 @@ fn a_hangup_waits_for_the_ack_of_the_answer() {
 }
 
 #[test]
+fn nothing_runs_behind_a_hangup_that_waits_for_an_ack() {
+    // RFC 3261 §15: its BYEs wait for the ACK of the answer, and the call is up until then.
+    let (mut scene, call) = without_ack();
+    let pause = json!({"verb": "pause", "length": 0.1});
+    scene.verbs(&call, json!([pause, {"verb": "hangup"}]));
+    let behind = scene.verbs(&call, json!([pause, {"verb": "tag", "data": {"a": 1}}]));
+    assert!(matches!(behind, Reply::Accepted { .. }));
+    scene.run(200);
+    let refusal = refused(scene.verbs(&call, refer()));
+    assert_eq!((refusal.status, refusal.code), (409, "busy"));
+    scene.world.finish();
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1);
+    }
+}
+
+#[test]
+fn what_an_application_answers_does_not_run_behind_a_hangup_that_waits_for_an_ack() {
+    let mut scene = Scene::default();
+    scene.world.network.lose("carrier", "referee", "ACK", 100);
+    scene.world.network.lose("platform", "referee", BYE, 100);
+    reply(&mut scene, json!([{"verb": "pause", "length": 1}, refer()]));
+    let call = scene.answered();
+    let mut verb = refer();
+    verb["timeout"] = json!(2);
+    accepted(scene.verbs(&call, verb));
+    let selector = CallSelector::SipCallId(call.into_bytes());
+    scene.world.command(Command::Hangup { call: selector });
+    scene.world.finish();
+    let [action] = &actions(&scene)[..] else {
+        panic!("another ran");
+    };
+    assert_eq!(action.body["refer_result"], "failed");
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1);
+    }
+}
+
+#[test]
 fn a_hangup_waits_no_longer_than_an_ack_may_take() {
     for cancelled in [false, true] {
         let mut scene = Scene::default();
@@ -1108,6 +1148,50 @@ fn numbers_are_mapped_in_both_directions_after_a_refer() {
     // Responses come back with the numbers the platform knows, which its checks look at; the carrier's own are not shifted.
     assert_eq!(scene.world.peer(scene.platform).outcomes("INVITE"), [200]);
     assert_eq!(numbers(&scene.world.peer(scene.platform).heard("INFO")), [101]);
+}
+
+#[test]
+fn a_refer_leaves_numbers_for_what_follows_it() {
+    // RFC 3261 §8.1.1.5: no CSeq is above 2^31 - 1. A call that referee has put a REFER into can still be ended by it, and its
+    // parties, who know nothing of that one, can still speak.
+    for (first_cseq, may_refer) in [
+        (NUMBER_MAX - ROOM - 2, true),
+        (NUMBER_MAX - ROOM, false),
+        (NUMBER_MAX - 2, false),
+    ] {
+        let mut carrier = carrier();
+        carrier.manners.first_cseq = first_cseq;
+        let mut scene = Scene::with(TWO_SIDES, carrier, platform());
+        scene
+            .world
+            .peer_mut(scene.platform)
+            .on("REFER", steps([(10, respond(603))]));
+        let call = scene.answered();
+        // The platform gets it in the name of the carrier.
+        let mut verb = refer();
+        verb["leg"] = json!("callee");
+        accepted(scene.verbs(&call, verb));
+        scene.run(1_000);
+        assert_eq!(
+            scene.world.peer(scene.platform).heard("REFER").len(),
+            usize::from(may_refer)
+        );
+        let cause = if may_refer { "rejected" } else { "unsendable" };
+        assert_eq!(actions(&scene)[0].body["refer_cause"], cause);
+        if may_refer {
+            for _ in 0..20 {
+                scene.carrier_does(&call, request("INFO"));
+                scene.run(1_000);
+            }
+            assert_eq!(scene.world.peer(scene.carrier).outcomes("INFO"), [200; 20]);
+        }
+        let selector = CallSelector::SipCallId(call.into_bytes());
+        scene.world.command(Command::Hangup { call: selector });
+        scene.world.finish();
+        for peer in [scene.carrier, scene.platform] {
+            assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1, "{first_cseq}");
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! To the notifier all REFERs of a dialog come from one peer. It names the one it speaks of by its CSeq number, as the Event's
 //! `id`: it may leave that out for the first, it must not for the others, and some peers never say it. Without an id the
 //! order tells: a NOTIFY that is numbered no higher than what was seen of the notifier when a REFER left is not about that one.
+//! One that is numbered higher may be of it, or of an earlier one whose subscription goes on: the first NOTIFY of the last
+//! REFER, a 100, shows whether the notifier says ids, and until it comes the earlier one has the others.
 //!
 //! ```text
 //!   CSeq of NOTIFYs without id        5   6   7           8   9
@@ -44,13 +46,21 @@ struct Refer {
     after: Option<u32>,
     /// Its NOTIFYs have an id, or it was refused and has none: one without an id is rather another's.
     is_named: bool,
-    /// Until when the subscription of a relayed one is taken for alive; its last NOTIFY may never come.
+    /// A NOTIFY of it has come.
+    has_begun: bool,
+    /// Until when its subscription is taken for alive; its last NOTIFY may never come.
     alive_until: Option<Instant>,
+}
+
+impl Refer {
+    fn is_alive(&self, now: Instant) -> bool {
+        self.alive_until.is_some_and(|until| now < until)
+    }
 }
 
 impl Refers {
     /// A REFER leaves for `notifier` with this CSeq number, when the notifier's highest was `after`. `alive_until`: how long
-    /// the subscription of a party's may keep ours from running.
+    /// its subscription is taken for alive, if it makes one; that of a party's keeps ours from running.
     pub fn left(
         &mut self,
         referrer: Referrer,
@@ -72,12 +82,21 @@ impl Refers {
             number,
             after,
             is_named: false,
+            has_begun: false,
             alive_until,
         });
     }
 
-    /// Whose a NOTIFY from `notifier` is, by its Event's `id` and its own CSeq number. `None`: of no REFER known here.
-    pub fn of_notify(&mut self, notifier: Party, id: Option<u32>, cseq: u32) -> Option<Referrer> {
+    /// Whose a NOTIFY from `notifier` is, by its Event's `id`, its own CSeq number and the status it tells. `None`: of no REFER
+    /// known here.
+    pub fn of_notify(
+        &mut self,
+        notifier: Party,
+        id: Option<u32>,
+        cseq: u32,
+        status: Option<u16>,
+        now: Instant,
+    ) -> Option<Referrer> {
         let mut of_notifier = self.list.iter_mut().filter(|refer| refer.notifier == notifier);
         let refer = match id {
             Some(id) => {
@@ -85,14 +104,23 @@ impl Refers {
                 refer.is_named = true;
                 refer
             }
-            // The latest it can be of. That the peer is one that never says an id is more likely than that an earlier
-            // subscription outlived the next REFER.
-            None => of_notifier
-                .filter(|refer| Some(cseq) > refer.after)
-                .enumerate()
-                .max_by_key(|(place, refer)| (!refer.is_named, *place))
-                .map(|(_, refer)| refer)?,
+            None => {
+                let mut later: SmallVec<[&mut Refer; 2]> =
+                    of_notifier.filter(|refer| Some(cseq) > refer.after).collect();
+                // The latest it can be of: once that one has NOTIFYs without an id, the peer is one that never says it.
+                let mut place = later.iter().rposition(|refer| !refer.is_named);
+                if place.is_some_and(|place| !later[place].has_begun) {
+                    // A subscription begins with a NOTIFY, mostly a 100 (RFC 3515 §2.4.4); one that has begun has no other.
+                    let goes_on = |refer: &&mut Refer| {
+                        !refer.is_named && refer.is_alive(now) && !(refer.has_begun && status == Some(100))
+                    };
+                    place = later.iter().position(goes_on).or(place);
+                }
+                let place = place.or(later.len().checked_sub(1))?;
+                later.swap_remove(place)
+            }
         };
+        refer.has_begun = true;
         Some(refer.referrer)
     }
 
@@ -131,9 +159,8 @@ impl Refers {
 
     /// Whether a party transfers the call itself: the subscription of a REFER of its own may be alive.
     pub fn are_alive(&self, now: Instant) -> bool {
-        self.list
-            .iter()
-            .any(|refer| refer.alive_until.is_some_and(|until| now < until))
+        let is_relayed = |refer: &&Refer| matches!(refer.referrer, Referrer::Party(_));
+        self.list.iter().filter(is_relayed).any(|refer| refer.is_alive(now))
     }
 }
 
@@ -150,7 +177,7 @@ mod tests {
         let ours = Referrer::Referee(transfers.insert(()));
         let (notifier, other) = (Party::Caller, Party::Callee);
         let mut refers = Refers::default();
-        assert_eq!(refers.of_notify(notifier, None, 9), None);
+        assert_eq!(refers.of_notify(notifier, None, 9, None, Instant::START), None);
         assert!(refers.is_empty(), "a call without REFERs need not be remembered");
         refers.left(ours, notifier, 1, None, None);
         assert!(!refers.is_empty());
@@ -165,15 +192,61 @@ mod tests {
             let mut refers = Refers {
                 list: refers.list.iter().map(copy).collect(),
             };
-            assert_eq!(refers.of_notify(from, id, cseq), expected, "{from:?} {id:?} {cseq}");
+            assert_eq!(
+                refers.of_notify(from, id, cseq, None, Instant::START),
+                expected,
+                "{from:?} {id:?} {cseq}"
+            );
         }
         for cseq in [0, 5] {
-            assert_eq!(refers.of_notify(notifier, None, cseq), Some(ours), "{cseq}");
+            assert_eq!(
+                refers.of_notify(notifier, None, cseq, None, Instant::START),
+                Some(ours),
+                "{cseq}"
+            );
         }
         // A peer that says no id, until it shows that it does for the second.
-        assert_eq!(refers.of_notify(notifier, None, 6), Some(party));
-        assert_eq!(refers.of_notify(notifier, Some(2), 7), Some(party));
-        assert_eq!(refers.of_notify(notifier, None, 8), Some(ours));
+        assert_eq!(refers.of_notify(notifier, None, 6, None, Instant::START), Some(party));
+        assert_eq!(
+            refers.of_notify(notifier, Some(2), 7, None, Instant::START),
+            Some(party)
+        );
+        assert_eq!(refers.of_notify(notifier, None, 8, None, Instant::START), Some(ours));
+    }
+
+    #[test]
+    fn without_an_id_an_earlier_subscription_goes_on_until_the_next_has_begun() {
+        let mut servers: SlotMap<ServerKey, ()> = SlotMap::with_key();
+        let mut transfers: SlotMap<TransferKey, ()> = SlotMap::with_key();
+        let party = Referrer::Party(servers.insert(()));
+        let ours = Referrer::Referee(transfers.insert(()));
+        let (notifier, now, until) = (Party::Caller, Instant::from_millis(5), Instant::from_millis(10));
+        let both = || {
+            let mut refers = Refers::default();
+            refers.left(ours, notifier, 1, None, Some(until));
+            assert_eq!(refers.of_notify(notifier, None, 3, Some(100), now), Some(ours));
+            refers.left(party, notifier, 2, Some(3), Some(until));
+            refers
+        };
+        let mut says_ids = both();
+        assert_eq!(says_ids.of_notify(notifier, None, 4, Some(180), now), Some(ours));
+        assert_eq!(says_ids.of_notify(notifier, Some(2), 5, Some(100), now), Some(party));
+        assert_eq!(says_ids.of_notify(notifier, None, 6, Some(200), now), Some(ours));
+        let mut says_none = both();
+        assert_eq!(says_none.of_notify(notifier, None, 4, Some(100), now), Some(party));
+        assert_eq!(says_none.of_notify(notifier, None, 5, Some(200), now), Some(party));
+        let mut over = both();
+        over.ended(ours);
+        assert_eq!(over.of_notify(notifier, None, 4, Some(180), now), Some(party));
+        assert_eq!(both().of_notify(notifier, None, 4, Some(180), until), Some(party));
+        // One that has begun nothing may begin.
+        let mut late = Refers::default();
+        late.left(ours, notifier, 1, None, Some(until));
+        late.left(party, notifier, 2, Some(3), Some(until));
+        assert_eq!(late.of_notify(notifier, None, 4, Some(100), now), Some(ours));
+        assert!(late.are_alive(now), "the party's");
+        late.ended(party);
+        assert!(!late.are_alive(now), "ours keeps none from running");
     }
 
     fn copy(refer: &Refer) -> Refer {
@@ -190,11 +263,17 @@ mod tests {
         refers.left(first, Party::Callee, 7, None, until);
         refers.left(second, Party::Callee, 8, Some(3), until);
         refers.refused(second);
-        assert_eq!(refers.of_notify(Party::Callee, None, 4), Some(first));
+        assert_eq!(
+            refers.of_notify(Party::Callee, None, 4, None, Instant::START),
+            Some(first)
+        );
         assert!(refers.are_alive(now));
         refers.refused(first);
         assert!(!refers.are_alive(now));
-        assert_eq!(refers.of_notify(Party::Callee, None, 4), Some(second));
+        assert_eq!(
+            refers.of_notify(Party::Callee, None, 4, None, Instant::START),
+            Some(second)
+        );
     }
 
     #[test]
@@ -212,7 +291,10 @@ mod tests {
         let mut ended = alive();
         ended.ended(referrer);
         assert!(!ended.are_alive(now));
-        assert_eq!(ended.of_notify(Party::Callee, None, 1), Some(referrer));
+        assert_eq!(
+            ended.of_notify(Party::Callee, None, 1, None, Instant::START),
+            Some(referrer)
+        );
         let mut unknown = alive();
         unknown.unknown_to_party(Party::Caller);
         assert!(unknown.are_alive(now));
@@ -233,7 +315,11 @@ mod tests {
             refers.left(referrer, Party::Caller, number, None, None);
         }
         assert_eq!(refers.list.len(), 12 + RELAYED_MAX);
-        assert_eq!(refers.of_notify(Party::Caller, Some(0), 1), None);
-        assert!(refers.of_notify(Party::Caller, Some(1), 1).is_some());
+        assert_eq!(refers.of_notify(Party::Caller, Some(0), 1, None, Instant::START), None);
+        assert!(
+            refers
+                .of_notify(Party::Caller, Some(1), 1, None, Instant::START)
+                .is_some()
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! Answers of our own: through a transaction, from what a transaction still has, or without one.
 
 use super::arrival::Arrival;
-use super::request::Dialog;
 use super::{ServerOwner, Shard};
 use crate::config::UnknownSource;
 use crate::identifiers::hex16;
@@ -27,6 +26,8 @@ impl Shard {
             self.transactions
                 .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local);
         if arrival.method == Method::Invite {
+            // One that was refused for want of room, and is back before it heard of that.
+            self.refused_invites.remove(arrival.identity);
             self.respond(server, message, arrival, Refused::new(100, "Trying"), &[], now);
         } else {
             self.transactions.watch_trying(server, &mut self.timers, now);
@@ -199,21 +200,19 @@ impl Shard {
         self.outbox.send(reply_to, self.outbox.since(start), None);
     }
 
-    /// An INVITE within a dialog has its To tag already, so nothing in its ACK tells what was refused: its call remembers it.
+    /// An INVITE within a dialog has its To tag already, so that its ACK is known by nothing but its branch.
     fn note_refused_invite(&mut self, flow: Flow, message: Message<'_>) {
-        let (Some(Method::Invite), Some(to_tag)) = (message.method(), message.to_tag()) else {
-            return;
-        };
         // Strangers change nothing.
-        if self.topology.trunk_of(flow).is_none() {
+        if message.method() != Some(Method::Invite)
+            || message.to_tag().is_none()
+            || self.topology.trunk_of(flow).is_none()
+        {
             return;
         }
-        let from_tag = message.from_tag().unwrap_or_default();
-        let call_id = message.call_id().unwrap_or_default();
-        if let (Some(Dialog::Call(key, party)), Ok(cseq)) =
-            (self.call_of(call_id, from_tag, to_tag, |_| true), message.cseq())
+        if let Ok(via) = message.top_via()
+            && let Ok(identity) = self.transactions.identity(message, &via, Method::Invite)
         {
-            self.calls[key].extra_mut().refused_invites[party as usize] = Some(cseq.number);
+            self.refused_invites.add(identity);
         }
     }
 
@@ -225,10 +224,10 @@ impl Shard {
             .mac(b's', &[branch.unwrap_or_default(), sent_by, call_id])
     }
 
-    pub(super) fn is_stateless_ack(&self, message: Message<'_>, via: &Via<'_>) -> bool {
-        message
-            .to_tag()
-            .is_some_and(|tag| tag == hex16(self.stateless_tag(message, Some(via))))
+    /// Whether an ACK is for an INVITE that was refused without a transaction: it goes no further (RFC 3261 §17.1.1.3).
+    pub(super) fn is_ack_of_stateless(&self, message: Message<'_>, arrival: &Arrival<'_>) -> bool {
+        let is_of_tag = |tag: &[u8]| tag == hex16(self.stateless_tag(message, Some(&arrival.via)));
+        self.refused_invites.has(arrival.identity) || message.to_tag().is_some_and(is_of_tag)
     }
 
     /// Bytes that are no message: an answer where they can be answered, else a count.

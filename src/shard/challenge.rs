@@ -8,9 +8,10 @@
 //!
 //! What a dialog has answered it remembers: its next request has credentials from the first.
 
-use super::own::Saying;
+use super::own::room_behind;
 use super::relay::own_request_uri;
 use super::request::Dialog;
+use super::saying::Saying;
 use super::{ClientOwner, Shard};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Direction, Party, TransferKey};
@@ -227,7 +228,8 @@ impl Shard {
             .of_party
             .and_then(|message| message.cseq().ok())
             .map(|cseq| cseq.number);
-        let Some((cseq, sessions)) = self.next_of(challenged.place, own) else {
+        let left = room_behind(sent.method().unwrap_or(Method::Other));
+        let Some((cseq, sessions)) = self.next_of(challenged.place, own, left) else {
             return Outcome::Unanswered;
         };
         sessions.take(chosen);
@@ -280,15 +282,15 @@ impl Shard {
         self.on_final(key, 487, now);
     }
 
-    /// The number of the request as it is sent again, and the sessions it is of. `own`: its number as its party counts. `None`: it
-    /// cannot be sent again.
-    fn next_of(&mut self, place: Place, own: Option<u32>) -> Option<(u32, &mut Sessions)> {
+    /// The number of the request as it is sent again, and the sessions it is of. `own`: its number as its party counts. `left`: how
+    /// many it leaves to others. `None`: it cannot be sent again.
+    fn next_of(&mut self, place: Place, own: Option<u32>, left: u32) -> Option<(u32, &mut Sessions)> {
         match place {
             Place::Branch(key, number) => {
                 let own = own?;
                 let branch = self.contexts.get_mut(key)?.branch_mut(number)?;
                 let (cseq, sessions) = &mut **branch.again.get_or_insert_with(|| Box::new((own, Sessions::default())));
-                *cseq = Some(*cseq + 1).filter(|next| *next <= NUMBER_MAX)?;
+                *cseq = Some(*cseq + 1).filter(|next| *next <= NUMBER_MAX - left)?;
                 Some((*cseq, sessions))
             }
             Place::Dialog(dialog, callee) => {
@@ -296,9 +298,9 @@ impl Shard {
                 let is_ours = is_ours.is_some_and(|call| call.application.is_some());
                 let Direction { sequence, sessions } = self.direction_mut(dialog, callee)?;
                 let cseq = match own {
-                    Some(own) => sequence.send_again(own)?,
+                    Some(own) => sequence.send_again(own, left)?,
                     None if is_ours => sequence.take()?,
-                    None => sequence.insert()?,
+                    None => sequence.insert(left)?,
                 };
                 Some((cseq, sessions.get_or_insert_default()))
             }
@@ -375,6 +377,7 @@ impl Shard {
     /// What is kept of a request knows of its new transaction and number.
     fn note_again(&mut self, owner: ClientOwner, client: ClientKey, cseq: u32, own: Option<u32>, now: Instant) {
         let timer_c = self.config().timers.timer_c;
+        let alive_until = Some(now + self.config().transfer.total_timeout_max);
         match owner {
             ClientOwner::Relay(key, number) => {
                 let Some(context) = self.contexts.get_mut(key) else {
@@ -405,7 +408,7 @@ impl Shard {
                     let after = call.sequence(party).highest();
                     let refers = &mut call.extra_mut().refers;
                     refers.refused(Referrer::Referee(key));
-                    refers.left(Referrer::Referee(key), party, cseq, after, None);
+                    refers.left(Referrer::Referee(key), party, cseq, after, alive_until);
                 }
             }
             ClientOwner::Refresh(call) => {

@@ -139,6 +139,9 @@ impl Shard {
         let call = &self.calls[key];
         let is_served = call.application.is_some();
         match call.state {
+            CallState::Answered if call.extra().is_some_and(|extra| extra.end_after_ack) => {
+                return Err(refusal(409, "busy", None, "The call is about to be ended."));
+            }
             CallState::Answered => {}
             CallState::Trying | CallState::Ringing if is_served => {}
             CallState::Trying | CallState::Ringing => {
@@ -490,6 +493,8 @@ impl Shard {
             let extra = call.extra_mut();
             extra.end_after_ack = true;
             extra.bye_headers = headers.to_vec();
+            // What was still to run has no call to run on.
+            extra.verbs.clear();
         }
         match state {
             // The 487 comes back from the callee, unless its answer crosses our CANCEL.

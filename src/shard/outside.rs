@@ -2,7 +2,9 @@
 //! authorised by Target-Dialog (RFC 4538), and its NOTIFYs come here by the Contact.
 
 use super::arrival::Arrival;
-use super::own::{Unsent, is_of_refer, refer_lines};
+use super::notify::is_of_refer;
+use super::own::refer_lines;
+use super::saying::Unsent;
 use super::{ClientOwner, Shard};
 use crate::call::{Call, Party, Trait, TransferKey};
 use crate::config::ReferMode;

@@ -1,10 +1,7 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
-use super::arrival::Arrival;
 use super::attended::Aside;
-use super::relay::strict_way_to;
-use super::route::NoFlow;
-use super::uas::SUPPORTED;
+use super::saying::Unsent;
 use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::application::admit_relayed;
 use crate::call::refers::Referrer;
@@ -12,134 +9,20 @@ use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey}
 use crate::config::ReferMode;
 use crate::event;
 use crate::identifiers::TransferId;
-use crate::message::edit::{Injection, RequestWriter, decimal};
-use crate::message::refer::Sipfrag;
 use crate::message::uri::request_uri;
-use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
 use crate::proxy::Refused;
-use crate::sequence::Origin;
+use crate::sequence::ROOM;
 use crate::timer::Instant;
-use crate::transaction::{Branch, ClientKey};
-use crate::transfer::{Answer, Cause, Notification, Outcome, Step, Steps, Transfer};
+use crate::transfer::{Answer, Cause, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
 use crate::verb::{SipRefer, Verb};
 use crate::webhook::{ActionOutcome, Hook, HookKind, Subject, resolve_target};
 use smallvec::SmallVec;
-use std::ops::Range;
 use std::time::Duration;
 
 /// Between two looks whether a call may be forgotten, where the configuration wants no tombstones.
 const FORGET_WAIT_MIN: Duration = Duration::from_secs(1);
-
-/// Why a request of ours cannot be sent.
-pub(super) enum Unsent {
-    Wait(String),
-    /// Its next hop cannot be reached.
-    Unreachable,
-    Never,
-}
-
-/// What a request of ours says besides what its dialog says.
-#[derive(Clone, Copy)]
-pub(super) struct Saying<'a> {
-    pub method: Method,
-    /// The method as it is written.
-    pub token: &'a str,
-    /// Further header lines.
-    pub lines: &'a [(&'a str, &'a [u8])],
-    /// Without one a body has its type among the lines.
-    pub content_type: Option<&'a str>,
-    pub body: &'a [u8],
-}
-
-impl<'a> Saying<'a> {
-    /// A request without a body.
-    pub fn of(method: Method, lines: &'a [(&'a str, &'a [u8])]) -> Saying<'a> {
-        Saying {
-            method,
-            token: method.token(),
-            lines,
-            content_type: None,
-            body: b"",
-        }
-    }
-}
-
-impl From<NoFlow> for Unsent {
-    fn from(no_flow: NoFlow) -> Unsent {
-        match no_flow {
-            NoFlow::Name(name) => Unsent::Wait(name),
-            NoFlow::Unreachable => Unsent::Unreachable,
-        }
-    }
-}
-
-/// A request of ours to a party, in the other one's name.
-struct Own<'a> {
-    saying: &'a Saying<'a>,
-    number: u32,
-    flow: Flow,
-    sent_by: &'a [u8],
-    branch: &'a [u8],
-}
-
-impl Own<'_> {
-    fn write(&self, call: &Call, party: Party, out: &mut Vec<u8>) -> Result<Range<usize>, Injection> {
-        let speaker = party.other();
-        let Saying { method, token, .. } = *self.saying;
-        let transport = self.flow.transport.via_token().as_bytes();
-        let target = request_uri(call.target(party));
-        // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
-        let strict = strict_way_to(call, party);
-        let (request_uri, routes) = match &strict {
-            Some(way) => (&way.request_uri[..], &way.routes[..]),
-            None => (&target[..], call.get(party, Trait::Routes)),
-        };
-        let mut writer = RequestWriter::new(out, token, request_uri);
-        writer.header(
-            "Via",
-            &[
-                b"SIP/2.0/",
-                transport,
-                b" ",
-                self.sent_by,
-                b";branch=",
-                self.branch,
-                b";rport",
-            ],
-        );
-        writer.header("Max-Forwards", &[b"70"]);
-        if !routes.is_empty() {
-            writer.copied("Route", routes);
-        }
-        writer
-            .copied("From", call.get(speaker, Trait::Identity))
-            .copied("To", call.get(party, Trait::Identity))
-            .header("Call-ID", &[call.call_id()])
-            .header("CSeq", &[decimal(self.number).as_bytes(), b" ", token.as_bytes()]);
-        if matches!(method, Method::Refer | Method::Invite | Method::Update | Method::Notify) {
-            // It refreshes the target: the Contact is the one the party knows, or its next request would come to us.
-            match call.get(speaker, Trait::Contact) {
-                [] => writer.header("Contact", &[b"<sip:", self.sent_by, b">"]),
-                contact => writer.copied("Contact", contact),
-            };
-            match call.get(speaker, Trait::Allow) {
-                [] => writer.header("Allow", &[b"INVITE, ACK, CANCEL, BYE, NOTIFY"]),
-                allow if lists_token(allow, "NOTIFY") => writer.copied("Allow", allow),
-                allow => writer.copied("Allow", &[allow, b", NOTIFY"].concat()),
-            };
-        }
-        if call.application.is_some() && method != Method::Ack {
-            // RFC 4028 §7.1: in every request but ACK.
-            writer.header("Supported", &[SUPPORTED.as_bytes()]);
-        }
-        for (name, value) in self.saying.lines {
-            writer.header(name, &[value]);
-        }
-        writer.finish(self.saying.content_type, self.saying.body)
-    }
-}
 
 /// The header lines that make a request a REFER of ours, the verb's own last.
 pub(super) fn refer_lines<'a>(
@@ -166,145 +49,6 @@ pub(super) fn refer_lines<'a>(
 }
 
 impl Shard {
-    // ---- writing requests of our own ----
-
-    /// Writes and sends a request without a body to `party`, as the other one, and gives back its CSeq number.
-    fn send_own(
-        &mut self,
-        key: CallKey,
-        party: Party,
-        method: Method,
-        owner: ClientOwner,
-        lines: &[(&str, &[u8])],
-        now: Instant,
-    ) -> Result<u32, Unsent> {
-        let saying = Saying::of(method, lines);
-        self.send_saying(key, party, &saying, owner, now)
-            .map(|(number, _)| number)
-    }
-
-    /// The ACK for a 2xx of `party`, to the INVITE of ours with this number: without a transaction (RFC 3261 §13.2.2.4).
-    pub(super) fn send_ack(&mut self, key: CallKey, party: Party, number: u32, now: Instant) {
-        let Some(call) = self.calls.get(key) else { return };
-        let Ok(flow) = self.flow_of(call, party, now) else {
-            return;
-        };
-        let random = self.setup.secret.mac(b'k', &[call.call_id(), &number.to_be_bytes()]);
-        let branch = Branch::without_transaction(random);
-        let request = Own {
-            saying: &Saying::of(Method::Ack, &[]),
-            number,
-            flow,
-            sent_by: self.topology.sent_by(flow.bind),
-            branch: branch.as_bytes(),
-        };
-        let start = self.outbox.bytes.len();
-        if request.write(call, party, &mut self.outbox.bytes).is_ok() {
-            self.outbox.send(flow, self.outbox.since(start), None);
-        }
-    }
-
-    /// By what flow requests of ours reach a party.
-    fn flow_of(&self, call: &Call, party: Party, now: Instant) -> Result<Flow, NoFlow> {
-        let routes = call.get(party, Trait::Routes);
-        let hop = match crate::message::NameAddr::first_of(routes) {
-            Ok(route) if !routes.is_empty() => route.uri,
-            _ => call.target(party),
-        };
-        let last = routes.is_empty().then(|| call.flow(party));
-        self.flow_to_uri(hop, call.trunk(party), last, now)
-    }
-
-    /// Writes and sends a request to `party`, as the other one, and gives back its CSeq number and its transaction.
-    pub(super) fn send_saying(
-        &mut self,
-        key: CallKey,
-        party: Party,
-        saying: &Saying<'_>,
-        owner: ClientOwner,
-        now: Instant,
-    ) -> Result<(u32, ClientKey), Unsent> {
-        let Some(call) = self.calls.get(key) else {
-            return Err(Unsent::Never);
-        };
-        let speaker = party.other();
-        let flow = self.flow_of(call, party, now)?;
-        let credentials = self.credentials_of_own(key, party, saying);
-        let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
-        let lines: SmallVec<[(&str, &[u8]); 8]> = saying.lines.iter().copied().chain(credentials).collect();
-        let saying = &Saying {
-            lines: &lines,
-            ..*saying
-        };
-        let Some(call) = self.calls.get_mut(key) else {
-            return Err(Unsent::Never);
-        };
-        let is_ours = call.application.is_some();
-        let sequence = call.sequence_mut(speaker);
-        let number = if is_ours { sequence.take() } else { sequence.insert() };
-        let Some(number) = number else {
-            return Err(Unsent::Never);
-        };
-        let (client, branch) = self
-            .transactions
-            .open_client(saying.method, flow, owner, None, &mut self.random);
-        let start = self.outbox.bytes.len();
-        let write = |shard: &mut Shard, flow: Flow| {
-            let request = Own {
-                saying,
-                number,
-                flow,
-                sent_by: shard.topology.sent_by(flow.bind),
-                branch: branch.as_bytes(),
-            };
-            request.write(&shard.calls[key], party, &mut shard.outbox.bytes)
-        };
-        match write(self, flow) {
-            Ok(_) => {
-                if let Some(stream) = self.flow_for_size(start, flow, now) {
-                    self.outbox.bytes.truncate(start);
-                    let written = write(self, stream);
-                    debug_assert!(written.is_ok(), "it was written before");
-                    self.lead_by_stream(client, stream);
-                }
-                let bytes = self.outbox.since(start);
-                self.transactions
-                    .start(client, bytes, &mut self.outbox, &mut self.timers, now);
-                Ok((number, client))
-            }
-            Err(_) => {
-                // The number stays taken: a gap in CSeq is allowed, a number used twice is not.
-                self.transactions.drop_client(client);
-                Err(Unsent::Never)
-            }
-        }
-    }
-
-    /// The REFER that [`Shard::send_refer`] would send now; nothing is taken or sent.
-    pub(super) fn preview_refer(&self, key: CallKey, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
-        let call = self.calls.get(key)?;
-        if self.refers_outside(call, party) {
-            return self.preview_outside(call, party, lines);
-        }
-        let mut sequence = call.sequence(party.other()).clone();
-        let number = match call.application {
-            Some(_) => sequence.take()?,
-            None => sequence.insert()?,
-        };
-        let flow = call.flow(party);
-        let sent_by = self.topology.sent_by(flow.bind);
-        let request = Own {
-            saying: &Saying::of(Method::Refer, lines),
-            number,
-            flow,
-            sent_by,
-            branch: b"z9hG4bKdry-run",
-        };
-        let mut out = Vec::new();
-        request.write(call, party, &mut out).ok()?;
-        Some(out)
-    }
-
     pub(super) fn send_refer(&mut self, key: TransferKey, now: Instant) {
         let Some(transfer) = self.transfers.get(key) else {
             return;
@@ -344,10 +88,11 @@ impl Shard {
                 // What is outside the dialog has nothing to do with its numbers.
                 let Some(number) = number else { return };
                 let hold = self.config().transfer.hold;
+                let alive_until = Some(now + self.config().transfer.total_timeout_max);
                 if let Some(call) = self.calls.get_mut(call) {
                     let after = call.sequence(party).highest();
                     let refers = &mut call.extra_mut().refers;
-                    refers.left(Referrer::Referee(key), party, number, after, None);
+                    refers.left(Referrer::Referee(key), party, number, after, alive_until);
                     call.extra_mut().hold = Some((party.other(), now + hold));
                 }
                 self.arm(now, hold, TimerKey::Hold(call));
@@ -804,7 +549,7 @@ impl Shard {
 
     pub(super) fn on_reply(&mut self, id: TransferId, verbs: Vec<Verb>, now: Instant) {
         let list = Aside::Reply { transfer: id, verbs };
-        let Some(Aside::Reply { verbs, .. }) = self.with_dialogs(list, now) else {
+        let Some(Aside::Reply { mut verbs, .. }) = self.with_dialogs(list, now) else {
             return;
         };
         let Some(key) = self.transfer_by_number.get(&id.number).copied() else {
@@ -822,6 +567,10 @@ impl Shard {
             // One that was replaced is answered while another may be waited for.
             if extra.last_transfer == Some(key) {
                 extra.awaits_reply = false;
+            }
+            if extra.end_after_ack {
+                // A hangup that waits for the ACK of the answer is the last word.
+                verbs.clear();
             }
             if !verbs.is_empty() {
                 extra.verbs.clear();
@@ -903,103 +652,10 @@ impl Shard {
         }
         self.carry_out(key, steps, now);
     }
-
-    /// A NOTIFY that may be about a REFER of ours. `true`: it was, or is of a call that we have ended, and has its answer. All
-    /// others are the parties' own: their subscriptions outlive even their BYE (RFC 5057 §4.2).
-    pub(super) fn on_notify(
-        &mut self,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        key: CallKey,
-        party: Party,
-        now: Instant,
-    ) -> bool {
-        let call = &self.calls[key];
-        let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
-        if !is_of_refer(message) {
-            if ended_here {
-                let answer = Refused::new(489, "Bad Event");
-                self.refuse(message, arrival, answer, &[("Allow-Events", b"refer")], now);
-            }
-            return ended_here;
-        }
-        let id = message.event().ok().flatten().and_then(|event| event.id_number());
-        let cseq = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
-        let subscription = message.subscription_state().ok().flatten();
-        let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
-        let refers = self.calls[key].extra_if_any().map(|extra| &mut extra.refers);
-        let transfer = match refers.and_then(|refers| Some((refers.of_notify(party, id, cseq)?, refers))) {
-            Some((Referrer::Referee(transfer), _)) if self.transfers.contains_key(transfer) => transfer,
-            Some((referrer @ Referrer::Party(_), refers)) => {
-                if subscription.is_some_and(|state| state.terminated) {
-                    refers.ended(referrer);
-                }
-                return false;
-            }
-            // Who speaks of a REFER that did not pass here speaks to the party, and that one knows best.
-            None if !inserted && !ended_here => return false,
-            Some((Referrer::Referee(_), _)) | None => {
-                self.refuse(message, arrival, Refused::NO_SUBSCRIPTION, &[], now);
-                return true;
-            }
-        };
-        // Requests that the other party does not see count as well: by them later NOTIFYs are told from earlier ones.
-        self.calls[key].sequence_mut(party).observe(cseq);
-        if self.hear(transfer, message, arrival, now)
-            && let Some(call) = self.calls.get_mut(key)
-        {
-            learn_swallowed(call, party, message);
-        }
-        true
-    }
-
-    /// Gives a NOTIFY of ours to its execution, and answers it. `false`: with a refusal.
-    pub(super) fn hear(
-        &mut self,
-        transfer: TransferKey,
-        message: Message<'_>,
-        arrival: &Arrival<'_>,
-        now: Instant,
-    ) -> bool {
-        self.counters.notifies_total += 1;
-        let frag = Sipfrag::parse(message.body());
-        if frag.is_none() {
-            self.counters.notifies_unreadable_total += 1;
-        }
-        let notification = Notification {
-            cseq: message.cseq().map(|cseq| cseq.number).unwrap_or_default(),
-            status: frag.map(|frag| (frag.code, frag.reason)),
-            subscription: message.subscription_state().ok().flatten(),
-        };
-        let Some(execution) = self.transfers.get_mut(transfer) else {
-            return false;
-        };
-        match execution.on_notify(notification, now) {
-            Ok(steps) => {
-                self.carry_out(transfer, steps, now);
-                let server = self.open_server(message, arrival, now);
-                self.counters.answered_total += 1;
-                self.answer_notify(server, message, arrival, now);
-                true
-            }
-            Err(crate::transfer::Overtaken) => {
-                self.refuse(message, arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
-                false
-            }
-        }
-    }
 }
 
 /// Where an action goes when the verb does not say.
 pub(super) const DEFAULT_HOOK: &str = "refer";
-
-/// Whether a NOTIFY speaks of a REFER. One without Event does if its body has a status (RFC 3515 §2.4.5).
-pub(super) fn is_of_refer(notify: Message<'_>) -> bool {
-    match notify.event().ok().flatten() {
-        Some(event) => event.is_refer(),
-        None => matches!(notify.content_type(), Ok(Some(media)) if media.is("message/sipfrag")),
-    }
-}
 
 /// Whether the 2xx to a REFER says that it makes no subscription (RFC 4488 §4).
 pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
@@ -1007,7 +663,7 @@ pub(super) fn refuses_subscription(response: Message<'_>) -> bool {
 }
 
 /// A Contact that the other party does not get to see: its requests to the old URI will be sent to the new one.
-fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
+pub(super) fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
     let old: Box<[u8]> = Box::from(&request_uri(call.target(party))[..]);
     if let Some(contact) = message.value(Header::Contact).filter(|contact| !contact.is_empty()) {
         call.set(party, Trait::Contact, contact);
@@ -1019,6 +675,11 @@ fn learn_swallowed(call: &mut Call, party: Party, message: Message<'_>) {
         let known = retarget.take().map_or(old, |retarget| retarget.known);
         *retarget = Some(Retarget { known, now: new });
     }
+}
+
+/// CSeq numbers that a request of ours leaves to others.
+pub(super) fn room_behind(method: Method) -> u32 {
+    if method == Method::Bye { 0 } else { ROOM }
 }
 
 /// A flow as hooks name it.

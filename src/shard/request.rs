@@ -2,7 +2,7 @@
 
 use super::admission::Shed;
 use super::arrival::Arrival;
-use super::own::is_of_refer;
+use super::notify::is_of_refer;
 use super::relay::{Changes, mapped_event_id, next_uri, strict_way};
 use super::response::BranchFailure;
 use super::route::NoFlow;
@@ -111,6 +111,16 @@ impl Shard {
                 self.counters.absorbed_acks_total += 1;
                 return;
             }
+            // RFC 3261 §13.2.2.4: that of a 2xx is another transaction's. With the branch of an INVITE that has no answer yet it
+            // acknowledges nothing; somebody has recorded it.
+            if self
+                .transactions
+                .server(server)
+                .is_some_and(|invite| invite.is_waiting())
+            {
+                self.counters.stray_acks_total += 1;
+                return;
+            }
         }
         let arrival = Arrival {
             flow,
@@ -122,7 +132,7 @@ impl Shard {
         };
         match method {
             Method::Cancel => self.on_cancel(message, &arrival, now),
-            Method::Ack if self.is_stateless_ack(message, &arrival.via) => self.counters.absorbed_acks_total += 1,
+            Method::Ack if self.is_ack_of_stateless(message, &arrival) => self.counters.absorbed_acks_total += 1,
             Method::Ack => self.go_on(message, arrival, now),
             _ if self.sheds_again(&arrival, message, now) => {}
             _ => self.go_on(message, arrival, now),
@@ -635,17 +645,6 @@ impl Shard {
             context.from = party;
             call.shows_life(party);
             call.set_flow(party, arrival.flow);
-            if let Some(extra) = call.extra_if_any()
-                && extra.refused_invites[party as usize] == Some(cseq.number)
-            {
-                if arrival.method == Method::Ack {
-                    // RFC 3261 §17.1.1.3: the ACK of a refusal goes no further.
-                    self.counters.stray_acks_total += 1;
-                    return;
-                }
-                // Refused for want of room, and back before it heard of that.
-                extra.refused_invites[party as usize] = None;
-            }
             changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.

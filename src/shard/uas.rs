@@ -623,7 +623,7 @@ impl Shard {
         if self.on_notify(message, arrival, key, Party::Caller, now) {
             return;
         }
-        if super::own::is_of_refer(message) {
+        if super::notify::is_of_refer(message) {
             return self.refuse(message, arrival, Refused::NO_SUBSCRIPTION, &[], now);
         }
         let status = Refused::new(489, "Bad Event");

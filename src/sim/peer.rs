@@ -26,6 +26,9 @@ use text::{Text, uri_param};
 /// What NOTIFYs of peers say of their REFER for the checks, whatever their Event says: the branch of whoever sent it.
 pub const OF_REFER: &str = "X-Of-Refer";
 
+/// Likewise, that the one before ended the subscription: there should be none more, and whose it is nobody can tell.
+pub const AFTER_LAST: &str = "X-After-Last";
+
 /// Where bytes go to or came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -466,7 +469,7 @@ impl Peer {
                 }
             }
             Act::Notify { status, state } => {
-                let Some(dialog) = self.dialogs.get(call_id) else {
+                let Some(dialog) = self.dialogs.get_mut(call_id) else {
                     return;
                 };
                 let number = server.and_then(|key| Some(self.servers.get(&key)?.request.cseq().0));
@@ -479,19 +482,23 @@ impl Peer {
                     EventIds::FromTheSecond => refer.is_some_and(|place| place > 0),
                     EventIds::Never => false,
                 };
-                let refer = refer.map(|place| &dialog.refers[place]);
-                let event = match refer.filter(|_| is_named) {
+                let refer = refer.map(|place| &mut dialog.refers[place]);
+                let event = match refer.as_ref().filter(|_| is_named) {
                     Some(refer) => format!("refer;id={}", refer.number),
                     None => "refer".to_owned(),
                 };
                 let mut headers = vec![
                     ("Event".to_owned(), event),
-                    ("Subscription-State".to_owned(), state),
                     ("Contact".to_owned(), dialog.contact.clone()),
                 ];
                 if let Some(refer) = refer {
                     headers.push((OF_REFER.to_owned(), refer.origin.clone()));
+                    if refer.has_ended {
+                        headers.push((AFTER_LAST.to_owned(), "yes".to_owned()));
+                    }
+                    refer.has_ended |= state.starts_with("terminated");
                 }
+                headers.push(("Subscription-State".to_owned(), state));
                 let mut body = String::new();
                 if !status.is_empty() {
                     headers.push(("Content-Type".into(), "message/sipfrag;version=2.0".into()));

@@ -120,6 +120,58 @@ fn an_ack_for_a_refusal_is_known_by_the_invites_branch_and_goes_nowhere() {
 }
 
 #[test]
+fn an_ack_with_the_branch_of_an_invite_that_has_no_answer_goes_nowhere() {
+    // RFC 3261 §13.2.2.4: that of a 2xx has a branch of its own. Whoever recorded a call sends its INVITE and its ACK again.
+    let mut ends = Ends::over_udp();
+    let invite = ends.request("INVITE", "a");
+    ends.caller_says(&invite);
+    ends.caller_says(&like(&invite, "ACK", Some("<sip:+4930123456@203.0.113.7>;tag=callee")));
+    ends.callee_answers("INVITE", 180);
+    let ringing = ends.last_to_caller("180");
+    let ack = like(&invite, "ACK", ringing.header("To"));
+    ends.caller_says(&ack);
+    assert_eq!(ends.counters().stray_acks_total, 2);
+    let relayed = ends.sent().iter().filter(|sent| sent.bytes.starts_with(b"ACK"));
+    assert_eq!(relayed.count(), 0);
+    // The transaction is as it was.
+    ends.callee_answers("INVITE", 486);
+    ends.run_to(1_000);
+    ends.caller_says(&ack);
+    ends.run_to(10_000);
+    assert_eq!(ends.caller_heard_at("486"), [0, 500]);
+    assert_eq!(ends.callee_heard_at("ACK"), [0], "that of referee's own");
+}
+
+#[test]
+fn a_request_with_the_tags_of_a_call_that_was_refused_is_not_of_the_next_with_its_call_id() {
+    // RFC 3261 §12.1: before the callee has shown a tag there is no dialog. The INVITE of a challenged call comes again with its
+    // Call-ID and From tag (§22.2), and what was said in the early dialog of the first may come after it.
+    let mut ends = Ends::over_udp();
+    let invite = ends.request("INVITE", "a");
+    ends.caller_says(&invite);
+    ends.callee_answers("INVITE", 183);
+    ends.callee_answers("INVITE", 401);
+    let challenge = ends.last_to_caller("401");
+    ends.caller_says(&like(&invite, "ACK", challenge.header("To")));
+    let again = invite.replace("bK-a", "bK-again").replace("CSeq: 7", "CSeq: 9");
+    ends.caller_says(&again);
+    let sent = ends.sent().len();
+    for method in ["PRACK", "UPDATE", "INFO", "BYE"] {
+        let late = ends
+            .request(method, "a")
+            .replace("bK-a", &format!("bK-{method}"))
+            .replace("203.0.113.7>\r\nCall", "203.0.113.7>;tag=callee\r\nCall")
+            .replace("CSeq: 7", "CSeq: 8");
+        ends.caller_says(&late);
+        let answer = format!("481 Call/Transaction Does Not Exist ({method})");
+        assert_eq!(ends.to_caller().last().map(|(_, label)| &**label), Some(&*answer));
+    }
+    assert_eq!(ends.sent().len(), sent + 4, "nothing is relayed");
+    ends.callee_answers("INVITE", 200);
+    assert_eq!(ends.caller_heard_at("200"), [0]);
+}
+
+#[test]
 fn a_response_is_known_by_branch_and_method_and_by_nothing_less() {
     let mut ends = Ends::over_udp();
     ends.caller_says(&ends.request("FOO", "a"));

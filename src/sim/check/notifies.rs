@@ -1,8 +1,8 @@
 //! Whose a NOTIFY of a REFER is (RFC 3515 §2.4.6): those of a party's REFER reach the party, those of referee's never do.
 
 use super::Faults;
-use crate::sim::peer::OF_REFER;
 use crate::sim::peer::text::Text;
+use crate::sim::peer::{AFTER_LAST, OF_REFER};
 use crate::timer::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,8 +14,11 @@ pub(super) struct Notifies {
     own_refers: BTreeMap<String, Instant>,
     /// Those of either whose subscription need not be, by a response to the REFER or an earlier NOTIFY.
     doubted: BTreeSet<String>,
-    /// By Call-ID, how many referee sent, and whether a NOTIFY came that does not say of which it is.
-    refers_of: BTreeMap<String, (u32, bool)>,
+    /// By Call-ID, those of the REFERs that left, and of them those that are referee's.
+    refers_of: BTreeMap<String, [BTreeSet<String>; 2]>,
+    /// Those of referee's own for which a NOTIFY of another's may be taken, or the other way round, since it does not say
+    /// of which it is.
+    confused: BTreeSet<String>,
     /// Branches of REFERs of peers that want no NOTIFY.
     without_notify: BTreeSet<String>,
     /// Branches of REFERs whose last NOTIFY came.
@@ -38,6 +41,8 @@ struct Notify {
     cseq: u32,
     /// The status of its body.
     status: Option<u16>,
+    /// One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
+    is_after_last: bool,
     has_route: bool,
     was_relayed: bool,
 }
@@ -72,17 +77,21 @@ impl Notifies {
                 return;
             }
             if self.ended.contains(refer) {
-                // One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
                 self.without_notify.insert(refer.to_owned());
             } else if state.starts_with("terminated") {
                 self.ended.insert(refer.to_owned());
             }
             let says_which = text.header("Event").is_some_and(|event| event.contains("id="));
-            self.refers_of.entry(text.call_id().to_owned()).or_default().1 |= !says_which;
+            if let Some([all, own]) = self.refers_of.get(text.call_id()).filter(|_| !says_which)
+                && all.len() > 1
+            {
+                self.confused.extend(own.iter().cloned());
+            }
             self.notifies.entry(text.origin()).or_insert_with(|| Notify {
                 refer: refer.to_owned(),
                 cseq: text.cseq().0,
                 status: text.fragment(),
+                is_after_last: text.header(AFTER_LAST).is_some(),
                 has_route: text.header("Route").is_some(),
                 was_relayed: false,
             });
@@ -110,9 +119,12 @@ impl Notifies {
     pub fn sent(&mut self, text: &Text, now: Instant, faults: &mut Faults) {
         if let Some(notify) = self.notifies.get_mut(&text.origin()) {
             notify.was_relayed = true;
-            if !self.refers.contains(&notify.refer) {
+            if !self.refers.contains(&notify.refer) && !notify.is_after_last {
                 faults.push(format!("`{}` of a REFER of referee's own is relayed", text.label()));
             }
+        }
+        if text.method() == "REFER" {
+            self.refers_of.entry(text.call_id().to_owned()).or_default()[0].insert(text.origin());
         }
         if text.list("Via").len() == 1 {
             match text.method() {
@@ -121,7 +133,7 @@ impl Notifies {
                     self.ended_here.insert(text.call_id().to_owned());
                 }
                 "REFER" if self.own_refers.insert(text.branch(), now).is_none() => {
-                    self.refers_of.entry(text.call_id().to_owned()).or_default().0 += 1;
+                    self.refers_of.entry(text.call_id().to_owned()).or_default()[1].insert(text.branch());
                 }
                 _ => {}
             }
@@ -147,8 +159,7 @@ impl Notifies {
                 text.label()
             ));
         }
-        // Where one of several is meant and not said, it may be taken for another's.
-        let is_clear = matches!(self.refers_of.get(text.call_id()), Some((1, _) | (_, false)));
+        let is_clear = !self.confused.contains(&notify.refer) && !notify.is_after_last;
         let sent = self.own_refers.get(&notify.refer).copied();
         let is_ours = is_clear && sent.is_some() && !notify.was_relayed;
         // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer is given up so soon.

@@ -427,7 +427,8 @@ impl Setting {
     }
 
     fn members(&mut self, dice: &mut Dice) {
-        let first_cseqs = [1, 1, 1, 1_000, 3_000, 0x7fff_fff0, 0x7fff_fffd];
+        // The last two: little more than a REFER of referee's must leave to what follows it, and hardly any number left.
+        let first_cseqs = [1, 1, 1, 1_000, 3_000, 0x7fff_fbf0, 0x7fff_fffd];
         let mut refer_codes = vec![None];
         if dice.one_in(2) {
             refer_codes = vec![Some(dice.one_of(&[491, 491, 200])), Some(dice.one_of(REFUSALS))];

@@ -225,7 +225,9 @@ impl Peer {
                 if client.final_code != Some(code) && !self.replayed.contains(&key.0) {
                     faults.push("comes after another final response");
                 }
-                if let Some((path, bytes)) = client.ack.clone() {
+                // RFC 6026 §7.2: what is Accepted takes no refusal, and its ACK is that of a 2xx.
+                let is_of_class = client.final_code.is_some_and(|first| (first < 300) == (code < 300));
+                if let Some((path, bytes)) = client.ack.clone().filter(|_| is_of_class) {
                     self.put(path, bytes, now);
                 }
             }

@@ -63,6 +63,8 @@ pub struct Refer {
     pub number: u32,
     /// The branch of whoever sent it.
     pub origin: String,
+    /// A NOTIFY has ended its subscription.
+    pub has_ended: bool,
 }
 
 impl Dialog {

@@ -3,7 +3,9 @@
 use super::dialog::{Dialog, DialogState, Refer};
 use super::script::{Manners, Steps, respond, steps};
 use super::text::{Text, host_port, param, reason, uri_of};
-use super::{Client, ClientState, Due, Key, OF_REFER, OFFER, OtherAnswer, Path, Peer, Server, real_call_id};
+use super::{
+    AFTER_LAST, Client, ClientState, Due, Key, OF_REFER, OFFER, OtherAnswer, Path, Peer, Server, real_call_id,
+};
 use crate::timer::Instant;
 use crate::transport::Transport;
 use std::collections::BTreeMap;
@@ -134,6 +136,7 @@ impl Peer {
             }
         }
         if let Some(refer) = text.header(OF_REFER)
+            && text.header(AFTER_LAST).is_none()
             && !self.clients.contains_key(&(refer.to_owned(), "REFER".to_owned()))
             && !self.past.contains(refer)
         {
@@ -239,7 +242,12 @@ impl Peer {
             match text.method() {
                 "REFER" => {
                     let origin = text.origin();
-                    dialog.refers.push(Refer { number, origin });
+                    let has_ended = false;
+                    dialog.refers.push(Refer {
+                        number,
+                        origin,
+                        has_ended,
+                    });
                 }
                 "PRACK" => {
                     dialog.was_acked = true;
