@@ -445,7 +445,11 @@ impl Call {
 
     /// Whether requests of ours stand in its numbering: then only this call knows the numbers of either side.
     pub fn is_shifted(&self) -> bool {
-        self.directions.iter().any(|direction| direction.sequence.is_shifted())
+        let early = self.early.iter().flat_map(|early| early.directions());
+        self.directions
+            .iter()
+            .chain(early)
+            .any(|direction| direction.sequence.is_shifted())
     }
 }
 

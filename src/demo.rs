@@ -16,7 +16,9 @@
 
 mod agent;
 mod application;
+mod credentials;
 mod ladder;
+mod scenarios;
 mod script;
 mod sip;
 mod trace;
@@ -26,239 +28,20 @@ use crate::config::{self, Config};
 use crate::io;
 use agent::{Agent, Input};
 use application::Application;
-use script::{Step, Told};
+use credentials::{PASSWORD, REALM, USERNAME};
+use scenarios::{Asked, Target, Transfer};
+pub use scenarios::{SCENARIOS, Scenario};
+use script::{Entry, Step, Told};
 use serde_json::Value;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, Scope};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use trace::{Column, Event, Trace};
 use verdict::Check;
-
-/// A story that the demonstration can play.
-#[derive(Debug)]
-pub struct Scenario {
-    /// What `--scenario` takes.
-    pub name: &'static str,
-    /// One sentence.
-    pub summary: &'static str,
-    carrier: &'static [Step],
-    platform: &'static [Step],
-    transfers: &'static [Transfer],
-    ending: Ending,
-    /// The trunk's `total_timeout`, in seconds.
-    total_timeout: u32,
-}
-
-/// How one transfer has to end.
-#[derive(Debug)]
-struct Transfer {
-    refer_status: u16,
-    notified: &'static [u16],
-    final_status: Option<u16>,
-    result: &'static str,
-    cause: &'static str,
-}
-
-/// Who ends the call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// After a success, with a BYE on each leg.
-    Referee,
-    Carrier,
-    /// After a re-INVITE that shows that the call is alive.
-    Platform,
-}
-
-/// All scenarios; the first is the default.
-pub const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "success",
-        summary: "the transfer target rings and answers; referee then ends the call on both legs",
-        carrier: &[
-            Step::AnswerRefer("202 Accepted"),
-            Step::Notify("100 Trying"),
-            Step::Ring(RING),
-            Step::Notify("180 Ringing"),
-            Step::Ring(RING),
-            Step::Notify("200 OK"),
-            Step::AwaitBye,
-        ],
-        platform: &[Step::AwaitBye],
-        transfers: &[SUCCESS],
-        ending: Ending::Referee,
-        total_timeout: LONG,
-    },
-    Scenario {
-        name: "busy",
-        summary: "the transfer target is busy; the call goes on as if nothing had happened",
-        carrier: &[
-            Step::AnswerRefer("202 Accepted"),
-            Step::Notify("100 Trying"),
-            Step::Ring(RING),
-            Step::Notify("486 Busy Here"),
-            Step::AwaitBye,
-        ],
-        platform: &[Step::AwaitAction, Step::Reinvite, Step::Ring(RING), Step::HangUp],
-        transfers: &[Transfer {
-            refer_status: 202,
-            notified: &[100, 486],
-            final_status: Some(486),
-            result: "failed",
-            cause: "notify_final",
-        }],
-        ending: Ending::Platform,
-        total_timeout: LONG,
-    },
-    Scenario {
-        name: "refused",
-        summary: "the carrier refuses the REFER; the call goes on until the carrier hangs up",
-        carrier: &[
-            Step::AnswerRefer("603 Decline"),
-            Step::AwaitAction,
-            Step::Ring(RING),
-            Step::HangUp,
-        ],
-        platform: &[Step::AwaitBye],
-        transfers: &[REFUSED],
-        ending: Ending::Carrier,
-        total_timeout: LONG,
-    },
-    Scenario {
-        name: "no-notify",
-        summary: "the carrier accepts the REFER and then says nothing; the verdict comes when the time is up",
-        carrier: &[
-            Step::AnswerRefer("202 Accepted"),
-            Step::AwaitAction,
-            Step::Ring(RING),
-            Step::HangUp,
-        ],
-        platform: &[Step::AwaitBye],
-        transfers: &[Transfer {
-            refer_status: 202,
-            notified: &[],
-            final_status: None,
-            result: "unknown",
-            cause: "no_notify",
-        }],
-        ending: Ending::Carrier,
-        total_timeout: 2,
-    },
-    Scenario {
-        name: "bye-after-202",
-        summary: "the carrier accepts the REFER and hangs up without any NOTIFY, as many do when it worked",
-        carrier: &[Step::AnswerRefer("202 Accepted"), Step::Ring(RING), Step::HangUp],
-        platform: &[Step::AwaitBye],
-        transfers: &[Transfer {
-            refer_status: 202,
-            notified: &[],
-            final_status: None,
-            result: "success",
-            cause: "bye_after_accept",
-        }],
-        ending: Ending::Carrier,
-        total_timeout: LONG,
-    },
-    Scenario {
-        name: "bye-while-ringing",
-        summary: "the carrier hangs up while the transfer target rings: nobody can tell what became of it",
-        carrier: &[
-            Step::AnswerRefer("202 Accepted"),
-            Step::Notify("100 Trying"),
-            Step::Ring(RING),
-            Step::Notify("180 Ringing"),
-            Step::Ring(RING),
-            Step::HangUp,
-        ],
-        platform: &[Step::AwaitBye],
-        transfers: &[Transfer {
-            refer_status: 202,
-            notified: &[100, 180],
-            final_status: None,
-            result: "unknown",
-            cause: "bye_while_ringing",
-        }],
-        ending: Ending::Carrier,
-        total_timeout: LONG,
-    },
-    Scenario {
-        name: "notify-before-202",
-        summary: "the first NOTIFY overtakes the answer to the REFER",
-        carrier: &[
-            Step::NotifyThenAnswerRefer("100 Trying", "202 Accepted"),
-            Step::Ring(RING),
-            Step::Notify("180 Ringing"),
-            Step::Ring(RING),
-            Step::Notify("200 OK"),
-            Step::AwaitBye,
-        ],
-        platform: &[Step::AwaitBye],
-        transfers: &[SUCCESS],
-        ending: Ending::Referee,
-        total_timeout: LONG,
-    },
-    Scenario {
-        name: "notify-after-bye",
-        summary: "the carrier hangs up first and reports the final status right after",
-        carrier: &[
-            Step::AnswerRefer("202 Accepted"),
-            Step::Notify("100 Trying"),
-            Step::Ring(RING),
-            Step::Notify("180 Ringing"),
-            Step::Ring(RING),
-            Step::HangUp,
-            Step::Ring(RING),
-            Step::Notify("200 OK"),
-        ],
-        platform: &[Step::AwaitBye],
-        transfers: &[SUCCESS],
-        ending: Ending::Carrier,
-        total_timeout: LONG,
-    },
-    Scenario {
-        name: "cseq-after-failure",
-        summary: "a refused transfer, a re-INVITE of the platform, and a second transfer that succeeds",
-        carrier: &[
-            Step::AnswerRefer("603 Decline"),
-            Step::AnswerRefer("202 Accepted"),
-            Step::Notify("100 Trying"),
-            Step::Ring(RING),
-            Step::Notify("180 Ringing"),
-            Step::Ring(RING),
-            Step::Notify("200 OK"),
-            Step::AwaitBye,
-        ],
-        platform: &[
-            Step::AwaitAction,
-            Step::Reinvite,
-            Step::Ring(RING),
-            Step::Ready,
-            Step::AwaitBye,
-        ],
-        transfers: &[REFUSED, SUCCESS],
-        ending: Ending::Referee,
-        total_timeout: LONG,
-    },
-];
-
-const SUCCESS: Transfer = Transfer {
-    refer_status: 202,
-    notified: &[100, 180, 200],
-    final_status: Some(200),
-    result: "success",
-    cause: "notify_final",
-};
-
-const REFUSED: Transfer = Transfer {
-    refer_status: 603,
-    notified: &[],
-    final_status: None,
-    result: "failed",
-    cause: "rejected",
-};
 
 /// Plays a scenario and prints it. The exit code is 0 if all that had to happen happened, 1 if not, 2 if there is no such
 /// scenario.
@@ -300,6 +83,7 @@ pub fn scenario_list() -> String {
 #[derive(Debug)]
 pub struct Performance {
     scenario: &'static Scenario,
+    verb: String,
     events: Vec<Event>,
     checks: Vec<Check>,
     lasted: Duration,
@@ -327,7 +111,7 @@ impl fmt::Display for Performance {
         let Scenario { name, summary, .. } = self.scenario;
         writeln!(f, "Scenario {name}: {summary}.\n")?;
         writeln!(f, "The verb, as the application posts it to the control API:\n")?;
-        indented(f, VERB)?;
+        indented(f, &self.verb)?;
         writeln!(
             f,
             "\nWhat happened. Time in seconds; `#` is the CSeq number, which rises with each request of a party in the call.\n"
@@ -385,31 +169,42 @@ fn indented(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 /// The stage cannot be set: no socket, no thread, or referee does not start.
 pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
     let trace = Trace::start();
-    let application = Application::start(&trace).map_err(|error| format!("the application: {error}"))?;
     let agent = |column, user| {
         Agent::start(column, user, &trace, PATIENCE).map_err(|error| format!("the {}: {error}", column.name()))
     };
     let mut carrier = agent(Column::Carrier, "+491512345678")?;
     let mut platform = agent(Column::Platform, "bot")?;
+    // The second call of an attended transfer: the platform's other line, and the target, a phone of the carrier's.
+    let mut consulting = agent(Column::Platform, "second-line")?;
+    let mut target = agent(Column::Carrier, "target")?;
+    let ids = [new_call_id("call"), new_call_id("consultation")];
+    let verbs: Vec<String> = (0..)
+        .zip(scenario.transfers)
+        .map(|(i, transfer)| verb(i, transfer, &ids[1]))
+        .collect();
+    let replies = (0..scenario.transfers.len()).map(|i| match scenario.transfers.get(i + 1) {
+        Some(next) if next.asked == Asked::ByReply => verbs[i + 1].clone(),
+        _ => String::new(),
+    });
+    let application =
+        Application::start(&trace, replies.collect()).map_err(|error| format!("the application: {error}"))?;
     let stage = configuration(
         &application.base_url(),
-        carrier.address(),
+        target.address(),
         platform.address(),
         scenario.total_timeout,
     )?;
     let running = io::start(stage).map_err(|error| format!("referee does not start: {error}"))?;
-    let public = running.addresses().first().map(|bind| bind.address);
-    let proxy = public.ok_or("referee listens nowhere")?;
+    let [public, private] = running.addresses() else {
+        return Err("referee does not listen on both sides".into());
+    };
     let control = running.control_address().ok_or("the control API listens nowhere")?;
-    let call_id = new_call_id();
 
-    let inboxes = [carrier.inbox(), platform.inbox()];
-    let ((tell_carrier, carrier_told), (tell_platform, platform_told)) = (channel(), channel());
-    let told = [carrier_told, platform_told];
+    let inboxes = [&carrier, &platform, &consulting, &target].map(Agent::inbox);
+    let whom_to_join = target.inbox();
+    let agents = (&mut carrier, &mut platform, &mut consulting, &mut target);
     let mut problems = Vec::new();
     thread::scope(|scope| {
-        scope.spawn(|| script::play_carrier(&mut carrier, &call_id, proxy, scenario.carrier, &tell_carrier));
-        scope.spawn(|| script::play_platform(&mut platform, scenario.platform, &tell_platform));
         let all = |input: fn() -> Input| {
             for inbox in &inboxes {
                 // A peer that has given up says so itself.
@@ -417,14 +212,28 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
             }
         };
         let conduct = || -> Result<(), String> {
-            for peer in &told {
-                await_ready(peer, &trace)?;
+            let (carrier, platform, consulting, target) = agents;
+            let enter = |agent, entry, steps| enter(scope, agent, entry, steps, whom_to_join.clone());
+            let mut told = vec![
+                enter(platform, Entry::Answers, scenario.platform),
+                enter(carrier, Entry::Calls(&ids[0], public.address), scenario.carrier),
+            ];
+            await_ready(&told, &trace)?;
+            if scenario.consults {
+                let consultation = [
+                    enter(target, Entry::Answers, &[Step::AwaitJoin, Step::HangUp]),
+                    enter(consulting, Entry::Calls(&ids[1], private.address), &[Step::AwaitBye]),
+                ];
+                await_ready(&consultation, &trace)?;
+                told.extend(consultation);
             }
-            for (i, _) in scenario.transfers.iter().enumerate() {
-                if i > 0 {
-                    await_ready(&told[1], &trace)?;
+            for (i, transfer) in scenario.transfers.iter().enumerate() {
+                if transfer.asked == Asked::ByApi {
+                    if i > 0 {
+                        await_ready(&told[..2], &trace)?;
+                    }
+                    application.post_verb(control, &ids[0], &verbs[i])?;
                 }
-                application.post_verb(control, &call_id, &verb(i))?;
                 await_action(&application.hooks, &trace)?;
                 all(|| Input::Cue);
             }
@@ -440,7 +249,7 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
     });
     running.stop();
     let events = trace.events();
-    let mut checks = verdict::judge(&events, scenario, [SECRET.as_bytes(), JAMBONZ_SECRET.as_bytes()]);
+    let mut checks = verdict::judge(&events, scenario, &ids, [SECRET.as_bytes(), JAMBONZ_SECRET.as_bytes()]);
     checks.insert(
         0,
         Check {
@@ -450,26 +259,45 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
     );
     Ok(Performance {
         scenario,
+        verb: verbs.into_iter().next().unwrap_or_default(),
         events,
         checks,
         lasted: trace.now(),
     })
 }
 
-/// The verb of the transfer with this number, counted from 0. A verb with the same id twice would be one transfer.
-fn verb(transfer: usize) -> String {
-    match transfer {
-        0 => VERB.to_owned(),
-        _ => VERB.replace("unique-id-123", &format!("unique-id-{}", 123 + transfer)),
-    }
+/// Lets a peer play its part.
+fn enter<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    agent: &'scope mut Agent,
+    entry: Entry<'scope>,
+    steps: &'scope [Step],
+    whom_to_join: Sender<Input>,
+) -> Receiver<Told> {
+    let (tell, told) = channel();
+    scope.spawn(move || script::play(agent, &entry, steps, &whom_to_join, &tell));
+    told
 }
 
-fn await_ready(peer: &Receiver<Told>, trace: &Trace) -> Result<(), String> {
-    match peer.recv_timeout(PATIENCE.saturating_sub(trace.now())) {
-        Ok(Told::Ready) => Ok(()),
-        Ok(Told::Done(result)) => result.and(Err("a peer's script ended too early".into())),
-        Err(_) => Err("a peer was not ready in time".into()),
+/// The verb of the transfer with this number, counted from 0. A verb with the same id twice would be one transfer.
+fn verb(number: usize, transfer: &Transfer, consultation: &str) -> String {
+    let target = match transfer.target {
+        Target::Named(refer_to, _) => format!(r#""referTo": "{refer_to}""#),
+        Target::Consulted => format!(r#""replaces": {{"call": "{consultation}"}}"#),
+    };
+    VERB.replace(r#""referTo": "+49XXXXXXXXXXX""#, &target)
+        .replace("unique-id-123", &format!("unique-id-{}", 123 + number))
+}
+
+fn await_ready(peers: &[Receiver<Told>], trace: &Trace) -> Result<(), String> {
+    for peer in peers {
+        match peer.recv_timeout(PATIENCE.saturating_sub(trace.now())) {
+            Ok(Told::Ready) => {}
+            Ok(Told::Done(result)) => return result.and(Err("a peer's script ended too early".into())),
+            Err(_) => return Err("a peer was not ready in time".into()),
+        }
     }
+    Ok(())
 }
 
 fn await_done(peer: &Receiver<Told>, trace: &Trace) -> Result<(), String> {
@@ -520,6 +348,10 @@ fn configuration(hooks: &str, carrier: SocketAddr, platform: SocketAddr, total_t
         bare_number = "sip:{{number}}@127.0.0.1"
         destinations = ["*"]
         total_timeout = "{total_timeout}s"
+        [trunk.auth]
+        username = "{USERNAME}"
+        password = "{PASSWORD}"
+        realms = ["{REALM}"]
 
         [[trunk]]
         name = "platform"
@@ -530,6 +362,10 @@ fn configuration(hooks: &str, carrier: SocketAddr, platform: SocketAddr, total_t
         [[route]]
         from = "carrier"
         to = "platform"
+
+        [[route]]
+        from = "platform"
+        to = "carrier"
         "#
     );
     let mut config = config::parse(&text, &|_| None).map_err(|errors| {
@@ -544,9 +380,9 @@ fn configuration(hooks: &str, carrier: SocketAddr, platform: SocketAddr, total_t
 }
 
 /// Unlike that of any other run.
-fn new_call_id() -> String {
+fn new_call_id(kind: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("demo-{:x}-{:x}@127.0.0.1", std::process::id(), now.as_nanos())
+    format!("{kind}-{:x}-{:x}@127.0.0.1", std::process::id(), now.as_nanos())
 }
 
 /// The verb, as an application would send it: a bare number, hooks relative to the application, a header of its own, and
@@ -571,8 +407,7 @@ const VERB: &str = r#"{
   }
 }"#;
 
-/// What the verb becomes on the wire.
-const REFER_TO: &str = "<sip:+49XXXXXXXXXXX@127.0.0.1>";
+/// What the verb becomes on the wire; of its target see [`Target`].
 const REFERRED_BY: &str = "<sip:caller@example.com>";
 const CUSTOM_HEADER: (&str, &str) = ("X-Custom-Header", "Value");
 
@@ -583,28 +418,26 @@ const JAMBONZ_SECRET: &str = "secret-of-its-own";
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long nothing must happen at the end.
 const QUIET: Duration = Duration::from_millis(250);
-/// Long enough to be seen on the ladder.
-const RING: Duration = Duration::from_millis(150);
-/// A `total_timeout` that no scenario reaches.
-const LONG: u32 = 30;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scenarios::SUCCESS;
 
     #[test]
-    fn scenarios_have_names_of_their_own() {
-        let mut names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), SCENARIOS.len());
-    }
-
-    #[test]
-    fn the_second_transfer_has_an_id_of_its_own() {
-        assert_eq!(verb(0), VERB);
-        let second: Value = serde_json::from_str(&verb(1)).unwrap();
-        assert_eq!(second["id"], "unique-id-124");
+    fn a_verb_has_its_own_id_and_target() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let named = Target::Named("sip:a@b", "<sip:a@b>");
+        for (number, target, referred, replaced) in [
+            (0, named, "sip:a@b".into(), Value::Null),
+            (1, Target::Consulted, Value::Null, "x@y".into()),
+        ] {
+            let transfer = Transfer { target, ..SUCCESS };
+            let verb = read(&verb(number, &transfer, "x@y"));
+            assert_eq!(verb["id"], format!("unique-id-{}", 123 + number));
+            assert_eq!((&verb["referTo"], &verb["replaces"]["call"]), (&referred, &replaced));
+        }
+        assert_eq!(verb(0, &SUCCESS, ""), VERB);
     }
 
     #[test]
@@ -613,7 +446,7 @@ mod tests {
         let config = configuration("http://127.0.0.1:9000", address, address, 30).unwrap();
         assert_eq!(
             (config.binds.len(), config.trunks.len(), config.routes.len()),
-            (2, 2, 1)
+            (2, 2, 2)
         );
     }
 }

@@ -126,9 +126,6 @@ pub fn http_label(start: &str, body: &str) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     };
-    if start.ends_with("/verbs") {
-        return format!("POST /v1/calls/…/verbs · {} to {}", text("verb"), text("referTo"));
-    }
     if !body["refer_result"].is_null() {
         let target = match &body["final_referred_call_status"] {
             Value::Null => String::new(),
@@ -139,6 +136,17 @@ pub fn http_label(start: &str, body: &str) -> String {
     }
     if !body["notify_reason"].is_null() {
         return format!("{start} · {} {}", text("call_status"), text("notify_reason"));
+    }
+    if body["verb"].is_string() {
+        let target = match body["replaces"] {
+            Value::Null => text("referTo"),
+            _ => "the second call".to_owned(),
+        };
+        let start = match start.ends_with("/verbs") {
+            true => "POST /v1/calls/…/verbs",
+            false => start,
+        };
+        return format!("{start} · {} to {target}", text("verb"));
     }
     start.to_owned()
 }

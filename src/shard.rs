@@ -73,6 +73,7 @@ use hashbrown::HashMap;
 use ladders::Ladders;
 use large::Refusals;
 use names::Names;
+use outside::Outside;
 use probe::{Probe, ProbeId};
 use refused_invites::RefusedInvites;
 use renumbered::Renumbered;
@@ -212,7 +213,7 @@ pub struct Shard {
     transfers: SlotMap<TransferKey, Transfer>,
     transfer_by_number: HashMap<u64, TransferKey, FixedState>,
     /// Transfers whose REFER has a dialog of its own, by a keyed digest of its Call-ID.
-    outside: HashMap<u64, TransferKey, FixedState>,
+    outside: HashMap<u64, Outside, FixedState>,
     /// Transfers that ended, oldest first: remembered for the control API.
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,

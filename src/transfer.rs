@@ -17,7 +17,6 @@ mod rows;
 
 use crate::call::{CallKey, Party};
 use crate::config::{ApplicationId, ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
-use crate::digest::Sessions;
 use crate::identifiers::TransferId;
 use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
@@ -47,8 +46,8 @@ pub struct Transfer {
     pub facts: Box<CallFacts>,
     /// Its action is posted, and what came of that is not known yet.
     pub awaits_outcome: bool,
-    /// The dialog that its REFER makes where it is not within the call's; there once it is sent.
-    pub outside: Option<Box<Outside>>,
+    /// Its REFER has left in a dialog of its own: the digest of that dialog's Call-ID.
+    pub outside: Option<u64>,
     rules: ReferRules,
     state: State,
     /// REFERs sent.
@@ -75,17 +74,6 @@ pub struct Transfer {
     /// A timer that fires at another time than this is an old one.
     deadlines: [Option<Instant>; TIMERS],
     rows: Rows,
-}
-
-/// A dialog of a REFER's own (RFC 3515 §2.4.4).
-#[derive(Debug)]
-pub struct Outside {
-    pub call_id: [u8; 16],
-    /// Ours.
-    pub tag: [u8; 16],
-    /// CSeq of the last REFER.
-    pub number: u32,
-    pub sessions: Sessions,
 }
 
 /// A SIP status with its reason phrase.
@@ -790,7 +778,11 @@ impl Transfer {
             (TransferTimer::Subscription, State::Waiting | State::Progress) => {
                 self.conclude(Outcome::Unknown, Cause::SubscriptionExpired, now)
             }
-            (TransferTimer::Backoff, State::Backoff) => smallvec![Step::Resend],
+            (TransferTimer::Backoff, State::Backoff) => {
+                // It may still have to wait for an INVITE.
+                self.state = State::Sending;
+                smallvec![Step::Resend]
+            }
             (TransferTimer::Linger, State::Lingering) => {
                 self.state = State::Done;
                 self.call_gone = true;
@@ -884,11 +876,11 @@ impl Transfer {
 
     /// Whether it has the timers that its state needs, so that it ends whatever peers do.
     #[cfg(feature = "sim")]
-    pub fn can_end(&self) -> bool {
+    pub fn can_end(&self, is_held: bool) -> bool {
         let waits_for = |timer: TransferTimer| self.deadlines[timer as usize].is_some();
         match self.state {
             State::Sending | State::Waiting | State::Progress => waits_for(TransferTimer::Total),
-            State::Backoff => waits_for(TransferTimer::Total) && waits_for(TransferTimer::Backoff),
+            State::Backoff => waits_for(TransferTimer::Total) && (is_held || waits_for(TransferTimer::Backoff)),
             State::ByeGrace => waits_for(TransferTimer::Grace),
             State::Lingering => waits_for(TransferTimer::Linger),
             State::Done => true,

@@ -153,12 +153,81 @@ fn a_second_transfer_goes_on_from_the_numbers_of_the_first() {
         &[
             "603 Decline · REFER #1",
             "POST /action · failed: rejected, 603",
-            "INVITE #2 ",
-            "ACK #2 ",
+            "─ INVITE #1 ",
+            "─ INVITE #2 ",
+            "─ INFO #315 ",
+            "─ INFO #315 ",
             "sip:refer to +49XXXXXXXXXXX",
             "REFER #3 ",
             "POST /action · success: notify_final, 202 then 200",
             "BYE #4 ",
+        ],
+    );
+}
+
+#[test]
+fn a_challenged_refer_comes_again_with_the_next_number() {
+    plays_after_set_up(
+        "challenge",
+        &[
+            "REFER #1 ",
+            "401 Unauthorized · REF",
+            "REFER #2 ",
+            "202 Accepted · REFER #2",
+            "POST /action · success: notify_final, 202 then 200",
+            "BYE #3 ",
+        ],
+    );
+}
+
+#[test]
+fn a_target_at_another_host_fails_and_one_of_the_domain_is_reached() {
+    plays_after_set_up(
+        "target-rewritten",
+        &[
+            "202 Accepted · REFER #1",
+            "NOTIFY #315: 403 Forbidden",
+            "POST /action · failed: notify_final, 202 then 403",
+            "sip:refer to sip:+49XXXXX",
+            "202 Accepted · REFER #2",
+            "NOTIFY #317: 200 OK",
+            "POST /action · success: notify_final, 202 then 200",
+            "BYE #",
+        ],
+    );
+}
+
+#[test]
+fn the_reply_to_a_failure_names_the_next_target() {
+    plays_after_set_up(
+        "backup-target",
+        &[
+            "NOTIFY #316: 486 Busy Here",
+            "POST /action · failed: notify_final, 202 then 486",
+            "200 OK · sip:refer to +49YYYYYYYYYYY",
+            "REFER #2 ",
+            "NOTIFY #319: 200 OK",
+            "POST /action · success: notify_final, 202 then 200",
+            "BYE #3 ",
+        ],
+    );
+}
+
+#[test]
+fn the_caller_takes_the_place_of_the_platform_in_the_second_call() {
+    plays(
+        "attended",
+        &[
+            "INVITE #314 ",
+            "ACK #314",
+            // The consultation, from the platform to the target.
+            "◄─────── INVITE #314 ─────────│",
+            "◄─────── INVITE #314 ─────────│",
+            "sip:refer to the second call",
+            "REFER #1 ",
+            "202 Accepted · REFER #1",
+            "POST /action · success: notify_final, 202 then 200",
+            "BYE #2 ",
         ],
     );
 }

@@ -84,6 +84,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "command",
             "config",
             "coverage",
+            "digest",
             "identifiers",
             "message",
             "timer",

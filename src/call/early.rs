@@ -52,6 +52,11 @@ impl EarlyDialogs {
         Some(self.list.remove(place).directions)
     }
 
+    /// The requests of all, by either party.
+    pub fn directions(&self) -> impl Iterator<Item = &Direction> {
+        self.list.iter().flat_map(|early| &early.directions)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -80,6 +85,7 @@ mod tests {
         assert!(early.known(3).is_none() && early.known(2).is_some());
         assert_eq!(highest(early.take(1)), Some([Some(5), None]));
         assert_eq!(highest(early.take(1)), None);
+        assert!(!early.is_empty());
         assert_eq!(highest(early.take(2)), Some([None, Some(7)]));
         assert!(early.is_empty());
     }

@@ -19,6 +19,8 @@ pub enum Input {
     },
     /// The demonstration's word to go on with the script.
     Cue,
+    /// Somebody takes the other party's place in this dialog: Call-ID, to-tag, from-tag (RFC 3891 §3).
+    Replace([String; 3]),
     /// The demonstration is over.
     End,
 }
@@ -53,6 +55,7 @@ pub struct Agent {
     /// ACKs of 2xx, by CSeq number: a repeated 2xx gets the same again.
     acks: Vec<(u32, Vec<u8>, SocketAddr)>,
     cues: u32,
+    replaced: Option<[String; 3]>,
     ended: bool,
 }
 
@@ -126,8 +129,14 @@ impl Agent {
             served: Vec::new(),
             acks: Vec::new(),
             cues: 0,
+            replaced: None,
             ended: false,
         })
+    }
+
+    /// Whose it is.
+    pub fn name(&self) -> &'static str {
+        self.column.name()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -425,6 +434,28 @@ impl Agent {
         Ok(())
     }
 
+    /// Waits until somebody takes the other party's place in the dialog, which must be this one.
+    pub fn await_replace(&mut self) -> Result<(), String> {
+        let replaced = loop {
+            if let Some(dialog) = self.replaced.take() {
+                break dialog;
+            }
+            match self.next(self.give_up_at) {
+                Some(Heard::Request(request)) => self.serve(&request),
+                Some(Heard::Response(_) | Heard::Cue) => {}
+                Some(Heard::End) | None => return Err("nobody joined its call".into()),
+            }
+        };
+        let dialog = self.dialog.as_ref().ok_or("there is no call")?;
+        let tag = |name| sip::parameter(name, "tag").unwrap_or_default().to_owned();
+        // RFC 3891 §3: the to-tag is the one of whoever receives the Replaces.
+        let own = [dialog.call_id.clone(), tag(&dialog.local), tag(&dialog.remote)];
+        match replaced == own {
+            true => Ok(()),
+            false => Err(format!("the dialog to be replaced is {replaced:?}, not {own:?}")),
+        }
+    }
+
     /// Serves what comes for this long.
     pub fn serve_for(&mut self, time: Duration) {
         let until = self.trace.now().saturating_add(time).min(self.give_up_at);
@@ -454,6 +485,10 @@ impl Agent {
                 }
                 Ok(Input::Cue) => {
                     self.cues += 1;
+                    return Some(Heard::Cue);
+                }
+                Ok(Input::Replace(dialog)) => {
+                    self.replaced = Some(dialog);
                     return Some(Heard::Cue);
                 }
                 Ok(Input::End) => return Some(Heard::End),

@@ -7,11 +7,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::vec::IntoIter;
 
 /// The running server.
 #[derive(Debug)]
@@ -25,8 +26,10 @@ pub struct Application {
 }
 
 impl Application {
-    /// Listens on a free port of the loopback interface.
-    pub fn start(trace: &Trace) -> io::Result<Application> {
+    /// Listens on a free port of the loopback interface. `replies`: what the actionHooks get, one after the other; after that, and
+    /// where one is empty, no further verbs.
+    pub fn start(trace: &Trace, replies: Vec<String>) -> io::Result<Application> {
+        let replies = Arc::new(Mutex::new(replies.into_iter()));
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let (told, hooks) = channel();
@@ -39,9 +42,9 @@ impl Application {
                     if flag.load(Ordering::Relaxed) {
                         return;
                     }
-                    let (told, record) = (told.clone(), record.clone());
+                    let (told, record, replies) = (told.clone(), record.clone(), Arc::clone(&replies));
                     // One thread per connection; it ends when referee closes the connection, or after PATIENCE.
-                    let served = stream.map(|stream| thread::spawn(move || serve(&stream, &record, &told)));
+                    let served = stream.map(|stream| thread::spawn(move || serve(&stream, &record, &told, &replies)));
                     drop(served);
                 }
             })?;
@@ -116,7 +119,7 @@ impl Drop for Application {
 }
 
 /// Takes hooks on one connection until it is closed.
-fn serve(stream: &TcpStream, trace: &Trace, told: &Sender<String>) {
+fn serve(stream: &TcpStream, trace: &Trace, told: &Sender<String>, replies: &Mutex<IntoIter<String>>) {
     // Without a limit it is only waited longer.
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let mut reader = BufReader::new(stream);
@@ -130,8 +133,29 @@ fn serve(stream: &TcpStream, trace: &Trace, told: &Sender<String>) {
             what: What::Http(hook),
             repeat: false,
         });
-        // No further verbs.
-        let reply = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
+        let verbs = match path.as_str() {
+            "/action" => replies.lock().unwrap_or_else(PoisonError::into_inner).next(),
+            _ => None,
+        };
+        let verbs = verbs.unwrap_or_default();
+        if !verbs.is_empty() {
+            trace.add(Event {
+                at: trace.now(),
+                from: Column::Application,
+                to: Column::Referee,
+                what: What::Http(Http {
+                    start: "200 OK".to_owned(),
+                    headers: Vec::new(),
+                    body: verbs.clone(),
+                }),
+                repeat: false,
+            });
+        }
+        let body = format!("[{verbs}]");
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let written = (&mut &*stream).write_all(reply.as_bytes());
         if told.send(path).is_err() || written.is_err() {
             return;

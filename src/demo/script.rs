@@ -1,6 +1,9 @@
 //! What carrier and platform do in a scenario: steps, and how an agent takes them.
 
-use super::agent::Agent;
+use super::agent::{Agent, Input};
+use super::credentials;
+use super::scenarios::RING;
+use super::sip::{self, Message};
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -12,14 +15,26 @@ pub enum Step {
     AnswerRefer(&'static str),
     /// Waits for a REFER, and reports this status of the transfer target before it answers.
     NotifyThenAnswerRefer(&'static str, &'static str),
+    /// Waits for a REFER and asks for credentials; the next one must have them.
+    ChallengeRefer,
     /// Reports a status of the transfer target.
     Notify(&'static str),
+    /// Reports that the target rings and answers if it is one of the carrier's domain, else 403.
+    TryTarget,
+    /// The transferred phone takes the other party's place in the target's call.
+    JoinTarget,
+    /// Waits until the transferred phone has done that here.
+    AwaitJoin,
     /// The transfer target takes its time.
     Ring(Duration),
     /// Waits until the application has its actionHook.
     AwaitAction,
     /// Asks for a change of the session.
     Reinvite,
+    /// Waits for the other party's re-INVITE.
+    AwaitReinvite,
+    /// Sends an INFO.
+    Info,
     /// Tells the demonstration to ask for the next transfer.
     Ready,
     HangUp,
@@ -36,24 +51,28 @@ pub enum Told {
     Done(Result<(), String>),
 }
 
-/// The carrier: calls the platform, then does what the scenario says.
-pub fn play_carrier(agent: &mut Agent, call_id: &str, proxy: SocketAddr, steps: &[Step], tell: &Sender<Told>) {
-    let result = agent.invite(NUMBER, call_id, proxy).and_then(|()| {
-        // Nobody listens any more if the demonstration has given up; the script then ends by its own deadline.
-        let _ = tell.send(Told::Ready);
-        follow(agent, steps, tell)
-    });
-    let _ = tell.send(Told::Done(result.map_err(|problem| format!("carrier: {problem}"))));
-    agent.serve_for(Duration::MAX);
+/// How a peer comes into its call.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    /// It calls, with this Call-ID and through this address.
+    Calls(&'a str, SocketAddr),
+    /// It is called.
+    Answers,
 }
 
-/// The platform: answers the call, then does what the scenario says.
-pub fn play_platform(agent: &mut Agent, steps: &[Step], tell: &Sender<Told>) {
-    let result = answer(agent).and_then(|()| {
+/// A peer's part: its call comes up, then it does what the scenario says. `target`: the inbox of whom it may join.
+pub fn play(agent: &mut Agent, entry: &Entry<'_>, steps: &[Step], target: &Sender<Input>, tell: &Sender<Told>) {
+    let begun = match entry {
+        Entry::Calls(call_id, proxy) => agent.invite(NUMBER, call_id, *proxy),
+        Entry::Answers => answer(agent),
+    };
+    let result = begun.and_then(|()| {
+        // Nobody listens any more if the demonstration has given up; the script then ends by its own deadline.
         let _ = tell.send(Told::Ready);
-        follow(agent, steps, tell)
+        follow(agent, steps, target, tell)
     });
-    let _ = tell.send(Told::Done(result.map_err(|problem| format!("platform: {problem}"))));
+    let name = agent.name();
+    let _ = tell.send(Told::Done(result.map_err(|problem| format!("{name}: {problem}"))));
     agent.serve_for(Duration::MAX);
 }
 
@@ -72,25 +91,40 @@ fn answer(agent: &mut Agent) -> Result<(), String> {
     agent.await_request("ACK").map(|_| ())
 }
 
-fn follow(agent: &mut Agent, steps: &[Step], tell: &Sender<Told>) -> Result<(), String> {
-    // The first REFER of a dialog needs no id, later ones do (RFC 3515 §2.4.6).
-    let mut refers = 0;
-    let mut event = "refer".to_owned();
+fn follow(agent: &mut Agent, steps: &[Step], target: &Sender<Input>, tell: &Sender<Told>) -> Result<(), String> {
+    let mut referred = Referred::default();
     for step in steps {
         match *step {
-            Step::AnswerRefer(status) | Step::NotifyThenAnswerRefer(_, status) => {
-                let refer = agent.await_request("REFER")?;
-                refers += 1;
-                if refers > 1 {
-                    let (number, _) = refer.cseq().unwrap_or_default();
-                    event = format!("refer;id={number}");
-                }
-                if let Step::NotifyThenAnswerRefer(early, _) = *step {
-                    notify(agent, &event, early)?;
-                }
-                agent.respond(&refer, status, &[], "");
+            Step::AnswerRefer(status) => {
+                referred.take(agent.await_request("REFER")?)?;
+                agent.respond(&referred.refer, status, &[], "");
             }
-            Step::Notify(status) => notify(agent, &event, status)?,
+            Step::NotifyThenAnswerRefer(early, status) => {
+                referred.take(agent.await_request("REFER")?)?;
+                referred.notify(agent, early)?;
+                agent.respond(&referred.refer, status, &[], "");
+            }
+            Step::ChallengeRefer => {
+                let refer = agent.await_request("REFER")?;
+                let challenge = credentials::challenge();
+                agent.respond(&refer, "401 Unauthorized", &[("WWW-Authenticate", &challenge)], "");
+                referred.is_challenged = true;
+            }
+            Step::Notify(status) => referred.notify(agent, status)?,
+            Step::TryTarget => match sip::host_of(referred.target()) {
+                credentials::REALM => {
+                    referred.notify(agent, "180 Ringing")?;
+                    agent.serve_for(RING);
+                    referred.notify(agent, "200 OK")?;
+                }
+                _ => referred.notify(agent, "403 Forbidden")?,
+            },
+            Step::JoinTarget => {
+                let dialog = sip::replaces_of(referred.target()).ok_or("its REFER has no Replaces")?;
+                // A target that has given up says so itself.
+                let _ = target.send(Input::Replace(dialog));
+            }
+            Step::AwaitJoin => agent.await_replace()?,
             Step::Ring(time) => agent.serve_for(time),
             Step::AwaitAction => agent.await_cue()?,
             Step::Reinvite => {
@@ -98,6 +132,13 @@ fn follow(agent: &mut Agent, steps: &[Step], tell: &Sender<Told>) -> Result<(), 
                 agent.transact("INVITE", &[("Content-Type", "application/sdp")], &sdp)?;
                 let cseq = agent.local_cseq();
                 agent.acknowledge(cseq)?;
+            }
+            Step::AwaitReinvite => {
+                let invite = agent.await_request("INVITE")?;
+                agent.serve(&invite);
+            }
+            Step::Info => {
+                agent.transact("INFO", &[], "")?;
             }
             Step::Ready => {
                 let _ = tell.send(Told::Ready);
@@ -107,6 +148,40 @@ fn follow(agent: &mut Agent, steps: &[Step], tell: &Sender<Told>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// The REFER that a peer carries out.
+#[derive(Debug, Default)]
+struct Referred {
+    refer: Message,
+    /// How many came, without those that were challenged.
+    count: u32,
+    is_challenged: bool,
+}
+
+impl Referred {
+    fn take(&mut self, refer: Message) -> Result<(), String> {
+        if std::mem::take(&mut self.is_challenged) {
+            credentials::verify(refer.header("Authorization").unwrap_or_default(), "REFER")?;
+        }
+        self.refer = refer;
+        self.count += 1;
+        Ok(())
+    }
+
+    fn target(&self) -> &str {
+        self.refer.header("Refer-To").unwrap_or_default()
+    }
+
+    fn notify(&self, agent: &mut Agent, status: &str) -> Result<(), String> {
+        // The first REFER of a dialog needs no id, later ones do (RFC 3515 §2.4.6).
+        let (number, _) = self.refer.cseq().unwrap_or_default();
+        let event = match self.count {
+            1 => "refer".to_owned(),
+            _ => format!("refer;id={number}"),
+        };
+        notify(agent, &event, status)
+    }
 }
 
 fn notify(agent: &mut Agent, event: &str, status: &str) -> Result<(), String> {
@@ -128,5 +203,3 @@ fn notify(agent: &mut Agent, event: &str, status: &str) -> Result<(), String> {
 
 /// Who is called: a number that the platform serves.
 const NUMBER: &str = "+4930111222";
-/// Long enough to be seen on the ladder.
-const RING: Duration = Duration::from_millis(150);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 /// A request or a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The first line without its CRLF.
     pub start: String,
@@ -142,6 +142,13 @@ pub fn uri_of(value: &str) -> &str {
     }
 }
 
+/// The host of a Refer-To's URI.
+pub fn host_of(value: &str) -> &str {
+    let uri = uri_of(value);
+    let rest = uri.split_once('@').map_or(uri, |(_, rest)| rest);
+    rest.split([':', ';', '?', '>']).next().unwrap_or_default()
+}
+
 /// A parameter of a header value, behind the URI. Empty if it has no value.
 pub fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let parameters = match value.rfind('>') {
@@ -152,6 +159,31 @@ pub fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
     })
+}
+
+/// The Replaces within a Refer-To's URI: Call-ID, to-tag and from-tag, unescaped (RFC 3891 §6.1).
+pub fn replaces_of(refer_to: &str) -> Option<[String; 3]> {
+    let (_, headers) = uri_of(refer_to).split_once('?')?;
+    let value = headers.split('&').find_map(|header| header.strip_prefix("Replaces="))?;
+    let value = unescaped(value)?;
+    let tag = |name| parameter(&value, name).map(str::to_owned);
+    Some([value.split(';').next()?.to_owned(), tag("to-tag")?, tag("from-tag")?])
+}
+
+/// RFC 3261 §25.1, `escaped`.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::new();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                plain.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            }
+            _ => plain.push(byte),
+        }
+    }
+    String::from_utf8(plain).ok()
 }
 
 /// Whether a URI of a route set asks for loose routing (RFC 3261 §19.1.1).
@@ -173,7 +205,7 @@ pub fn address_of(uri: &str) -> Option<SocketAddr> {
 }
 
 /// The values of a list, split at commas outside of angle brackets and quotes.
-fn split_list(text: &str) -> Vec<&str> {
+pub fn split_list(text: &str) -> Vec<&str> {
     let (mut values, mut start) = (Vec::new(), 0);
     let (mut quoted, mut bracketed) = (false, false);
     for (i, c) in text.char_indices() {
@@ -258,6 +290,22 @@ mod tests {
             "BYE sip:a\r\n\r\n",
         ] {
             assert_eq!(Message::parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    // RFC 5589 §7.1.
+    #[test]
+    fn a_replaces_within_a_uri_is_read() {
+        let refer_to =
+            "<sip:a@b?Require=replaces&Replaces=592435881734450904%40c%3Bto-tag%3D9m2n3wq%3Bfrom-tag%3D763231>";
+        let expected = ["592435881734450904@c", "9m2n3wq", "763231"].map(str::to_owned);
+        assert_eq!(replaces_of(refer_to), Some(expected));
+        for none in [
+            "<sip:a@b>",
+            "<sip:a@b?Replaces=a%3Bto-tag%3D1>",
+            "<sip:a@b?Replaces=%3>",
+        ] {
+            assert_eq!(replaces_of(none), None, "{none}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! Whether all that had to happen happened: the checks that a careful reader of the ladder would make.
 
 use super::application::verify;
+use super::scenarios::{Asked, Ending, Scenario, Target, Transfer};
 use super::sip::{self, Message};
 use super::trace::{Column, Event, Http};
-use super::{Ending, Scenario, Transfer};
 use serde_json::Value;
 
 /// One thing that has to hold.
@@ -15,16 +15,20 @@ pub struct Check {
     pub problems: Vec<String>,
 }
 
-/// Makes every check. `secrets`: of the two signatures of a hook.
-pub fn judge(events: &[Event], scenario: &Scenario, secrets: [&[u8]; 2]) -> Vec<Check> {
-    let seen = Seen { events };
+/// Makes every check. `ids`: the Call-IDs of the call and of the consultation; `secrets`: of the two signatures of a hook.
+pub fn judge(events: &[Event], scenario: &Scenario, ids: &[String; 2], secrets: [&[u8]; 2]) -> Vec<Check> {
+    let is_of = |event: &Event, id: &str| event.sip().is_some_and(|message| message.header("Call-ID") == Some(id));
+    let (consultation, of_call): (Vec<Event>, Vec<Event>) =
+        events.iter().cloned().partition(|event| is_of(event, &ids[1]));
+    let seen = Seen { events: &of_call };
+    let consultation = Seen { events: &consultation };
     let check = |claim, problems| Check { claim, problems };
-    vec![
+    let mut checks = vec![
         check("the call was answered and acknowledged", seen.set_up()),
         check("the control API took the verb", seen.verbs(scenario)),
         check(
             "the REFER speaks as the platform, with the verb's target, referrer and header",
-            seen.refers(scenario),
+            seen.refers(scenario, &consultation),
         ),
         check(
             "CSeq rises in each direction and goes on from the REFER's",
@@ -45,7 +49,20 @@ pub fn judge(events: &[Event], scenario: &Scenario, secrets: [&[u8]; 2]) -> Vec<
             seen.signatures(secrets),
         ),
         check(scenario.ending.claim(), seen.ending(scenario)),
-    ]
+    ];
+    if scenario.transfers.iter().any(|transfer| transfer.is_challenged) {
+        checks.push(check(
+            "the challenged REFER came again at once, with the next number and with credentials",
+            seen.challenges(),
+        ));
+    }
+    if scenario.consults {
+        checks.push(check(
+            "the caller took the platform's place in the other call, and that ended",
+            consultation.consultation(&seen),
+        ));
+    }
+    checks
 }
 
 impl Ending {
@@ -129,23 +146,25 @@ impl<'a> Seen<'a> {
             &mut problems,
             "answers to verbs",
             answers.len(),
-            scenario.transfers.len(),
+            scenario
+                .transfers
+                .iter()
+                .filter(|transfer| transfer.asked == Asked::ByApi)
+                .count(),
         );
         problems
     }
 
-    fn refers(&self, scenario: &Scenario) -> Vec<String> {
+    fn refers(&self, scenario: &Scenario, consultation: &Seen<'_>) -> Vec<String> {
         let mut problems = Vec::new();
         let refers = self.requests(Column::Referee, Column::Carrier, "REFER");
-        expect_count(
-            &mut problems,
-            "REFERs at the carrier",
-            refers.len(),
-            scenario.transfers.len(),
-        );
-        let answer = self
-            .sip(Column::Referee, Column::Carrier)
-            .find(|message| message.status() == Some(200) && message.cseq().is_some_and(|(_, m)| m == "INVITE"));
+        let targets: Vec<Target> = scenario
+            .transfers
+            .iter()
+            .flat_map(|transfer| vec![transfer.target; 1 + usize::from(transfer.is_challenged)])
+            .collect();
+        expect_count(&mut problems, "REFERs at the carrier", refers.len(), targets.len());
+        let answer = self.answer(Column::Referee, Column::Carrier);
         let invite = self.requests(Column::Carrier, Column::Referee, "INVITE");
         let (Some(answer), Some(invite)) = (answer, invite.first()) else {
             problems.push("there is no dialog to compare with".into());
@@ -158,11 +177,19 @@ impl<'a> Seen<'a> {
                 .unwrap_or_default()
                 .to_owned()
         };
-        for refer in refers {
+        for (refer, target) in refers.into_iter().zip(targets) {
+            let consulted;
+            let target = match target {
+                Target::Named(_, on_the_wire) => on_the_wire,
+                Target::Consulted => {
+                    consulted = consultation.replaces();
+                    &consulted
+                }
+            };
             let expected = [
                 ("Contact", answer.header("Contact")),
                 ("Call-ID", answer.header("Call-ID")),
-                ("Refer-To", Some(super::REFER_TO)),
+                ("Refer-To", Some(target)),
                 ("Referred-By", Some(super::REFERRED_BY)),
                 (super::CUSTOM_HEADER.0, Some(super::CUSTOM_HEADER.1)),
             ];
@@ -191,6 +218,76 @@ impl<'a> Seen<'a> {
                 problems.push("the REFER does not allow NOTIFY".into());
             }
         }
+        problems
+    }
+
+    /// The 200 to the first INVITE that went from `to` to `from`.
+    fn answer(&self, from: Column, to: Column) -> Option<&'a Message> {
+        self.sip(from, to)
+            .find(|message| message.status() == Some(200) && message.cseq().is_some_and(|(_, m)| m == "INVITE"))
+    }
+
+    /// What refers somebody to the one that this call reached at the carrier: its Contact, and a Replaces of the dialog as that one
+    /// sees it (RFC 3891 §3, RFC 5589 §7).
+    fn replaces(&self) -> String {
+        let Some(answer) = self.answer(Column::Carrier, Column::Referee) else {
+            return String::new();
+        };
+        let tag = |name| {
+            answer
+                .header(name)
+                .and_then(|value| sip::parameter(value, "tag"))
+                .unwrap_or_default()
+        };
+        let uri = sip::uri_of(answer.header("Contact").unwrap_or_default());
+        let id = answer.header("Call-ID").unwrap_or_default().replace('@', "%40");
+        format!(
+            "<{uri}?Replaces={id}%3Bto-tag%3D{}%3Bfrom-tag%3D{}&Require=replaces>",
+            tag("To"),
+            tag("From")
+        )
+    }
+
+    /// Of a call that somebody else takes over.
+    fn consultation(&self, call: &Seen<'_>) -> Vec<String> {
+        let mut problems = [self.sequences(), self.responses()].concat();
+        for (from, to) in [(Column::Carrier, Column::Referee), (Column::Referee, Column::Platform)] {
+            expect_count(
+                &mut problems,
+                "BYEs after the target was joined",
+                self.requests(from, to, "BYE").len(),
+                1,
+            );
+        }
+        let first = |events: &[Event], method| {
+            let is_it = |event: &&Event| event.sip().is_some_and(|message| message.method() == Some(method));
+            events.iter().find(is_it).map(|event| event.at)
+        };
+        if first(self.events, "BYE") < first(call.events, "REFER") {
+            problems.push("it ended before the REFER".into());
+        }
+        problems
+    }
+
+    fn challenges(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let refers = self.requests(Column::Referee, Column::Carrier, "REFER");
+        let numbers: Vec<u32> = refers
+            .iter()
+            .filter_map(|refer| refer.cseq())
+            .map(|(number, _)| number)
+            .collect();
+        expect_equal(&mut problems, "the REFERs' numbers", &numbers[..], &[1, 2]);
+        let shown: Vec<bool> = refers
+            .iter()
+            .map(|refer| refer.header("Authorization").is_some())
+            .collect();
+        expect_equal(
+            &mut problems,
+            "whether they have credentials",
+            &shown[..],
+            &[false, true],
+        );
         problems
     }
 
@@ -377,6 +474,12 @@ impl<'a> Seen<'a> {
             reinvites,
         );
         expect_count(&mut problems, "ACKs at the carrier", went_through("ACK"), reinvites);
+        expect_count(
+            &mut problems,
+            "INFOs at the platform",
+            self.requests(Column::Referee, Column::Platform, "INFO").len(),
+            self.requests(Column::Carrier, Column::Referee, "INFO").len(),
+        );
         if scenario.ending == Ending::Platform && reinvites == 0 {
             problems.push("the platform sent no re-INVITE".into());
         }
@@ -458,7 +561,7 @@ mod tests {
 
     #[test]
     fn a_silent_stage_fails_every_check_that_needs_something() {
-        let checks = judge(&[], &crate::demo::SCENARIOS[0], [b"", b""]);
+        let checks = judge(&[], &crate::demo::SCENARIOS[0], &["a".into(), "b".into()], [b"", b""]);
         let failed = checks.iter().filter(|check| !check.problems.is_empty()).count();
         // Nothing rises, answers or is signed where nothing was sent.
         assert_eq!((checks.len(), failed), (10, 7), "{checks:#?}");

@@ -14,7 +14,7 @@ use super::request::Dialog;
 use super::saying::Saying;
 use super::{ClientOwner, Shard};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, CallState, Direction, Party, TransferKey};
+use crate::call::{Call, CallKey, CallState, Direction, Party};
 use crate::config::TrunkId;
 use crate::digest::{self, Asks, Request, Sessions, Unanswered};
 use crate::message::{Index, Message, Method, parse};
@@ -66,7 +66,7 @@ enum Place {
     /// Those within a dialog are of the one who speaks; the digest is that of the callee's tag.
     Dialog(Dialog, u64),
     /// Those of a REFER outside the call's dialog are its own.
-    Outside(TransferKey),
+    Outside(u64),
 }
 
 impl Shard {
@@ -174,7 +174,7 @@ impl Shard {
             return false;
         };
         let outside = match owner {
-            ClientOwner::Refer(key) => self.transfers.get(key).filter(|it| it.outside.is_some()).map(|_| key),
+            ClientOwner::Refer(key) => self.transfers.get(key).and_then(|transfer| transfer.outside),
             _ => None,
         };
         let place = outside.map_or(Place::Dialog(Dialog::Call(call, party.other()), 0), Place::Outside);
@@ -305,7 +305,7 @@ impl Shard {
                 Some((cseq, sessions.get_or_insert_default()))
             }
             Place::Outside(key) => {
-                let dialog = self.transfers.get_mut(key)?.outside.as_mut()?;
+                let dialog = self.outside.get_mut(&key)?;
                 dialog.number += 1;
                 Some((dialog.number, &mut dialog.sessions))
             }
@@ -325,7 +325,7 @@ impl Shard {
                         .direction_mut(dialog, callee)
                         .and_then(|it| it.sessions.as_deref_mut()),
                     Place::Outside(key) => {
-                        let dialog = self.transfers.get_mut(key).and_then(|it| it.outside.as_mut());
+                        let dialog = self.outside.get_mut(&key);
                         dialog.map(|dialog| &mut dialog.sessions)
                     }
                 };

@@ -11,7 +11,6 @@ use crate::event;
 use crate::identifiers::TransferId;
 use crate::message::uri::request_uri;
 use crate::message::{Header, Message, Method};
-use crate::proxy::Refused;
 use crate::sequence::ROOM;
 use crate::timer::Instant;
 use crate::transfer::{Answer, Cause, Outcome, Step, Steps, Transfer};
@@ -272,6 +271,20 @@ impl Shard {
         }
     }
 
+    /// The INVITE of a call was refused. What its parties still say in its early dialogs must not go by other numbers than before
+    /// (RFC 3261 §12.2.1.1): where these are shifted the call is kept for a while.
+    pub(super) fn end_refused(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let shown = call.take_early(digest);
+        call.continue_early(shown);
+        match call.is_shifted() {
+            true => self.end_call(key, now),
+            false => self.remove_call(key),
+        }
+    }
+
     pub(super) fn on_forget(&mut self, key: CallKey, now: Instant) {
         let tombstone = self.config().transfer.tombstone;
         let Some(call) = self.calls.get(key) else { return };
@@ -455,8 +468,8 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
-            if let Some(dialog) = &forgotten.outside {
-                self.outside.remove(&self.call_id_digest(&dialog.call_id));
+            if let Some(dialog) = forgotten.outside {
+                self.outside.remove(&dialog);
             }
             self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]

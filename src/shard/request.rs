@@ -741,9 +741,11 @@ impl Shard {
                 .left(referrer, notifier, number, after, alive_until);
         }
         if arrival.method == Method::Invite
-            && let Some(key) = context.call
+            && let Some(call) = context.call.and_then(|key| self.calls.get_mut(key))
+            // Before the answer is seen here the call hangs on the one that opened it; a callee whose 2xx is lost takes it for answered.
+            && call.state == CallState::Answered
         {
-            self.calls[key].invite = Some(context.server);
+            call.invite = Some(context.server);
         }
         self.counters.taken_total += 1;
         context.begin(Branch::default());

@@ -371,7 +371,7 @@ impl Shard {
         match (is_initial, method) {
             (true, _) if code >= 300 => {
                 if call.state != CallState::Answered {
-                    self.remove_call(call_key);
+                    self.end_refused(call_key, now);
                 }
             }
             (true, _) => {

@@ -10,7 +10,8 @@ are put in here, so that a file shows what its case is about:
   <recv response="200">…</recv>                     to="CANCEL": the method in its CSeq; default: the last request's that left
   <ereg header="RAck:" regexp="…"/>                 in a recv: must match, or must not with absent="true"; as="x": kept as [$x]
 
-All else is SIPp's own. `{{name}}` is a parameter of the case. The role `caller` calls, the others are called.
+All else is SIPp's own. An ending of endings.xml becomes a flow, with <notify event="…" state="…" answer="later">180 Ringing</notify>
+for a NOTIFY about a REFER and its 200, and <burst>…</burst> around requests that are written at once. `{{name}}` is a parameter of the case. The role `caller` calls, the others are called.
 """
 import pathlib
 import re
@@ -26,6 +27,10 @@ KEPT = {"from": ("From:", 1), "to": ("To:", 1), "cseq": ("CSeq:", 1), "routes": 
 VIA, NO_VIA = (f"({first}[^[:cntrl:]]*[[:cntrl:]]+)" for first in ("Via: ", "[^V[:cntrl:]]"))
 # CSeq numbers of referee's own requests to the caller, where they are challenged by nobody.
 NUMBERS = {"refer": "1", "bye": "2"}
+# Both parts of the call before an ending.
+CALLS = ('<request method="INVITE"/><recv response="100"/><recv response="180"/><recv response="200"/>'
+         '<request method="ACK"/>')
+ANSWERS = '<recv request="INVITE"/><response code="180"/><response code="200"/><recv request="ACK"/>'
 VIAS = VIA + f"{NO_VIA}*{VIA}?" * 4
 
 
@@ -36,6 +41,42 @@ def scenarios(name, parameters):
     text = re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parameters[found[1]], {'"': "&quot;"}), text)
     flow = Tree.fromstring(text)
     return {element.tag: Role(element).scenario() for element in flow}
+
+
+def ending(name, parameters):
+    """The roles of a call that a carrier ends up with in this way."""
+    parameters = {**NUMBERS, **parameters}
+    text = re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parameters.get(found[1], "")), (FOLDER / "endings.xml").read_text())
+    found = next(each for each in Tree.fromstring(text) if each.get("name") == name)
+    carrier = CALLS + "".join(written(part) for each in found for part in parts(each))
+    platform = ANSWERS
+    if found.get("info"):
+        carrier += '<request method="INFO"/><recv response="200"/>'
+        platform += '<recv request="INFO"/><response code="200"/>'
+    if bye := found.get("bye"):
+        carrier += f'<recv request="BYE"><ereg header="CSeq:" regexp="^ {bye} BYE$"/></recv><response code="200"/>'
+    platform += '<recv request="BYE"/><response code="200"/>'
+    roles = {"caller": carrier, "callee": platform}
+    return {tag: Role(Tree.fromstring(f"<{tag}>{text}</{tag}>")).scenario() for tag, text in roles.items()}
+
+
+def parts(element):
+    """The elements that one of an ending stands for."""
+    if element.tag == "burst":
+        burst = Tree.Element("burst")
+        burst.extend(part for each in element for part in parts(each))
+        return [burst]
+    if element.tag != "notify":
+        return [element]
+    is_final = not element.text.startswith("1")
+    event = element.get("event", "refer")
+    state = element.get("state", "terminated;reason=noresource" if is_final else "active;expires=60")
+    answer = "" if element.get("answer") == "later" else '<recv response="200"/>'
+    return list(Tree.fromstring(f"""<parts><request method="NOTIFY">
+        Event: {event}
+        Subscription-State: {state}
+        <body type="message/sipfrag;version=2.0">SIP/2.0 {element.text}</body>
+      </request>{answer}</parts>"""))
 
 
 def written(element):
@@ -61,7 +102,7 @@ class Role:
     def scenario(self):
         lines = []
         for element in self.element:
-            write = {"request": self.request, "response": self.response, "recv": self.recv}.get(element.tag)
+            write = {"request": self.request, "response": self.response, "recv": self.recv, "burst": self.burst}.get(element.tag)
             lines.append(write(element) if write else written(element))
         if self.variables:
             lines.append(f'<Reference variables="{",".join(dict.fromkeys(self.variables))}"/>')
@@ -94,6 +135,18 @@ class Role:
             lines.append(self.contact(element.get("contact", self.name)))
         lines += [f"Allow: {ALLOW}"] if method == "INVITE" else []
         return self.send(element, lines, method == "INVITE", method != "ACK")
+
+    def burst(self, element):
+        """Requests in one <send>. To SIPp all that follows the first one's header is a body, whose end it takes for the end of a line: so
+        the last one needs one. And it takes responses only to methods that a <send> before has, be it one that is passed over."""
+        sends = [self.request(each) for each in element]
+        texts = [send.partition("[CDATA[\n")[2].partition("\n\n]]")[0] for send in sends]
+        for i, text in enumerate(texts):
+            head, _, body = text.partition("\n\n")
+            # SIPp ends each line with CRLF.
+            length = len(body) + 2 * body.count("\n") + 2
+            texts[i] = f"{head.replace('[len]', str(length))}\n\n{body}" if body else head + "\n"
+        return '<send next="written"><![CDATA[\n' + "\n".join(texts) + "\n\n]]></send>" + "".join(sends[1:]) + '<label id="written"/>'
 
     def identities(self, has_tag, tag):
         """From and To of a request."""

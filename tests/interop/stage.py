@@ -169,6 +169,58 @@ class Hooks(http.server.ThreadingHTTPServer):
         self.posts, self.lists = [], {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def forget(self):
+        """What came so far is no more to be looked at."""
+        del self.posts[:]
+
+    def close(self):
+        self.shutdown()
+        self.server_close()
+
+
+class Jambonz:
+    """The same by an application of @jambonz/node-client, see jambonz/application.js: only what it could verify counts."""
+
+    def __init__(self, process, address):
+        self.process, self.address, self.forgotten = process, address, 0
+
+    def all(self):
+        lines = self.process.text().splitlines(keepends=True)
+        refused = [line for line in lines if not line.startswith("[")]
+        if refused:
+            raise Failure(f"the application says {refused[0]}")
+        return [tuple(json.loads(line)) for line in lines if line.endswith("\n")]
+
+    @property
+    def posts(self):
+        return self.all()[self.forgotten:]
+
+    def forget(self):
+        self.forgotten = len(self.all())
+
+    def verbs(self):
+        """The first transfer that it wants, as its library writes it."""
+        with urllib.request.urlopen(f"http://{self.address}:9000/verbs", timeout=PATIENCE) as reply:
+            return json.load(reply)
+
+    def close(self):
+        """It ends with the other programs."""
+
+
+def modules():
+    """The folder with what jambonz/package-lock.json names, installed once for each state of it."""
+    source, folder = HERE / "jambonz", HERE.parent.parent / "target/jambonz"
+    files = ("package.json", "package-lock.json")
+    lock = folder / "node_modules/.of"
+    if not lock.exists() or lock.read_text() != (source / files[1]).read_text():
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copy(source / file, folder / file)
+        # No scripts: none of it needs to be built.
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--silent"], cwd=folder, check=True)
+        shutil.copy(folder / files[1], lock)
+    return folder
+
 
 class Stage:
     """`Stage(block, number)` owns 127.block.number.0/24."""
@@ -197,8 +249,7 @@ class Stage:
         for process in reversed(self.processes):
             process.end()
         if self.hooks:
-            self.hooks.shutdown()
-            self.hooks.server_close()
+            self.hooks.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def evidence(self):
@@ -208,11 +259,13 @@ class Stage:
 
     # ---- referee ----
 
-    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, source=None, hooks=True, auth=None, verbs=None):
+    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, source=None, hooks=True, auth=None, secret=None, verbs=None):
         """referee between the trunks `carrier` and `platform`, each the address where calls to it go, and `more` trunks. Routes are
         (from, to) or (from, to, further lines); `mode` is that of those with several targets, `source` the network of both sides,
-        `auth` the trunk that has credentials, `verbs` what an application says of the carrier's calls, which then leads them."""
+        `auth` the trunk that has credentials, `secret` that of Jambonz-Signature, `verbs` what an application says of the carrier's
+        calls, which then leads them."""
         text = EDGE.format(public=self.ip(self.PUBLIC), private=self.ip(self.PRIVATE), hooks=self.ip(self.HOOKS))
+        text += f'jambonz_secret = "{secret}"\n' if secret else ""
         text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", source, "carrier", auth == "carrier")
         text += self.trunk("platform", "private", platform or f"udp:{self.ip(self.PLATFORM)}:5060", source, "platform", auth == "platform") + more
         if verbs is not None:
@@ -222,7 +275,7 @@ class Stage:
             lines += [f'mode = "{mode}"'] if isinstance(there, list) and mode else []
             text += "\n".join(["", "[[route]]", f'from = "{here}"', f"to = {json.dumps(there)}", *lines, ""])
         (self.folder / "edge.toml").write_text(text)
-        if hooks:
+        if hooks and not self.hooks:
             self.hooks = Hooks((self.ip(self.HOOKS), 9000))
             if verbs is not None:
                 self.hooks.lists["/call"] = verbs
@@ -274,9 +327,12 @@ class Stage:
 
     def transfer(self, call=None, **verb):
         """Posts sip:refer for a call: the one answered if no other is given."""
+        self.hooks.forget()
+        self.verbs({"verb": "sip:refer", "id": f"t{self.runs}", "actionHook": "/action", "eventHook": "/event", **verb}, call)
+
+    def verbs(self, verb, call=None):
+        """Posts verbs for a call: the one answered if no other is given."""
         call = call or self.answered_call()
-        del self.hooks.posts[:]
-        verb = {"verb": "sip:refer", "id": f"t{self.runs}", "actionHook": "/action", "eventHook": "/event", **verb}
         status, answer = self.get(f"/v1/calls/{urllib.parse.quote(call['call_id'], safe='')}/verbs", verb)
         if status != 202:
             raise Failure(f"the verb got {status}: {answer}")
@@ -287,8 +343,8 @@ class Stage:
         wait("end of the call", lambda: of()[-1:] == statuses[-1:])
         expect("statuses", of(), statuses)
 
-    def verdict(self, result, cause, events=None, final=None):
-        """Waits for the action hook, and holds all hooks to what they must say."""
+    def verdict(self, result, cause, events=None, final=None, **fields):
+        """Waits for the action hook, and holds all hooks to what they must say; `fields`: of the action hook."""
         wait("action hook", lambda: [path for path, _, _ in self.hooks.posts if path == "/action"])
         paths = [path for path, _, _ in self.hooks.posts]
         action = self.hooks.posts[-1][2]
@@ -301,6 +357,18 @@ class Stage:
             expect("events", statuses, events)
         if final is not None:
             expect("final status", action["final_referred_call_status"], final)
+        for name, value in fields.items():
+            expect(name, action.get(name), value)
+
+    # ---- an application of @jambonz/node-client ----
+
+    def jambonz(self, secret, *targets):
+        """Takes the hooks, and wants the call transferred to the first of `targets` that can be reached."""
+        address, folder = self.ip(self.HOOKS), modules()
+        process = self.start("jambonz", "node", str(HERE / "jambonz/application.js"), address, "9000", secret, *targets,
+                             env={"NODE_PATH": str(folder / "node_modules")})
+        self.hooks = Jambonz(process.ready(("tcp", address, 9000)), address)
+        return self.hooks
 
     # ---- Kamailio ----
 
@@ -389,10 +457,10 @@ class Stage:
         if int(last["DeadCallMsgs(C)"] or 0) > repeats:
             raise Failure(f"{last['DeadCallMsgs(C)']} messages of calls that are over")
 
-    def play(self, name, caller=CARRIER, callee=PLATFORM, to=None, transports=("udp", "udp"), during=None, **parameters):
+    def play(self, name, caller=CARRIER, callee=PLATFORM, to=None, transports=("udp", "udp"), during=None, roles=None, **parameters):
         """A flow between a caller and those it names as called, through the address `to` (default: referee's public one)."""
         self.runs += 1
-        roles = flow.scenarios(name, parameters)
+        roles = roles or flow.scenarios(name, parameters)
         first, *others = roles
         hosts = callee if isinstance(callee, tuple) else (callee,)
         called = []
