@@ -1,4 +1,5 @@
-//! A relayed call: one dialog with one pair of tags, seen from two sides (RFC 3261 §12).
+//! A call: one dialog with one pair of tags, seen from two sides (RFC 3261 §12). Where an application leads it, the callee is
+//! referee itself, and its texts are our own.
 //!
 //! For each party referee keeps what it needs to speak to it as the other party: identity, remote target, route set, Allow,
 //! flow, and the numbering of each direction. All text of a call lies in one allocation.
@@ -6,7 +7,7 @@
 pub mod early;
 pub mod refers;
 
-use crate::config::TrunkId;
+use crate::config::{ApplicationId, TrunkId};
 use crate::digest::Sessions;
 use crate::identifiers::CallId;
 use crate::message::{Header, Message, MessageBuf, NameAddr};
@@ -76,10 +77,12 @@ pub enum Trait {
 const TRAITS: usize = 5;
 const TEXTS: usize = 1 + 2 * TRAITS;
 
-/// A relayed call.
+/// A call.
 #[derive(Debug)]
 pub struct Call {
     pub id: CallId,
+    /// It is led by this application: referee is the callee.
+    pub application: Option<ApplicationId>,
     /// The key in the tokens of its INVITE: its own, or, where several targets have answered, that of the first.
     pub traversal: CallKey,
     pub state: CallState,
@@ -137,6 +140,9 @@ pub struct Extra {
     pub verbs: VecDeque<Verb>,
     /// The application is being told how a transfer ended: its reply decides what runs next.
     pub awaits_reply: bool,
+    /// The last question of an update of the control API, and whether its answer is still waited for.
+    pub updates: Option<u32>,
+    pub awaits_update: bool,
     /// Until when a `pause` lasts.
     pub paused_until: Option<Instant>,
     /// Its `id`.
@@ -189,6 +195,7 @@ impl Call {
     pub fn new(id: CallId, invite: Message<'_>, flow: Flow, trunks: [TrunkId; 2], now: Instant) -> Call {
         let mut call = Call {
             id,
+            application: None,
             traversal: CallKey::default(),
             state: CallState::Trying,
             trunks,
@@ -231,6 +238,7 @@ impl Call {
     pub fn another(&self, id: CallId, number: u32, now: Instant) -> Call {
         let mut call = Call {
             id,
+            application: self.application,
             traversal: self.traversal,
             state: CallState::Trying,
             trunks: self.trunks,
@@ -270,6 +278,14 @@ impl Call {
 
     pub fn set(&mut self, party: Party, what: Trait, value: &[u8]) {
         self.texts.set(text_index(party, what), value);
+    }
+
+    /// The parties that are not referee itself.
+    pub fn others(&self) -> &'static [Party] {
+        match self.application {
+            Some(_) => &[Party::Caller],
+            None => &[Party::Caller, Party::Callee],
+        }
     }
 
     pub fn trunk(&self, party: Party) -> TrunkId {
@@ -429,7 +445,11 @@ impl Call {
 
     /// Whether requests of ours stand in its numbering: then only this call knows the numbers of either side.
     pub fn is_shifted(&self) -> bool {
-        self.directions.iter().any(|direction| direction.sequence.is_shifted())
+        let early = self.early.iter().flat_map(|early| early.directions());
+        self.directions
+            .iter()
+            .chain(early)
+            .any(|direction| direction.sequence.is_shifted())
     }
 }
 

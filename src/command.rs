@@ -1,7 +1,7 @@
 //! What the control API asks of a shard, and what it gets back. Plain values: they cross threads.
 
 use crate::identifiers::{CallId, TransferId};
-use crate::verb::Verb;
+use crate::verb::{HookTarget, Verb};
 use serde::Serialize;
 
 /// A live call as a client names it.
@@ -10,6 +10,26 @@ pub enum CallSelector {
     Id(CallId),
     /// Its SIP Call-ID; ambiguous if the call passes referee more than once.
     SipCallId(Vec<u8>),
+}
+
+/// Whose ladder is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LadderOf {
+    /// Of a call, and all that have its SIP Call-ID: a call that passes referee twice is drawn as one.
+    Call(CallSelector),
+    /// Of the call of a transfer.
+    Transfer(TransferId),
+}
+
+/// What becomes of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// An answered call is ended.
+    Completed,
+    /// A call that is not answered is given up.
+    NoAnswer,
+    /// The hook is asked, and the verbs of its reply run on the call.
+    Hook(HookTarget),
 }
 
 #[derive(Clone, Debug)]
@@ -27,6 +47,11 @@ pub enum Command {
     Hangup {
         call: CallSelector,
     },
+    /// Changes a call as applications of jambonz do.
+    Update {
+        call: CallSelector,
+        update: Update,
+    },
     /// Live calls of this shard in the order of opening, from `after` (exclusive) on, at most `limit`.
     Calls {
         after: Option<u64>,
@@ -41,6 +66,10 @@ pub enum Command {
     },
     /// All trunks and how their addresses stand; every shard knows the same, as far as news travel.
     Trunks,
+    /// What passed in a live or recent call.
+    Ladder {
+        of: LadderOf,
+    },
     /// Somebody listens to events of calls for the next [`LISTENED_FOR`](crate::event::LISTENED_FOR).
     Listen,
 }
@@ -67,6 +96,7 @@ pub enum Reply {
     Transfers(Vec<TransferView>),
     /// In the order of the configuration.
     Trunks(Vec<TrunkView>),
+    Ladder(Box<LadderView>),
     Done,
 }
 
@@ -173,4 +203,51 @@ pub struct AddressView {
     /// It asked for no requests until then (503 with Retry-After).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_until: Option<u64>,
+}
+
+/// A ladder as the control API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LadderView {
+    /// The SIP Call-ID.
+    pub call_id: String,
+    /// The columns, from left to right: names of trunks, `referee`, `application`.
+    pub parties: Vec<String>,
+    /// When it begins, in milliseconds since the Unix epoch.
+    pub started_at: u64,
+    /// Oldest first.
+    pub messages: Vec<MessageView>,
+    /// Messages that are left out because there were too many: before the one with this index in `messages`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOutView>,
+}
+
+/// A part of a ladder that is not kept.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LeftOutView {
+    pub before: usize,
+    pub count: u64,
+}
+
+/// A message as a ladder shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct MessageView {
+    /// Milliseconds since the ladder began.
+    pub at: f64,
+    /// Index into `parties`.
+    pub from: usize,
+    pub to: usize,
+    /// `request`, `response`, or `http`.
+    pub kind: &'static str,
+    /// The method of a request or of what a response answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cseq: Option<u32>,
+    /// Of a response, or within a NOTIFY of a transfer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The same bytes went the same way before.
+    pub repeat: bool,
+    /// In one line.
+    pub label: String,
 }

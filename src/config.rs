@@ -2,12 +2,14 @@
 //!
 //! [`Config::default`] is what runs without a file: OPTIONS are answered, everything else gets 404.
 
+pub mod application;
 pub mod parse;
 mod reader;
 mod refer;
 pub(crate) mod value;
 mod without_file;
 
+pub use application::{Application, ApplicationId, MediaVerbs, OnUnanswered};
 pub use parse::{ConfigError, parse};
 pub use refer::{ByeMeansSuccess, Destination, HookBodies, OnReferTimeout, Preset, ReferMode, ReferRules};
 pub use without_file::EnvironmentError;
@@ -26,6 +28,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// [`TrunkId`] is an index into it; at most 256.
     pub trunks: Vec<Trunk>,
+    /// [`ApplicationId`] is an index into it; at most 256.
+    pub applications: Vec<Application>,
     /// Tried in order; the first that matches is taken.
     pub routes: Vec<Route>,
     /// Shards, one thread each; `None`: one per core.
@@ -75,6 +79,21 @@ pub struct Control {
     pub events_bytes_max: usize,
     /// Listeners at a time; further ones get 503.
     pub event_streams_max: usize,
+    /// Of which calls messages are remembered, to be drawn.
+    pub ladders: Ladders,
+    /// Calls whose messages are remembered, per shard; beyond it those that began first are forgotten.
+    pub ladders_max: usize,
+    /// Messages remembered of each; beyond it those in the middle are left out.
+    pub ladder_messages_max: usize,
+}
+
+/// Of which calls messages are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ladders {
+    Off,
+    /// From its first `sip:refer` on.
+    Transfers,
+    All,
 }
 
 /// Webhooks.
@@ -244,7 +263,9 @@ impl fmt::Display for Network {
 pub struct Route {
     pub from: TrunkId,
     pub matches: RouteMatch,
-    /// The trunks a call may go to, each once, in order; at least one, at most [`ROUTE_TARGETS_MAX`].
+    /// Calls are led by this application instead of going to a trunk.
+    pub application: Option<ApplicationId>,
+    /// The trunks a call may go to, each once, in order; at least one, at most [`ROUTE_TARGETS_MAX`], none with an application.
     pub to: Vec<RouteTarget>,
     pub mode: RouteMode,
     /// How long a target may say nothing at all before the next is tried, where there is a next.
@@ -267,6 +288,7 @@ impl Route {
         Route {
             from,
             matches: RouteMatch::default(),
+            application: None,
             to: vec![RouteTarget { trunk: to, weight: 1 }],
             mode: RouteMode::Sequential,
             response_timeout: RESPONSE_TIMEOUT,
@@ -426,6 +448,7 @@ impl Default for Config {
             control: Control::default(),
             hooks: Hooks::default(),
             trunks: Vec::new(),
+            applications: Vec::new(),
             routes: Vec::new(),
             shards: None,
             access: Access {
@@ -448,6 +471,10 @@ impl Config {
         &self.trunks[usize::from(id.0)]
     }
 
+    pub fn application(&self, id: ApplicationId) -> &Application {
+        &self.applications[usize::from(id.0)]
+    }
+
     pub fn bind(&self, id: BindId) -> &Bind {
         &self.binds[usize::from(id.0)]
     }
@@ -466,6 +493,11 @@ impl Default for Control {
             // Some 20,000 events.
             events_bytes_max: 16 * 1024 * 1024,
             event_streams_max: 64,
+            ladders: Ladders::Transfers,
+            // At most some 20 MB per shard, with 200 messages of about 100 bytes each.
+            ladders_max: 1_000,
+            // A transfer takes about 20, one that fails slowly over UDP some 40.
+            ladder_messages_max: 200,
         }
     }
 }

@@ -414,13 +414,13 @@ impl control::Shards for Workers {
 
 fn start_delivery(config: &Config, workers: &Arc<Workers>) -> Result<Deliverer, RunError> {
     let workers = Arc::clone(workers);
-    let report = Box::new(move |transfer: crate::identifiers::TransferId, outcome| {
-        let Some(worker) = workers.shard(transfer.shard) else {
+    let report = Box::new(move |subject: crate::webhook::Subject, outcome| {
+        let Some(worker) = workers.shard(subject.shard()) else {
             return;
         };
-        let told = worker.send_within(WorkerCommand::ActionOutcome { transfer, outcome }, OUTCOME_WAIT);
+        let told = worker.send_within(WorkerCommand::ActionOutcome { subject, outcome }, OUTCOME_WAIT);
         if told.is_err() && !worker.has_left() {
-            tracing::warn!(%transfer, "a worker takes no commands: it will not learn what an action came to");
+            tracing::warn!(%subject, "a worker takes no commands: it will not learn what an action came to");
         }
     });
     Ok(Deliverer::start(&config.hooks, clock::random_bytes()?, report)?)

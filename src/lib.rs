@@ -53,6 +53,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations, clippy::iter_over_hash_type)]
 
+pub mod application;
 pub mod buffer;
 pub mod call;
 pub mod command;
@@ -69,8 +70,10 @@ pub mod health;
 pub mod identifiers;
 #[cfg(feature = "io")]
 pub mod io;
+pub mod ladder;
 pub mod message;
 pub mod next_hop;
+pub mod offer_answer;
 pub mod proxy;
 pub mod rate;
 pub mod route_set;

@@ -114,6 +114,17 @@ impl Sequence {
         Some(number)
     }
 
+    /// Takes the next number where the party is referee itself, so that nobody's numbers are shifted; `None` beyond
+    /// [`NUMBER_MAX`].
+    pub fn take(&mut self) -> Option<u32> {
+        let number = self.next.max(1);
+        if number > NUMBER_MAX {
+            return None;
+        }
+        self.next = number + 1;
+        Some(number)
+    }
+
     /// Takes the next number for a request that the party has sent as `number`; `None` as of [`Sequence::insert`].
     pub fn send_again(&mut self, number: u32, left: u32) -> Option<u32> {
         let again = self.insert(left)?;
@@ -164,6 +175,17 @@ mod tests {
         assert_eq!(callee.outward(1), Some(2));
         assert_eq!(callee.inward(1), Origin::Inserted);
         assert_eq!(callee.inward(2), Origin::Party(1));
+    }
+
+    #[test]
+    fn where_the_party_is_referee_numbers_just_rise() {
+        let mut own = Sequence::default();
+        for expected in 1..=2 * INSERTED_MAX as u32 {
+            assert_eq!(own.take(), Some(expected));
+        }
+        assert!(!own.is_shifted());
+        own.observe(NUMBER_MAX);
+        assert_eq!(own.take(), None);
     }
 
     #[test]

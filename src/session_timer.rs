@@ -2,6 +2,8 @@
 //!
 //! The parties refresh the session; a proxy only has its word in the interval, and learns until when the session may be alive.
 
+pub mod agent;
+
 use crate::message::edit::{Editor, decimal};
 use crate::message::time::SESSION_INTERVAL_MIN;
 use crate::message::{Header, Message, Method};

@@ -11,6 +11,7 @@
 
 mod admission;
 mod answer;
+mod application;
 mod arrival;
 mod attended;
 #[cfg(feature = "sim")]
@@ -19,6 +20,8 @@ mod challenge;
 mod commands;
 pub mod counters;
 mod events;
+mod held;
+mod ladders;
 mod large;
 mod lifetime;
 mod names;
@@ -28,6 +31,7 @@ mod own;
 mod places;
 mod probe;
 mod recorded;
+mod refresh;
 mod refused_invites;
 mod relay;
 mod renumbered;
@@ -38,13 +42,15 @@ mod route;
 mod sources;
 mod targets;
 mod topology;
+mod uas;
+mod update;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::event::Event;
 use crate::health::{self, Failure, News, ProbeResult};
-use crate::identifiers::{Keyed, Random, Secret, TransferId};
+use crate::identifiers::{Keyed, Random, Secret};
 use crate::message::edit::Editor;
 use crate::message::{Index, Message, MessageBuf, ParseError};
 use crate::proxy::Refused;
@@ -55,15 +61,18 @@ use crate::transfer::{Transfer, TransferTimer};
 use crate::transport::{ConnectionId, Flow, Outbox};
 pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
-use crate::webhook::{ActionOutcome, Hook};
+use crate::webhook::{ActionOutcome, Hook, Subject};
 use admission::{QueueDelays, ShedLately, SourceRates};
+use application::Served;
 use attended::Aside;
 pub use attended::Inquiry;
 pub use counters::{CounterKind, Counters};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use ladders::Ladders;
 use large::Refusals;
 use names::Names;
+use outside::Outside;
 use probe::{Probe, ProbeId};
 use refused_invites::RefusedInvites;
 use renumbered::Renumbered;
@@ -108,11 +117,8 @@ pub enum Input<'a> {
     },
     /// A request of the control API; the [`Output::Reply`] carries the same ticket.
     Command { ticket: u64, command: Command },
-    /// What the first attempt of a transfer's actionHook came to.
-    ActionOutcome {
-        transfer: TransferId,
-        outcome: ActionOutcome,
-    },
+    /// What the first attempt of an actionHook or of a question came to.
+    ActionOutcome { subject: Subject, outcome: ActionOutcome },
     /// An [`Output::Record`] is as durable as configured: what waited for it goes out.
     Recorded { ticket: u64 },
     /// What another shard has found out of an address: its [`Output::Tell`].
@@ -199,12 +205,14 @@ pub struct Shard {
     /// By a keyed digest of the SIP Call-ID; more than one for a call that passes twice.
     by_call_id: HashMap<u64, SmallVec<[CallKey; 1]>, FixedState>,
     by_number: HashMap<u64, CallKey, FixedState>,
+    /// What calls have that an application leads.
+    served: HashMap<CallKey, Box<Served>, FixedState>,
     /// In the order of opening, for listing page by page.
     by_order: BTreeMap<u64, CallKey>,
     transfers: SlotMap<TransferKey, Transfer>,
     transfer_by_number: HashMap<u64, TransferKey, FixedState>,
     /// Transfers whose REFER has a dialog of its own, by a keyed digest of its Call-ID.
-    outside: HashMap<u64, TransferKey, FixedState>,
+    outside: HashMap<u64, Outside, FixedState>,
     /// Transfers that ended, oldest first: remembered for the control API.
     remembered: VecDeque<TransferKey>,
     timers: Timers<TimerKey>,
@@ -228,6 +236,9 @@ pub struct Shard {
     asides: HashMap<u64, Aside, FixedState>,
     next_aside: u64,
     draining: bool,
+    ladders: Ladders,
+    /// For messages that go out and are remembered.
+    ladder_scratch: Box<Index>,
     /// Until then events of calls are made.
     listened_until: Instant,
     counters: Counters,
@@ -242,6 +253,8 @@ enum ServerOwner {
     /// Answered here, or not yet decided.
     Local,
     Relay(ContextKey),
+    /// The INVITE of a call that an application leads.
+    Application(CallKey),
 }
 
 /// Whose a client transaction is.
@@ -258,6 +271,10 @@ enum ClientOwner {
     Probe(ProbeId),
     /// An ACK that left by TCP for its size.
     LargeAck,
+    /// A session refresh of ours.
+    Refresh(CallKey),
+    /// A request of an application's own, by its number.
+    Request(CallKey, u32),
     /// A challenged request that was sent again with credentials: what still comes for this one says nothing. Whether it was
     /// relayed.
     Challenged {
@@ -277,6 +294,8 @@ enum Waiting {
     Refer(TransferKey),
     Bye(CallKey, Party),
     Probe(ProbeId),
+    Refresh(CallKey),
+    OwnRequest(CallKey, u32),
 }
 
 /// What waits for the store.
@@ -319,6 +338,14 @@ enum TimerKey {
     Pause(CallKey),
     /// The answer of a call gets no ACK any more.
     NoAck(CallKey),
+    /// A 2xx of ours that has no ACK is sent again.
+    Repeat(CallKey),
+    /// A provisional response of ours that has no PRACK is sent again.
+    Reliable(CallKey),
+    /// A call that an application has not answered is looked at.
+    Unanswered(CallKey),
+    /// So is the session of one that it has.
+    Session(CallKey),
     /// A list of verbs waits no longer for another shard.
     Aside(u64),
     /// A REFER of ours waits no longer for an INVITE's answer.
@@ -354,6 +381,7 @@ impl Shard {
             calls: SlotMap::with_key(),
             by_call_id: HashMap::with_hasher(FixedState::default()),
             by_number: HashMap::with_hasher(FixedState::default()),
+            served: HashMap::with_hasher(FixedState::default()),
             by_order: BTreeMap::new(),
             transfers: SlotMap::with_key(),
             transfer_by_number: HashMap::with_hasher(FixedState::default()),
@@ -377,6 +405,8 @@ impl Shard {
             asides: HashMap::with_hasher(FixedState::default()),
             next_aside: 0,
             draining: false,
+            ladders: Ladders::default(),
+            ladder_scratch: Box::default(),
             listened_until: Instant::START,
             counters: Counters::default(),
             #[cfg(feature = "sim")]
@@ -390,14 +420,18 @@ impl Shard {
     /// Feeds one input. `now` never goes back; it may be the arrival time of a whole batch.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.now = now;
+        let mark = self.outbox.waiting();
         match input {
             Input::Received { flow, message, waited } => {
                 self.queue_delays.observe(flow.bind, waited, now);
+                let taken = self.remember_received(message);
                 if message.is_request() {
                     self.on_request(flow, message, waited, now);
                 } else {
                     self.on_response(flow, message, now);
                 }
+                self.remember_outcome(message, taken, mark);
+                return self.check_invariants();
             }
             Input::Stun { flow, datagram } => self.on_stun(flow, datagram, now),
             Input::Malformed {
@@ -421,12 +455,17 @@ impl Shard {
                 }
             }
             Input::Command { ticket, command } => self.on_command(ticket, command, now),
-            Input::ActionOutcome { transfer, outcome } => self.on_action_outcome(transfer, outcome, now),
+            Input::ActionOutcome { subject, outcome } => match subject {
+                Subject::Transfer(transfer) => self.on_action_outcome(transfer, outcome, now),
+                Subject::Question(call, question) => self.on_question_answered(call, question, outcome, now),
+                Subject::Status(_) => debug_assert!(false, "an event is not answered"),
+            },
             Input::Recorded { ticket } => self.on_recorded(ticket, now),
             Input::Told { news } => self.on_told(news, now),
             Input::Inquiry(inquiry) => self.on_inquiry(inquiry, now),
             Input::Drain => self.draining = true,
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 
@@ -454,11 +493,13 @@ impl Shard {
             return;
         };
         let (message, now) = (message.as_message(), self.now);
+        let mark = self.outbox.waiting();
         if message.is_request() {
             self.on_request(flow, message, Duration::ZERO, now);
         } else {
             self.on_response(flow, message, now);
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 
@@ -480,6 +521,7 @@ impl Shard {
     /// Fires what is due, at most [`TIMERS_PER_TURN`]; more is due at once if [`Shard::next_timeout`] still lies in the past.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        let mark = self.outbox.waiting();
         for _ in 0..TIMERS_PER_TURN {
             let Some((at, key)) = self.timers.pop_due(now) else {
                 break;
@@ -506,13 +548,18 @@ impl Shard {
                 TimerKey::Lifetime(call) => self.on_lifetime(call, now),
                 TimerKey::Doubt(call) => self.on_doubt_over(call, now),
                 TimerKey::Pause(call) => self.run_verbs(call, now),
-                TimerKey::NoAck(call) => self.release_after_ack(call, now),
+                TimerKey::NoAck(call) => self.on_no_ack(call, now),
+                TimerKey::Repeat(call) => self.on_repeat_due(call, now),
+                TimerKey::Reliable(call) => self.on_reliable_due(call, now),
+                TimerKey::Unanswered(call) => self.on_unanswered_due(call, now),
+                TimerKey::Session(call) => self.on_session_due(call, now),
                 TimerKey::Aside(number) => self.on_aside_over(number, now),
                 TimerKey::Queue(call) => self.release_refer(call, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }
         }
+        self.remember_sent(mark);
         self.check_invariants();
     }
 
@@ -579,13 +626,15 @@ impl Shard {
                 | ClientOwner::Bye(..)
                 | ClientOwner::Probe(_)
                 | ClientOwner::LargeAck
+                | ClientOwner::Refresh(_)
+                | ClientOwner::Request(..)
                 | ClientOwner::Challenged { .. },
             )) => {}
             Some(Ended::ServerTimeout(owner)) => {
                 self.counters.unacknowledged_total += 1;
                 self.on_transaction_ended(Some(Ended::Server(owner)), now);
             }
-            Some(Ended::Server(ServerOwner::Local)) => {}
+            Some(Ended::Server(ServerOwner::Local | ServerOwner::Application(_))) => {}
             Some(Ended::TryingIsDue(server)) => self.answer_stored(server, Refused::new(100, "Trying"), now),
             Some(Ended::Server(ServerOwner::Relay(context))) => {
                 self.leave_context(context, |context| context.server_gone = true)
@@ -605,6 +654,8 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_no_response(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Refresh(call) => self.on_refresh_failed(call, true, now),
+                    ClientOwner::Request(call, number) => self.on_request_failed(call, number, "no response", now),
                     ClientOwner::Probe(probe) => {
                         self.end_probe(probe, ProbeResult::Failed(Failure::Timeout), now);
                     }
@@ -623,6 +674,10 @@ impl Shard {
                         self.with_transfer(key, now, |transfer| transfer.on_transport_failed(now));
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
+                    ClientOwner::Refresh(call) => self.on_refresh_failed(call, false, now),
+                    ClientOwner::Request(call, number) => {
+                        self.on_request_failed(call, number, "the request could not be sent", now);
+                    }
                     ClientOwner::Probe(probe) => {
                         self.end_probe(probe, ProbeResult::Failed(Failure::Transport), now);
                     }

@@ -20,15 +20,15 @@ pub mod tally;
 pub mod trouble;
 pub mod wire;
 
-use crate::command::{CallSelector, Command, Reply};
+use crate::command::{CallSelector, Command, LadderOf, Reply};
 use crate::config::Config;
-use crate::identifiers::{Random, Secret, TransferId};
+use crate::identifiers::{Random, Secret};
 use crate::message::Index;
 use crate::shard::audit::Pending;
 use crate::shard::{Input, Setup, Shard, Ticket};
 use crate::timer::Instant;
 use crate::usage::Usage;
-use crate::webhook::{ActionOutcome, JobId, Lanes, Outcome};
+use crate::webhook::{ActionOutcome, JobId, Lanes, Outcome, Subject};
 use application::Application;
 use check::Check;
 use dice::Dice;
@@ -143,7 +143,7 @@ enum Event {
         outcome: Outcome,
     },
     Outcome {
-        transfer: TransferId,
+        subject: Subject,
         outcome: ActionOutcome,
     },
     Recorded {
@@ -322,11 +322,21 @@ impl World {
     /// Gives a command to the shard it is for.
     pub fn command(&mut self, command: Command) -> u64 {
         let shard = match &command {
-            Command::Verbs { call, .. } | Command::Call { call } | Command::Hangup { call } => match call {
+            Command::Verbs { call, .. }
+            | Command::Call { call }
+            | Command::Hangup { call }
+            | Command::Update { call, .. } => match call {
                 CallSelector::Id(id) => id.shard,
                 CallSelector::SipCallId(call_id) => self.secret.owner(call_id, self.shards.len() as u16),
             },
             Command::Transfer { id } => id.shard,
+            Command::Ladder { of } => match of {
+                LadderOf::Call(CallSelector::Id(id)) => id.shard,
+                LadderOf::Call(CallSelector::SipCallId(call_id)) => {
+                    self.secret.owner(call_id, self.shards.len() as u16)
+                }
+                LadderOf::Transfer(id) => id.shard,
+            },
             Command::Calls { .. } | Command::Transfers { .. } | Command::Trunks | Command::Listen => 0,
         };
         self.command_to(usize::from(shard), command)
@@ -491,7 +501,7 @@ impl World {
                 }
                 self.post_hooks();
             }
-            Event::Outcome { transfer, outcome } => self.on_outcome(transfer, outcome),
+            Event::Outcome { subject, outcome } => self.on_outcome(subject, outcome),
             Event::Recorded { shard, ticket } => {
                 self.pending[shard].records -= 1;
                 self.feed(shard, Input::Recorded { ticket });

@@ -16,8 +16,7 @@ pub mod report;
 mod rows;
 
 use crate::call::{CallKey, Party};
-use crate::config::{ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
-use crate::digest::Sessions;
+use crate::config::{ApplicationId, ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
 use crate::identifiers::TransferId;
 use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
@@ -41,12 +40,14 @@ pub struct Transfer {
     pub referred_by: String,
     pub started: Instant,
     pub ended: Option<Instant>,
+    /// Of a call that an application leads: whose hooks it has, and the base of relative ones.
+    pub application: Option<(ApplicationId, String)>,
     /// What hooks say of the call; the shard keeps its status true.
     pub facts: Box<CallFacts>,
     /// Its action is posted, and what came of that is not known yet.
     pub awaits_outcome: bool,
-    /// The dialog that its REFER makes where it is not within the call's; there once it is sent.
-    pub outside: Option<Box<Outside>>,
+    /// Its REFER has left in a dialog of its own: the digest of that dialog's Call-ID.
+    pub outside: Option<u64>,
     rules: ReferRules,
     state: State,
     /// REFERs sent.
@@ -73,17 +74,6 @@ pub struct Transfer {
     /// A timer that fires at another time than this is an old one.
     deadlines: [Option<Instant>; TIMERS],
     rows: Rows,
-}
-
-/// A dialog of a REFER's own (RFC 3515 §2.4.4).
-#[derive(Debug)]
-pub struct Outside {
-    pub call_id: [u8; 16],
-    /// Ours.
-    pub tag: [u8; 16],
-    /// CSeq of the last REFER.
-    pub number: u32,
-    pub sessions: Sessions,
 }
 
 /// A SIP status with its reason phrase.
@@ -201,6 +191,12 @@ causes! {
     InvalidTarget = "invalid_target",
     /// Another transfer of the call is under way: nothing was sent.
     Busy = "busy",
+    /// The call has no answer, and gets none: nothing was sent.
+    NotAnswered = "not_answered",
+    /// The call had no answer: its caller was sent to the target with a 302.
+    CallerRedirected = "caller_redirected",
+    /// Another list of verbs took the place of its own.
+    Replaced = "replaced",
 }
 
 /// A transfer's own timers.
@@ -352,6 +348,7 @@ impl Transfer {
             referred_by,
             started: now,
             ended: None,
+            application: None,
             facts,
             awaits_outcome: false,
             outside: None,
@@ -710,6 +707,30 @@ impl Transfer {
         self.conclude(Outcome::Canceled, cause, now)
     }
 
+    /// Another list of verbs takes the place of its own. The REFER cannot be withdrawn: its NOTIFYs are still answered, and a
+    /// success that comes late still ends the call.
+    pub fn on_replaced(&mut self, now: Instant) -> Steps {
+        self.rows.enter(self.state, "replaced");
+        if self.is_over() {
+            return Steps::new();
+        }
+        if self.refer_status.is_none() {
+            self.refer_status = Some(Status::local(487, "Request Terminated"));
+        }
+        if self.final_status.is_some() {
+            return self.conclude_by_status(now);
+        }
+        self.conclude(Outcome::Canceled, Cause::Replaced, now)
+    }
+
+    /// The caller of a call without an answer was sent to the target: what becomes of that is not seen here.
+    pub fn on_caller_redirected(&mut self, now: Instant) -> Steps {
+        self.rows.enter(self.state, "caller redirected");
+        self.call_gone = true;
+        self.refer_status = Some(Status::local(302, "Moved Temporarily"));
+        self.conclude(Outcome::Unknown, Cause::CallerRedirected, now)
+    }
+
     /// The first attempt of the action is over: what the application wants is known.
     pub fn on_action_outcome(&mut self) -> Steps {
         self.rows.enter(self.state, "action answered");
@@ -757,7 +778,11 @@ impl Transfer {
             (TransferTimer::Subscription, State::Waiting | State::Progress) => {
                 self.conclude(Outcome::Unknown, Cause::SubscriptionExpired, now)
             }
-            (TransferTimer::Backoff, State::Backoff) => smallvec![Step::Resend],
+            (TransferTimer::Backoff, State::Backoff) => {
+                // It may still have to wait for an INVITE.
+                self.state = State::Sending;
+                smallvec![Step::Resend]
+            }
             (TransferTimer::Linger, State::Lingering) => {
                 self.state = State::Done;
                 self.call_gone = true;
@@ -851,11 +876,11 @@ impl Transfer {
 
     /// Whether it has the timers that its state needs, so that it ends whatever peers do.
     #[cfg(feature = "sim")]
-    pub fn can_end(&self) -> bool {
+    pub fn can_end(&self, is_held: bool) -> bool {
         let waits_for = |timer: TransferTimer| self.deadlines[timer as usize].is_some();
         match self.state {
             State::Sending | State::Waiting | State::Progress => waits_for(TransferTimer::Total),
-            State::Backoff => waits_for(TransferTimer::Total) && waits_for(TransferTimer::Backoff),
+            State::Backoff => waits_for(TransferTimer::Total) && (is_held || waits_for(TransferTimer::Backoff)),
             State::ByeGrace => waits_for(TransferTimer::Grace),
             State::Lingering => waits_for(TransferTimer::Linger),
             State::Done => true,

@@ -134,6 +134,16 @@ impl Outbox {
         self.send(flow, self.since(start), ticket);
     }
 
+    /// How many sends wait to be polled: a mark for [`Outbox::sends_since`].
+    pub fn waiting(&self) -> usize {
+        self.sends.len()
+    }
+
+    /// The sends made since `mark`; none of those before was polled meanwhile.
+    pub fn sends_since(&self, mark: usize) -> impl Iterator<Item = &Send> {
+        self.sends.iter().skip(mark)
+    }
+
     pub fn poll(&mut self) -> Option<Send> {
         self.sends.pop_front()
     }

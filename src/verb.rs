@@ -1,8 +1,11 @@
 //! Verbs as JSON: their types and their validation, each error with the field it is about. Nothing is executed here.
 
+mod served;
+
 use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
 use crate::spelling;
 use serde_json::{Map, Number, Value};
+use served::{CONFIG_IGNORED, MEDIA_VERBS, VERBS, sip_decline, sip_request};
 use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
@@ -25,26 +28,78 @@ pub enum Verb {
         id: Option<String>,
         length: Duration,
     },
+    /// Answers the call.
+    Answer {
+        id: Option<String>,
+    },
+    /// Refuses a call that is not answered.
+    SipDecline {
+        id: Option<String>,
+        /// 400 to 699.
+        status: u16,
+        reason: Option<String>,
+        headers: Vec<(String, String)>,
+    },
+    /// Asks another URL what is next.
+    Redirect {
+        id: Option<String>,
+        action_hook: HookTarget,
+        status_hook: Option<HookTarget>,
+    },
+    /// Settings of the call.
+    Config {
+        id: Option<String>,
+        notify_events: Option<bool>,
+    },
+    SipRequest(Box<SipRequest>),
+    /// Needs media, or a second call, of which there is neither. Its properties are not looked at.
+    Media {
+        name: &'static str,
+        id: Option<String>,
+    },
 }
 
 impl Verb {
-    /// As JSON has it.
     pub fn name(&self) -> &'static str {
         match self {
             Verb::SipRefer(_) => "sip:refer",
             Verb::Hangup { .. } => "hangup",
             Verb::Tag { .. } => "tag",
             Verb::Pause { .. } => "pause",
+            Verb::Answer { .. } => "answer",
+            Verb::SipDecline { .. } => "sip:decline",
+            Verb::Redirect { .. } => "redirect",
+            Verb::Config { .. } => "config",
+            Verb::SipRequest(_) => "sip:request",
+            Verb::Media { name, .. } => name,
         }
     }
 
-    /// The `id` that it was given.
     pub fn id(&self) -> Option<&str> {
         match self {
             Verb::SipRefer(refer) => refer.id.as_deref(),
-            Verb::Hangup { id, .. } | Verb::Tag { id, .. } | Verb::Pause { id, .. } => id.as_deref(),
+            Verb::SipRequest(request) => request.id.as_deref(),
+            Verb::Hangup { id, .. }
+            | Verb::Tag { id, .. }
+            | Verb::Pause { id, .. }
+            | Verb::Answer { id }
+            | Verb::SipDecline { id, .. }
+            | Verb::Redirect { id, .. }
+            | Verb::Config { id, .. }
+            | Verb::Media { id, .. } => id.as_deref(),
         }
     }
+}
+
+/// `sip:request`: a request of the application's own within the dialog.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SipRequest {
+    pub id: Option<String>,
+    /// A token, and none that moves or ends the call.
+    pub method: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub action_hook: Option<HookTarget>,
 }
 
 /// `sip:refer`: transfers the call.
@@ -166,6 +221,19 @@ pub fn parse(value: &Value) -> Result<Vec<Verb>, Vec<VerbError>> {
     if errors.is_empty() { Ok(verbs) } else { Err(errors) }
 }
 
+/// Reads where a hook goes, alone: a string or an object, as in a verb. `field` is its name.
+///
+/// # Errors
+///
+/// Every mistake, one at least.
+pub fn parse_hook(field: &'static str, value: &Value) -> Result<HookTarget, Vec<VerbError>> {
+    let errors = Errors::default();
+    let object = Map::from_iter([(field.to_owned(), value.clone())]);
+    let target = Fields::new(&object, String::new(), None, &errors).hook(field);
+    let errors = errors.list.into_inner();
+    target.filter(|_| errors.is_empty()).ok_or(errors)
+}
+
 /// `None` only with an error.
 fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
     let Value::Object(object) = element else {
@@ -201,13 +269,34 @@ fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
             let (id, length) = (fields.id(), fields.seconds("length", 0.0..=PAUSE_SECONDS_MAX));
             length.map(|length| Verb::Pause { id, length })
         }
+        "answer" => Some(Verb::Answer { id: fields.id() }),
+        "sip:decline" => sip_decline(&fields),
+        "redirect" => {
+            fields.require("actionHook");
+            let (id, status_hook) = (fields.id(), fields.hook("statusHook"));
+            let action_hook = fields.hook("actionHook");
+            action_hook.map(|action_hook| Verb::Redirect {
+                id,
+                action_hook,
+                status_hook,
+            })
+        }
+        "config" => {
+            for ignored in CONFIG_IGNORED {
+                fields.ask(ignored);
+            }
+            let (id, notify_events) = (fields.id(), fields.flag("notifyEvents"));
+            Some(Verb::Config { id, notify_events })
+        }
+        "sip:request" => sip_request(&fields).map(|request| Verb::SipRequest(Box::new(request))),
+        other if MEDIA_VERBS.contains(&other) => {
+            let name = MEDIA_VERBS.into_iter().find(|name| *name == other)?;
+            return Some(Verb::Media { name, id: fields.id() });
+        }
         other => {
             let suggestion = spelling::suggestion(other, VERBS);
             let shown = shown(other);
-            let message = format!(
-                "`{shown}` is no verb a relayed call takes; it takes {}{suggestion}",
-                VERBS.join(", ")
-            );
+            let message = format!("`{shown}` is no verb; verbs are {}{suggestion}", VERBS.join(", "));
             let field = if object.contains_key("verb") {
                 join(path, "verb")
             } else {
@@ -296,7 +385,12 @@ impl<'a> Fields<'a> {
     }
 
     fn wrong_type(&self, field: &str, found: &Value, wanted: &str) {
-        self.wrong(field, format!("is {}, must be {wanted}", type_of(found)));
+        let hint = match found {
+            // Of all that can go wrong with a telephone number this is the first.
+            Value::Number(_) if wanted == STRING => ": put it in quotes",
+            _ => "",
+        };
+        self.wrong(field, format!("is {}, must be {wanted}{hint}", type_of(found)));
     }
 
     fn require(&self, field: &str) {
@@ -328,7 +422,7 @@ impl<'a> Fields<'a> {
         let text = match self.ask(field)? {
             Value::String(text) => text,
             other => {
-                self.wrong_type(field, other, "a string");
+                self.wrong_type(field, other, STRING);
                 return None;
             }
         };
@@ -438,6 +532,11 @@ impl<'a> Fields<'a> {
     }
 
     fn headers(&self) -> Vec<(String, String)> {
+        self.headers_but(&[])
+    }
+
+    /// Headers, of those that are denied otherwise these too.
+    fn headers_but(&self, allowed: &[&str]) -> Vec<(String, String)> {
         let object = match self.ask("headers") {
             None => return Vec::new(),
             Some(Value::Object(object)) => object,
@@ -456,7 +555,7 @@ impl<'a> Fields<'a> {
         let mut headers = Vec::with_capacity(object.len());
         for (name, value) in object {
             let field = format!("headers.{}", shown(name));
-            match header_line(name, value) {
+            match header_line(name, value, allowed) {
                 Ok(value) => headers.push((name.clone(), value)),
                 Err(message) => self.wrong(&field, message),
             }
@@ -489,7 +588,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Keys that say nothing about the request are passed over: applications write the fields of the result there.
+    /// The fields of the result are passed over: the verb's documentation shows them there.
     fn hook_object(&self, field: &'static str, object: &Map<String, Value>) -> Option<HookTarget> {
         let url = match object.get("url") {
             Some(Value::String(url)) => {
@@ -497,7 +596,7 @@ impl<'a> Fields<'a> {
                 Some(url.clone())
             }
             Some(other) => {
-                self.wrong_type(&format!("{field}.url"), other, "a string");
+                self.wrong_type(&format!("{field}.url"), other, STRING);
                 None
             }
             None => {
@@ -517,17 +616,33 @@ impl<'a> Fields<'a> {
         for name in ["basicAuth", "auth"] {
             match object.get(name) {
                 None => {}
-                Some(Value::Object(object)) => credentials.extend(self.credentials(&format!("{field}.{name}"), object)),
+                Some(Value::Object(object)) => {
+                    let field = format!("{field}.{name}");
+                    self.only(&field, object, &["username", "password"]);
+                    credentials.extend(self.credentials(&field, object));
+                }
                 Some(other) => self.wrong_type(&format!("{field}.{name}"), other, "an object"),
             }
         }
         if credentials.len() > 1 {
             self.wrong(field, "has credentials twice");
         }
+        self.only(field, object, &HOOK_PROPERTIES);
         Some(HookTarget {
             url: url?,
             basic_auth: credentials.pop(),
         })
+    }
+
+    /// Nothing else stands there.
+    fn only(&self, field: &str, object: &Map<String, Value>, known: &[&str]) {
+        for name in object
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()) && *name != "_")
+        {
+            let suggestion = spelling::suggestion(name, known.iter().copied());
+            self.wrong(&join(field, name), format!("is no property of this object{suggestion}"));
+        }
     }
 
     /// User-id and password of RFC 7617.
@@ -547,7 +662,7 @@ impl<'a> Fields<'a> {
             }
             Some(Value::String(text)) => Some(text.clone()),
             Some(other) => {
-                self.wrong_type(&join(field, name), other, "a string");
+                self.wrong_type(&join(field, name), other, STRING);
                 None
             }
             None => {
@@ -595,11 +710,12 @@ fn hook_url(url: &str) -> Result<(), String> {
 }
 
 /// The value of a header that an application adds.
-fn header_line(name: &str, value: &Value) -> Result<String, String> {
+fn header_line(name: &str, value: &Value, allowed: &[&str]) -> Result<String, String> {
     if !is_token(name) {
         return Err("is no header name".into());
     }
-    if HEADERS_DENIED.iter().any(|denied| name.eq_ignore_ascii_case(denied)) {
+    let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one));
+    if is_one_of(&HEADERS_DENIED) && !is_one_of(allowed) {
         return Err("is a header that referee writes itself".into());
     }
     let text = match value {
@@ -635,7 +751,7 @@ fn join(path: &str, field: &str) -> String {
 }
 
 /// Text from outside as an error repeats it: not longer than anyone reads, and on one line.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).filter(|c| !c.is_control()).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
         shown.push('…');
@@ -653,9 +769,6 @@ fn type_of(value: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
-
-/// What a relayed call takes.
-const VERBS: [&str; 4] = ["sip:refer", "hangup", "tag", "pause"];
 
 /// Headers that make the request what it is, say something of a body, which it has not, or of the session, which is the parties';
 /// in compact form as well (RFC 3261 §7.3.3, RFC 3515, 3892, 4028, 6665).
@@ -699,6 +812,29 @@ const HEADERS_DENIED: [&str; 35] = [
 
 /// Headers whose value is a list of tokens (RFC 3261 §20.37, RFC 6665 §8.2.2): another value would make the message malformed.
 const TOKEN_LISTS: [&str; 4] = ["Supported", "k", "Allow-Events", "u"];
+
+/// What an object that names a hook may hold: where it goes, and what the verb's documentation and hooks have as the result.
+const HOOK_PROPERTIES: [&str; 17] = [
+    "url",
+    "method",
+    "username",
+    "password",
+    "basicAuth",
+    "auth",
+    "referStatus",
+    "refer_status",
+    "refer_reason",
+    "refer_result",
+    "refer_cause",
+    "final_referred_call_status",
+    "final_referred_call_reason",
+    "event",
+    "call_status",
+    "eventHook",
+    "statusHook",
+];
+
+const STRING: &str = "a string";
 
 /// More are no transfer any more.
 const VERBS_MAX: usize = 64;
@@ -773,8 +909,17 @@ pub fn verb_json(text: &str) {
                 }
                 &refer.headers
             }
-            Verb::Hangup { headers, .. } => headers,
-            Verb::Tag { .. } | Verb::Pause { .. } => continue,
+            Verb::Hangup { headers, .. } | Verb::SipDecline { headers, .. } => headers,
+            Verb::SipRequest(request) => {
+                assert!(is_token(&request.method));
+                &request.headers
+            }
+            Verb::Tag { .. }
+            | Verb::Pause { .. }
+            | Verb::Answer { .. }
+            | Verb::Redirect { .. }
+            | Verb::Config { .. }
+            | Verb::Media { .. } => continue,
         };
         assert!(
             headers

@@ -11,14 +11,14 @@ pub mod signature;
 pub use job::{Failure, Job, JobId, Outcome};
 pub use lanes::{Counters, Lanes, Report};
 
-use crate::identifiers::TransferId;
+use crate::identifiers::{CallId, TransferId};
 use std::fmt;
 
 /// One POST to an application.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// The execution it tells about; hooks of one transfer keep their order.
-    pub transfer: TransferId,
+    /// What it is about; hooks of one subject keep their order.
+    pub subject: Subject,
     pub kind: HookKind,
     /// Absolute, http or https.
     pub url: String,
@@ -41,7 +41,7 @@ pub struct Hook {
 impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hook")
-            .field("transfer", &self.transfer)
+            .field("subject", &self.subject)
             .field("kind", &self.kind)
             .field("webhook_id", &self.webhook_id)
             .field("url", &self.url)
@@ -49,16 +49,49 @@ impl fmt::Debug for Hook {
     }
 }
 
+/// What hooks are about: those of one keep their order and never wait for those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// One execution of `sip:refer`.
+    Transfer(TransferId),
+    /// How a call goes on.
+    Status(CallId),
+    /// What an application is asked about a call, counted from 0.
+    Question(CallId, u32),
+}
+
+impl Subject {
+    /// The shard that waits for what comes of it.
+    pub fn shard(self) -> u16 {
+        match self {
+            Subject::Transfer(transfer) => transfer.shard,
+            Subject::Status(call) | Subject::Question(call, _) => call.shard,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Transfer(transfer) => write!(f, "{transfer}"),
+            Subject::Status(call) => write!(f, "{call}-status"),
+            Subject::Question(call, number) => write!(f, "{call}-question-{number}"),
+        }
+    }
+}
+
 /// What a hook tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookKind {
-    /// One NOTIFY with a readable status.
+    /// Something has happened: a NOTIFY with a readable status, a change of a call.
     Event,
-    /// The end of one execution: one per execution, and last but for late events.
+    /// The end of one execution: one per execution, and last but for late events. Also what a request of a verb came to.
     Action,
+    /// What becomes of a call: the reply is wanted now or not at all, so there is one attempt.
+    Question,
 }
 
-/// What the first attempt of an action came to; later attempts only inform.
+/// What the first attempt of an action or of a question came to; later attempts only inform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActionOutcome {
     /// 2xx.
@@ -117,6 +150,11 @@ pub fn resolve_target(target: &str, base_url: Option<&str>) -> Result<String, Ta
     let base = origin(base_url.ok_or(TargetError::NoBase)?)?;
     let slash = if target.starts_with('/') { "" } else { "/" };
     Ok(format!("{}{slash}{target}", base.as_written))
+}
+
+/// Whether two absolute URLs have the same scheme, host and port (RFC 6454 §5).
+pub fn is_same_origin(a: &str, b: &str) -> bool {
+    matches!((origin(a), origin(b)), (Ok(a), Ok(b)) if a.key() == b.key())
 }
 
 /// `scheme ":"` (RFC 3986 §3.1) at the start.

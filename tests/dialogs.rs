@@ -351,6 +351,26 @@ fn hang_up(scene: &mut Scene, call: &str) {
 }
 
 #[test]
+fn an_invite_of_a_callee_whose_answer_is_lost_is_not_the_one_that_opened_the_call() {
+    let mut scene = Scene::default();
+    let platform = scene.world.peer_mut(scene.platform);
+    platform.on("INVITE", steps([(10, respond(180)), (20, respond(200))]));
+    scene.world.network.lose("platform", "referee", "200 OK (INVITE)", 3);
+    let call = scene.call();
+    scene.run(100);
+    scene.platform_does(&call, request("INVITE"));
+    scene.run(500);
+    assert!(!scene.world.peer(scene.platform).outcomes("INVITE").is_empty());
+    // It is the first that a hangup cancels (RFC 3261 §9.1), and whose answer crosses that.
+    hang_up(&mut scene, &call);
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).heard("CANCEL").len(), 1);
+    for peer in [scene.carrier, scene.platform] {
+        assert_eq!(scene.world.peer(peer).heard(BYE).len(), 1);
+    }
+}
+
+#[test]
 fn the_caller_gets_no_bye_of_ours_before_its_ack() {
     let mut scene = Scene::default();
     // The third 200 of the platform's leaves at 1.002 + 0.5 + 1, and its ACK arrives.

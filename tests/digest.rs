@@ -435,6 +435,37 @@ fn a_prack_names_the_invite_that_was_sent_last() {
 }
 
 #[test]
+fn what_is_late_in_a_dialog_of_an_invite_that_was_sent_again_and_refused_goes_by_no_other_numbers() {
+    // RFC 3261 §12.2.1.1: the callee has had the INVITE as 2, and an INFO as 3.
+    for fails in [false, true] {
+        let mut scene = scene(gate(407));
+        let rings = match fails {
+            true => steps([(50, respond(180)), (800, respond(486))]),
+            false => steps([(50, respond(180))]),
+        };
+        scene.world.peer_mut(scene.platform).on("INVITE", rings);
+        let call = scene.call();
+        scene.run(400);
+        scene.carrier_does(&call, request("INFO"));
+        scene.run(200);
+        scene.carrier_does(&call, Act::Cancel);
+        scene.run(1_000);
+        let before = numbers(&scene, "INFO");
+        assert_eq!(before[0], 3);
+        let late = Act::Again {
+            method: "INFO".into(),
+            headers: Vec::new(),
+        };
+        scene.carrier_does(&call, late);
+        scene.run(100);
+        assert_eq!(numbers(&scene, "INFO"), before);
+        assert_eq!(outcomes(&scene, "INFO"), [200, 481]);
+        scene.world.finish();
+        assert_eq!(counters(&scene).calls, 0);
+    }
+}
+
+#[test]
 fn a_call_that_is_given_up_is_not_tried_again() {
     // Before the challenge comes; before what answers it rings; while that rings.
     for (cancel_at, branches) in [(50, 1), (260, 2), (700, 2)] {

@@ -9,7 +9,7 @@
 use referee::config::Hooks;
 use referee::identifiers::TransferId;
 use referee::io::deliver::Deliverer;
-use referee::webhook::{ActionOutcome, Hook, HookKind, signature};
+use referee::webhook::{ActionOutcome, Hook, HookKind, Subject, signature};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -245,10 +245,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn hook(transfer: u64, kind: HookKind, url: &str, id: &str) -> Hook {
     Hook {
-        transfer: TransferId {
+        subject: Subject::Transfer(TransferId {
             shard: 0,
             number: transfer,
-        },
+        }),
         kind,
         url: url.to_owned(),
         basic_auth: None,
@@ -268,7 +268,11 @@ struct Delivery {
 impl Delivery {
     fn start(config: Hooks) -> Delivery {
         let (sender, reports) = mpsc::channel();
-        let report = move |transfer: TransferId, outcome| drop(sender.send((transfer.number, outcome)));
+        let report = move |subject: Subject, outcome| {
+            if let Subject::Transfer(transfer) = subject {
+                drop(sender.send((transfer.number, outcome)));
+            }
+        };
         let deliverer = Deliverer::start(&config, [5; 16], Box::new(report)).unwrap();
         Delivery { deliverer, reports }
     }

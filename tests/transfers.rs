@@ -78,10 +78,10 @@ fn the_hooks_say_all_there_is_to_say() {
         kinds,
         [HookKind::Event, HookKind::Event, HookKind::Event, HookKind::Action]
     );
-    let transfer = &posted[0].transfer;
+    let transfer = &posted[0].subject;
     let sid = posted[0].body["call_sid"].as_str().unwrap().to_owned();
     assert!(sid.starts_with("call-"), "{sid}");
-    assert!(posted.iter().all(|posted| posted.transfer == *transfer));
+    assert!(posted.iter().all(|posted| posted.subject == *transfer));
     assert_eq!(posted[1].url, "https://app.example.com/event");
     assert_eq!(
         posted[1].body,

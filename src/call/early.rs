@@ -52,6 +52,11 @@ impl EarlyDialogs {
         Some(self.list.remove(place).directions)
     }
 
+    /// The requests of all, by either party.
+    pub fn directions(&self) -> impl Iterator<Item = &Direction> {
+        self.list.iter().flat_map(|early| &early.directions)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

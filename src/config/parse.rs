@@ -3,11 +3,12 @@
 //! Each table of the file has its function here, which asks for each of its keys; what was never asked for is an unknown
 //! key. What involves several tables (names, overlaps, counts) is checked once all of them are read.
 
+use super::application::{applications, route_application};
 use super::reader::{Document, Placed, Table, place};
 use super::{
-    Access, Address, Auth, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Limits, Network,
-    ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX, SessionTimers, Side,
-    SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
+    Access, Address, Application, Auth, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Ladders,
+    Limits, Network, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
+    SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use super::{refer, value};
 use crate::spelling;
@@ -80,7 +81,8 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
         None => ReferRules::default(),
     };
     let trunks = trunks(document, &root, &listeners, &config.binds, &rules);
-    config.routes = routes(document, &root, &trunks);
+    config.applications = applications(document, &root);
+    config.routes = routes(document, &root, &trunks, &config.applications);
     config.trunks = trunks.into_iter().map(|read| read.trunk).collect();
 
     if let Some(table) = root.table("control", "[control]") {
@@ -100,12 +102,6 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     }
     if let Some(table) = root.table("transfer", "[transfer]") {
         config.transfer = transfer(table);
-    }
-    for table in root.tables("application") {
-        table.mistake(
-            table.at(),
-            "`[[application]]` is not supported yet: calls can be relayed to trunks only",
-        );
     }
     root.finish();
     config
@@ -147,7 +143,7 @@ fn listeners(document: &Document<'_>, root: &Table<'_>, binds: &mut Vec<Bind>) -
 }
 
 /// A `name` that none of `names` has.
-fn unique_name(table: &Table<'_>, names: &[Placed<String>]) -> Option<Placed<String>> {
+pub(super) fn unique_name(table: &Table<'_>, names: &[Placed<String>]) -> Option<Placed<String>> {
     let name = table.name("name")?;
     if names.iter().any(|other| other.value == name.value) {
         table.mistake(name.at, format!("the name `{}` is taken already", name.value));
@@ -416,13 +412,13 @@ fn health(table: Table<'_>) -> Health {
     health
 }
 
-fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Vec<Route> {
+fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead], applications: &[Application]) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for table in root.tables("route") {
         table.require("from");
         let from = table.name("from");
         let from = from.and_then(|from| trunk_of(document, &from, trunks).map(|id| (id, from)));
-        let route = route(document, &table, trunks);
+        let route = route(document, &table, trunks, applications);
         if let Some((from, name)) = from {
             let takes_all = |route: &Route| route.from == from && route.matches == RouteMatch::default();
             if routes.iter().any(takes_all) {
@@ -440,8 +436,9 @@ fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead]) -> Ve
 }
 
 /// All of a route but where its calls come from.
-fn route(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead]) -> Route {
+fn route(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead], applications: &[Application]) -> Route {
     let mut route = Route {
+        application: route_application(document, table, applications),
         to: route_targets(document, table, trunks),
         matches: table.table("match", "match").map(route_match).unwrap_or_default(),
         ..Route::to_one(TrunkId(0), TrunkId(0))
@@ -475,10 +472,7 @@ fn route_targets(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead
     } else {
         table.name("to").into_iter().collect()
     };
-    if table.text("application").is_some() {
-        let at = table.at_value("application");
-        document.mistake(at, "`application` is not supported yet: a route leads `to` a trunk");
-    } else if !table.has("application") {
+    if !table.has("application") {
         table.require("to");
     }
     if names.len() > ROUTE_TARGETS_MAX {
@@ -534,7 +528,7 @@ fn trunk_of(document: &Document<'_>, name: &Placed<String>, trunks: &[TrunkRead]
 }
 
 /// Records a name that none of `known` is.
-fn check_reference<'n>(
+pub(super) fn check_reference<'n>(
     document: &Document<'_>,
     name: &Placed<String>,
     what: &str,
@@ -577,6 +571,17 @@ fn control(document: &Document<'_>, table: Table<'_>) -> Control {
     table.number("events_bytes_max", 65_536..=1 << 32, &mut control.events_bytes_max);
     // Each takes one of the 1,024 connections of the listener.
     table.number("event_streams_max", 0..=1_000, &mut control.event_streams_max);
+    table.choice(
+        "ladders",
+        &[
+            ("off", Ladders::Off),
+            ("transfers", Ladders::Transfers),
+            ("all", Ladders::All),
+        ],
+        &mut control.ladders,
+    );
+    table.number("ladders_max", 1..=TABLE_ENTRIES_MAX, &mut control.ladders_max);
+    table.number("ladder_messages_max", 2..=10_000, &mut control.ladder_messages_max);
     // What the environment will replace is judged once it has.
     let replaced = ["REFEREE_CONTROL_LISTEN", "REFEREE_CONTROL_TOKEN"]
         .into_iter()
@@ -592,7 +597,7 @@ fn control(document: &Document<'_>, table: Table<'_>) -> Control {
 }
 
 /// A secret, which no message repeats.
-fn secret(table: &Table<'_>, key: &'static str) -> Option<String> {
+pub(super) fn secret(table: &Table<'_>, key: &'static str) -> Option<String> {
     let parse = |text: &str| value::secret(text).map_err(|problem| format!("`{key}` {problem}"));
     table.value(key, parse).map(|secret| secret.value)
 }
@@ -810,7 +815,7 @@ fn transfer(table: Table<'_>) -> TransferTimers {
     transfer
 }
 
-fn seconds(seconds: u64) -> Duration {
+pub(super) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -841,8 +846,11 @@ pub fn config_text(text: &str) {
                     .all(|trunk| !trunk.sources.is_empty() && !trunk.name.is_empty())
             );
             assert!(
-                config.routes.iter().all(|route| !route.to.is_empty()
-                    && route.to.iter().all(|to| !config.trunk(to.trunk).addresses.is_empty()))
+                config
+                    .routes
+                    .iter()
+                    .all(|route| route.to.is_empty() == route.application.is_some()
+                        && route.to.iter().all(|to| !config.trunk(to.trunk).addresses.is_empty()))
             );
         }
         Err(errors) => {

@@ -146,7 +146,7 @@ fn serve(stream: &TcpStream, trace: &Trace, told: &Sender<String>, replies: &Mut
                 what: What::Http(Http {
                     start: "200 OK".to_owned(),
                     headers: Vec::new(),
-                    body: verbs.clone(),
+                    body: format!("[{verbs}]"),
                 }),
                 repeat: false,
             });

@@ -1,100 +1,33 @@
-//! The ladder: one line of time, one column per party, one arrow per message.
-//!
-//! ```text
-//!    time carrier                        referee                       platform
-//!   0.000   │──────── INVITE #314 ────────►│                              │
-//! ```
-//! `#` is the CSeq number. Where nothing happened for a while the columns are dotted.
+//! The demonstration's ladder: what each arrow says, in the columns of [`Column`].
 
 use super::sip::Message;
-use super::trace::{Column, Event, Http, What};
-use serde_json::Value;
-use std::time::Duration;
+use super::trace::{Column, Event, What};
+use crate::ladder::{Ladder, Rung, http_label};
 
-/// Draws the events, oldest first, in at most [`WIDTH_MAX`] columns.
+/// Draws the events, oldest first.
 pub fn draw(events: &[Event]) -> String {
-    let mut text = header();
-    let mut last = Duration::ZERO;
-    for event in events {
-        if event.at.saturating_sub(last) >= PAUSE {
-            text.push_str(&line("", &lifelines('┊')));
-        }
-        last = last.max(event.at);
-        let time = format!("{:.3}", event.at.as_secs_f64());
-        text.push_str(&line(&time, &arrow(event)));
-    }
-    text
+    let arrow = |event: &Event| Rung::Arrow {
+        at: event.at,
+        from: column(event.from),
+        to: column(event.to),
+        label: label(event),
+    };
+    let ladder = Ladder {
+        parties: Column::ALL.iter().map(|column| column.name().to_owned()).collect(),
+        rungs: events.iter().map(arrow).collect(),
+    };
+    ladder.text()
 }
 
-fn header() -> String {
-    let mut row = vec![' '; WIDTH_MAX];
-    for column in Column::ALL {
-        let name = column.name();
-        put(&mut row, place(column) - name.len() / 2, name);
-    }
-    put(&mut row, TIME_END - 4, "time");
-    let mut text: String = row.into_iter().collect::<String>().trim_end().to_owned();
-    text.push('\n');
-    text.push_str(&line("", &lifelines('│')));
-    text
-}
-
-fn line(time: &str, row: &[char]) -> String {
-    let mut row = row.to_vec();
-    put(&mut row, TIME_END - time.chars().count(), time);
-    let text: String = row.into_iter().collect();
-    format!("{}\n", text.trim_end())
-}
-
-fn lifelines(stroke: char) -> Vec<char> {
-    let mut row = vec![' '; WIDTH_MAX];
-    for column in Column::ALL {
-        row[place(column)] = stroke;
-    }
-    row
-}
-
-fn arrow(event: &Event) -> Vec<char> {
-    let mut row = lifelines('│');
-    let (from, to) = (place(event.from), place(event.to));
-    let (left, right) = (from.min(to), from.max(to));
-    for (i, cell) in row.iter_mut().enumerate().take(right).skip(left + 1) {
-        // A lifeline that is only passed.
-        let is_crossing = Column::ALL.iter().any(|column| place(*column) == i);
-        *cell = if is_crossing { '┼' } else { '─' };
-    }
-    match from < to {
-        true => row[right - 1] = '►',
-        false => row[left + 1] = '◄',
-    }
-    // One stroke and one space on each side, and the arrow's head.
-    let room = right - left - 1 - 4;
-    let label = format!(" {} ", shortened(&label(event), room));
-    let length = label.chars().count();
-    put(&mut row, left + 1 + (right - left - 1 - length) / 2, &label);
-    row
-}
-
-fn put(row: &mut [char], at: usize, text: &str) {
-    for (cell, c) in row[at..].iter_mut().zip(text.chars()) {
-        *cell = c;
-    }
-}
-
-fn shortened(text: &str, room: usize) -> String {
-    if text.chars().count() <= room {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(room - 1).collect();
-    short.push('…');
-    short
+fn column(column: Column) -> usize {
+    Column::ALL.iter().position(|other| *other == column).unwrap_or(0)
 }
 
 /// What an arrow says.
 pub fn label(event: &Event) -> String {
     let text = match &event.what {
         What::Sip(message) => sip_label(message),
-        What::Http(http) => http_label(http),
+        What::Http(http) => http_label(&http.start, &http.body),
     };
     match event.repeat {
         true => format!("again: {text}"),
@@ -113,61 +46,11 @@ fn sip_label(message: &Message) -> String {
     }
 }
 
-fn http_label(http: &Http) -> String {
-    let body: Value = serde_json::from_str(&http.body).unwrap_or_default();
-    let text = |key: &str| match &body[key] {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    if !body["refer_result"].is_null() {
-        let target = match &body["final_referred_call_status"] {
-            Value::Null => String::new(),
-            status => format!(" then {status}"),
-        };
-        return format!(
-            "{} · {}: {}, {}{target}",
-            http.start,
-            text("refer_result"),
-            text("refer_cause"),
-            text("referStatus"),
-        );
-    }
-    if !body["notify_reason"].is_null() {
-        return format!("{} · {} {}", http.start, text("call_status"), text("notify_reason"));
-    }
-    if body["verb"].is_string() {
-        let target = match body["replaces"] {
-            Value::Null => text("referTo"),
-            _ => "the second call".to_owned(),
-        };
-        let start = match http.start.ends_with("/verbs") {
-            true => "POST /v1/calls/…/verbs",
-            false => &http.start,
-        };
-        return format!("{start} · {} to {target}", text("verb"));
-    }
-    http.start.clone()
-}
-
-/// Where a column's line stands.
-fn place(column: Column) -> usize {
-    let index = Column::ALL.iter().position(|other| *other == column).unwrap_or(0);
-    FIRST + index * DISTANCE
-}
-
-/// Fits a terminal beside an editor.
-pub const WIDTH_MAX: usize = 110;
-const TIME_END: usize = 7;
-const FIRST: usize = 11;
-/// `NOTIFY #317: 486 Busy Here` and its arrow fit between two columns.
-const DISTANCE: usize = 31;
-/// A shorter silence does not show.
-const PAUSE: Duration = Duration::from_millis(50);
-
 #[cfg(test)]
 mod tests {
+    use super::super::trace::Http;
     use super::*;
+    use std::time::Duration;
 
     fn event(at: u64, from: Column, to: Column, what: What) -> Event {
         Event {
@@ -267,7 +150,7 @@ mod tests {
 ";
         let drawn = format!("\n{}", draw(&events));
         assert_eq!(drawn, expected);
-        assert!(drawn.lines().all(|line| line.chars().count() <= WIDTH_MAX), "{drawn}");
+        assert!(drawn.lines().all(|line| line.chars().count() <= 110), "{drawn}");
     }
 
     #[test]
@@ -280,6 +163,6 @@ mod tests {
         );
         let drawn = draw(&[long]);
         assert!(drawn.contains("481 Call/Transaction Does…"), "{drawn}");
-        assert!(drawn.lines().all(|line| line.chars().count() <= WIDTH_MAX));
+        assert!(drawn.lines().all(|line| line.chars().count() <= 110));
     }
 }

@@ -6,9 +6,12 @@
 //! Errors are `application/problem+json` (RFC 9457). Without a token the listener is on loopback; then requests under the
 //! name of some other host are refused, so that no web page reaches it through the browser of who works on this machine.
 
+mod accounts;
 mod answers;
 mod events;
+mod ladders;
 mod listener;
+mod page;
 mod problem;
 mod replies;
 mod routes;
@@ -20,10 +23,10 @@ use answers::Answers;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use events::Hub;
 pub use events::{Events, Heard, events};
 use listener::Bounded;
@@ -190,8 +193,14 @@ fn router(context: Arc<Context>) -> Router {
         .route("/v1/calls/{call}", get(routes::call).delete(routes::hang_up))
         .route("/v1/calls/{call}/verbs", post(routes::verbs))
         .route("/v1/calls/{call}/refer", post(routes::refer))
+        .route("/v1/calls/{call}/ladder", get(ladders::of_call))
+        .route("/v1/transfers/{transfer}/ladder", get(ladders::of_transfer))
         .route("/v1/transfers", get(routes::transfers))
         .route("/v1/transfers/{transfer}", get(routes::transfer))
+        .route(
+            "/v1/Accounts/{account}/Calls/{call}",
+            put(accounts::update).post(accounts::update),
+        )
         .route("/v1/trunks", get(routes::trunks))
         .route("/v1/events", get(stream::events))
         .route("/metrics", get(routes::metrics))
@@ -201,10 +210,10 @@ fn router(context: Arc<Context>) -> Router {
         // Probes of an orchestrator carry no token, and tell no one anything.
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/", get(page::page))
+        .route("/openapi.json", get(page::openapi))
         .merge(guarded)
-        .method_not_allowed_fallback(async || {
-            Problem::new(405, "method_not_allowed", "This path does not take this method.")
-        })
+        .method_not_allowed_fallback(other_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(within_time))
         .with_state(context)
@@ -215,6 +224,14 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
         READY => "ready\n".into_response(),
         DRAINING => Problem::new(503, "draining", "No new calls are taken: referee is about to stop.").into_response(),
         _ => Problem::new(503, "starting", "The workers do not run yet.").into_response(),
+    }
+}
+
+/// The router adds the methods that there are, as Allow (RFC 9110 §15.5.6, §9.3.7).
+async fn other_method(method: Method) -> Response {
+    match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => Problem::new(405, "method_not_allowed", "This path does not take this method.").into_response(),
     }
 }
 

@@ -232,6 +232,12 @@ pub fn hooks_text(counters: &webhook::Counters) -> String {
             c.actions_submitted,
         ),
         (
+            "hooks_questions_submitted_total",
+            Counter,
+            "Questions to applications taken over by delivery",
+            c.questions_submitted,
+        ),
+        (
             "hooks_events_delivered_total",
             Counter,
             "Event hooks answered with 2xx",
@@ -242,6 +248,12 @@ pub fn hooks_text(counters: &webhook::Counters) -> String {
             Counter,
             "Action hooks answered with 2xx",
             c.actions_delivered,
+        ),
+        (
+            "hooks_questions_delivered_total",
+            Counter,
+            "Questions answered with 2xx",
+            c.questions_delivered,
         ),
         (
             "hooks_events_given_up_total",
@@ -256,6 +268,12 @@ pub fn hooks_text(counters: &webhook::Counters) -> String {
             c.actions_given_up,
         ),
         (
+            "hooks_questions_given_up_total",
+            Counter,
+            "Questions refused or not answered in time",
+            c.questions_given_up,
+        ),
+        (
             "hooks_events_dropped_total",
             Counter,
             "Event hooks for which there was no room",
@@ -266,6 +284,12 @@ pub fn hooks_text(counters: &webhook::Counters) -> String {
             Counter,
             "Action hooks for which there was no room",
             c.actions_dropped,
+        ),
+        (
+            "hooks_questions_dropped_total",
+            Counter,
+            "Questions for which there was no room",
+            c.questions_dropped,
         ),
         (
             "hooks_defaults_unanswered_total",

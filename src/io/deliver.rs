@@ -12,9 +12,9 @@
 mod resolve;
 
 use crate::config::Hooks;
-use crate::identifiers::{Random, TransferId};
+use crate::identifiers::Random;
 use crate::timer;
-use crate::webhook::{ActionOutcome, Counters, Failure, Hook, Job, JobId, Lanes, Outcome};
+use crate::webhook::{ActionOutcome, Counters, Failure, Hook, Job, JobId, Lanes, Outcome, Subject};
 use crossbeam::channel::{Receiver, Sender, bounded, never, select, unbounded};
 use resolve::CachingResolver;
 use std::io::{self, Read};
@@ -25,8 +25,8 @@ use ureq::Agent;
 use ureq::config::AutoHeaderValue;
 use ureq::unversioned::transport::DefaultConnector;
 
-/// Where the outcome of an action's first attempt goes; called on the dispatcher's thread, so it must not block.
-pub type ReportFn = Box<dyn Fn(TransferId, ActionOutcome) + Send>;
+/// Where the outcome of an action's or a question's first attempt goes; called on the dispatcher's thread, so it must not block.
+pub type ReportFn = Box<dyn Fn(Subject, ActionOutcome) + Send>;
 
 /// Running delivery. Dropping it ends delivery at once; [`Deliverer::stop`] delivers what is left first.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Dispatcher {
                 }
             }
             while let Some(report) = self.lanes.poll_report() {
-                (self.report)(report.transfer, report.outcome);
+                (self.report)(report.subject, report.outcome);
             }
             *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = self.lanes.counters();
             let flushed = self.lanes.is_idle() && self.hooks.is_empty();
@@ -312,7 +312,7 @@ impl HookSender {
             let outcome = result.unwrap_or_else(|error| {
                 // The error's text may quote the URL, and that a token.
                 let failure = failure_of(&error);
-                tracing::debug!(transfer = %job.transfer(), attempt = job.attempt, ?failure, "hook not delivered");
+                tracing::debug!(subject = %job.subject(), attempt = job.attempt, ?failure, "hook not delivered");
                 Outcome::Failed(failure)
             });
             if self.outcomes.send((self.index, job.id, outcome)).is_err() {

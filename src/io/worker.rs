@@ -12,7 +12,7 @@ use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::event::Event;
 use crate::health::News;
-use crate::identifiers::{Secret, TransferId};
+use crate::identifiers::Secret;
 use crate::io::clock::Clock;
 use crate::io::counters::Publisher;
 use crate::io::handoff::{Doorbell, Parcel};
@@ -25,7 +25,7 @@ use crate::message::Message;
 use crate::shard::{Input, OutRange, Output, Ticket};
 use crate::timer::Instant;
 use crate::transport::{Flow, Transport};
-use crate::webhook::{ActionOutcome, Hook, HookKind};
+use crate::webhook::{ActionOutcome, Hook, HookKind, Subject};
 use crossbeam::channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 use std::collections::VecDeque;
 use std::fmt;
@@ -52,11 +52,8 @@ pub trait EventSink: Send + Sync {
 pub enum WorkerCommand {
     /// A request of the control API; its answer goes to the [`ReplySink`] with the same ticket.
     Command { ticket: u64, command: Command },
-    /// What the first attempt of a transfer's action hook came to.
-    ActionOutcome {
-        transfer: TransferId,
-        outcome: ActionOutcome,
-    },
+    /// What the first attempt of an action hook or of a question came to.
+    ActionOutcome { subject: Subject, outcome: ActionOutcome },
     /// The answer to a name lookup; empty: no such name, or no answer in time.
     Resolved {
         ticket: u64,
@@ -219,7 +216,7 @@ enum Deferred {
     ConnectionRefused(Ticket),
     LookupRefused(u64),
     Recorded(u64),
-    ActionFailed(TransferId),
+    ActionFailed(Subject),
 }
 
 /// Events taken from one poll. More are there next time; sockets are few and connections are read in turn.
@@ -431,7 +428,7 @@ impl Worker {
             ledger.counters.commands += 1;
             let input = match command {
                 WorkerCommand::Command { ticket, command } => Input::Command { ticket, command },
-                WorkerCommand::ActionOutcome { transfer, outcome } => Input::ActionOutcome { transfer, outcome },
+                WorkerCommand::ActionOutcome { subject, outcome } => Input::ActionOutcome { subject, outcome },
                 WorkerCommand::Resolved {
                     ticket,
                     addresses,
@@ -571,9 +568,10 @@ impl Worker {
                 HookKind::Action if is_full && self.waiting_hooks.len() < WAITING_HOOKS_MAX => {
                     self.waiting_hooks.push_back(hook);
                 }
-                HookKind::Action => {
+                // A question cannot wait: its caller does.
+                HookKind::Action | HookKind::Question => {
                     self.parts.intake.ledger.counters.action_hooks_dropped += 1;
-                    self.deferred.push(Deferred::ActionFailed(hook.transfer));
+                    self.deferred.push(Deferred::ActionFailed(hook.subject));
                 }
             }
         }
@@ -623,8 +621,8 @@ impl Worker {
                     valid_for: FAILURE_VALID_FOR,
                 },
                 Deferred::Recorded(ticket) => Input::Recorded { ticket },
-                Deferred::ActionFailed(transfer) => Input::ActionOutcome {
-                    transfer,
+                Deferred::ActionFailed(subject) => Input::ActionOutcome {
+                    subject,
                     outcome: ActionOutcome::Failed,
                 },
             };

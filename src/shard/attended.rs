@@ -4,7 +4,7 @@
 //! dialog, and goes on from its beginning with that filled in.
 
 use super::{Output, Shard, TimerKey};
-use crate::call::CallState;
+use crate::call::{CallKey, CallState};
 use crate::command::{CallSelector, Command};
 use crate::identifiers::{CallId, TransferId};
 use crate::message::uri::request_uri;
@@ -42,12 +42,23 @@ pub(super) enum Aside {
     },
     /// What an action was answered with.
     Reply { transfer: TransferId, verbs: Vec<Verb> },
+    /// What the hook of an update was answered with, on a relayed call.
+    Update { call: CallKey, verbs: Vec<Verb> },
+    /// Of an application that leads a call, by its number there.
+    List {
+        call: CallKey,
+        number: u32,
+        verbs: Vec<Verb>,
+    },
 }
 
 impl Aside {
     fn verbs(&mut self) -> &mut [Verb] {
         match self {
-            Aside::Command { verbs, .. } | Aside::Reply { verbs, .. } => verbs,
+            Aside::Command { verbs, .. }
+            | Aside::Reply { verbs, .. }
+            | Aside::Update { verbs, .. }
+            | Aside::List { verbs, .. } => verbs,
         }
     }
 }
@@ -131,6 +142,8 @@ impl Shard {
                 dry_run,
             } => self.on_command(ticket, Command::Verbs { call, verbs, dry_run }, now),
             Aside::Reply { transfer, verbs } => self.on_reply(transfer, verbs, now),
+            Aside::Update { call, verbs } => self.run_update(call, verbs, now),
+            Aside::List { call, number, verbs } => self.run_numbered(call, number, verbs, now),
         }
     }
 

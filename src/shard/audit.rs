@@ -5,12 +5,13 @@
 
 use super::attended::Aside;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, Unrecorded, Waiting};
+use crate::application::Wait;
 use crate::call::{Call, CallKey, CallState};
-use crate::identifiers::TransferId;
 use crate::proxy::context::{BranchNumber, ContextKey};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
+use crate::webhook::Subject;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
@@ -21,8 +22,8 @@ pub struct Pending {
     pub lookups: usize,
     /// Records that are not acknowledged.
     pub records: usize,
-    /// Actions whose outcome is not known.
-    pub outcomes: Vec<TransferId>,
+    /// Actions and questions whose outcome is not known.
+    pub outcomes: Vec<Subject>,
 }
 
 /// When each armed timer fires last.
@@ -49,6 +50,7 @@ impl Shard {
         self.audit_owners(&known, &mut faults);
         self.audit_contexts(&known, &mut faults);
         self.audit_calls(&known, pending, &mut faults);
+        self.audit_served(&known, pending, &mut faults);
         self.audit_transfers(&known, &mut faults);
         self.audit_probes(&known, &mut faults);
         self.audit_bounds(&mut faults);
@@ -96,7 +98,11 @@ impl Shard {
             match lookup {
                 Waiting::Request { server, .. } => waiting.extend(*server),
                 Waiting::Branch(context, number) => drop(branches.insert((*context, *number))),
-                Waiting::Refer(_) | Waiting::Bye(..) | Waiting::Probe(_) => {}
+                Waiting::Refer(_)
+                | Waiting::Bye(..)
+                | Waiting::Probe(_)
+                | Waiting::Refresh(_)
+                | Waiting::OwnRequest(..) => {}
             }
         }
         waiting.extend(self.unrecorded.values().filter_map(|unrecorded| match unrecorded {
@@ -117,6 +123,7 @@ impl Shard {
         for (key, server) in self.transactions.servers() {
             let is_served = match server.owner {
                 ServerOwner::Local => known.waiting.contains(&key),
+                ServerOwner::Application(call) => self.calls.get(call).is_some_and(|call| call.invite == Some(key)),
                 ServerOwner::Relay(context) => {
                     let pending = self.contexts.get(context).map(|context| context.pending().count());
                     pending.is_some_and(|pending| pending > 0)
@@ -128,6 +135,13 @@ impl Shard {
         }
         for (key, client) in self.transactions.clients() {
             if client.state != ClientState::Proceeding || client.method != crate::message::Method::Invite {
+                continue;
+            }
+            if let ClientOwner::Refresh(call) = client.owner {
+                let refresh = self.served.get(&call).and_then(|served| served.refresh.as_ref());
+                if refresh.is_none_or(|refresh| refresh.client != key) {
+                    faults.push("nothing ends a refresh that has a provisional response".into());
+                }
                 continue;
             }
             let ClientOwner::Relay(context, branch) = client.owner else {
@@ -198,6 +212,64 @@ impl Shard {
         }
     }
 
+    /// Calls that an application leads: each waits for something that comes or is armed.
+    fn audit_served(&self, known: &Known, pending: &Pending, faults: &mut Vec<String>) {
+        let is_armed = |timer| known.armed.contains_key(&timer);
+        let led = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.application.is_some() && call.state != CallState::Ended);
+        let mut count = 0;
+        for (key, call) in led {
+            count += 1;
+            let Some(served) = self.served.get(&key) else {
+                faults.push(format!("a call in {:?} has lost its application", call.state));
+                continue;
+            };
+            let mut fault = |what: &str| faults.push(format!("a call of an application in {:?} {what}", call.state));
+            let is_open = matches!(call.state, CallState::Trying | CallState::Ringing);
+            if is_open && !is_armed(TimerKey::Unanswered(key)) {
+                fault("may stay without an answer for ever");
+            }
+            if served.answer.is_some() && !is_armed(TimerKey::Repeat(key)) {
+                fault("does not repeat its answer");
+            }
+            if served.provisional.is_some() && !is_armed(TimerKey::Reliable(key)) {
+                fault("does not repeat its provisional response");
+            }
+            if call.state == CallState::Ending {
+                continue;
+            }
+            if served.look_at.is_some() && !is_armed(TimerKey::Session(key)) {
+                fault("does not look at its session");
+            }
+            let extra = call.extra();
+            let last = extra.and_then(|extra| self.transfers.get(extra.last_transfer?));
+            let runs = extra.is_some_and(|extra| extra.transfer.is_some() || extra.awaits_reply || extra.end_after_ack);
+            let goes_on = match served.program.waits_for() {
+                Some(Wait::Reply { question, .. }) => pending.outcomes.contains(&Subject::Question(call.id, question)),
+                Some(Wait::Ack) => served.answer.is_some(),
+                Some(Wait::Dialog { list }) => {
+                    let mut asides = self.asides.values();
+                    asides.any(
+                        |aside| matches!(aside, Aside::List { call, number, .. } if (*call, *number) == (key, list)),
+                    )
+                }
+                Some(Wait::Response { request }) => served.request.as_ref().is_some_and(|(open, _)| *open == request),
+                None => runs || last.is_some_and(|last| last.is_lingering()) || is_armed(TimerKey::Pause(key)),
+            };
+            if !goes_on {
+                fault("waits for nothing");
+            }
+        }
+        if count != self.served.len() {
+            faults.push(format!(
+                "{count} calls of applications, {} are served",
+                self.served.len()
+            ));
+        }
+    }
+
     fn byes_open(&self, key: CallKey) -> usize {
         let is_bye = |owner: ClientOwner| matches!(owner, ClientOwner::Bye(call, _) if call == key);
         let sent = self
@@ -236,14 +308,16 @@ impl Shard {
             let mut asides = self.asides.values();
             asides.any(|aside| matches!(aside, Aside::Reply { transfer, .. } if *transfer == id))
         };
-        if extra.awaits_reply && last.is_none_or(|last| !pending.outcomes.contains(&last.id) && !is_aside(last.id)) {
+        let is_owed = |id| pending.outcomes.contains(&Subject::Transfer(id)) || is_aside(id);
+        if extra.awaits_reply && last.is_none_or(|last| !is_owed(last.id)) {
             fault("waits for a reply that nobody owes");
         }
         let goes_on = extra.transfer.is_some()
             || extra.awaits_reply
             || last.is_some_and(|last| last.is_lingering())
             || known.armed.contains_key(&TimerKey::Pause(key));
-        if call.state == CallState::Answered && !extra.verbs.is_empty() && !goes_on {
+        let is_answered = call.state == CallState::Answered && call.application.is_none();
+        if is_answered && !extra.verbs.is_empty() && !goes_on {
             fault("has verbs that nothing runs");
         }
     }
@@ -272,7 +346,11 @@ impl Shard {
                     ));
                 }
             }
-            if !transfer.can_end() {
+            let extra = self.calls.get(transfer.call).and_then(Call::extra);
+            let is_named = |waiting: &Waiting| matches!(waiting, Waiting::Refer(waits) if *waits == key);
+            let is_held =
+                extra.is_some_and(|extra| extra.refer_waits == Some(key)) || self.names.waiting().any(is_named);
+            if !transfer.can_end(is_held) {
                 faults.push(format!("nothing ends a transfer that is {state}"));
             }
             let runs_on = self.calls.get(transfer.call).and_then(|call| call.extra()?.transfer);

@@ -8,12 +8,12 @@
 //!
 //! What a dialog has answered it remembers: its next request has credentials from the first.
 
-use super::own::room_behind;
+use super::own::{Saying, room_behind};
 use super::relay::own_request_uri;
 use super::request::Dialog;
 use super::{ClientOwner, Shard};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, CallState, Direction, Party, TransferKey};
+use crate::call::{Call, CallKey, CallState, Direction, Party};
 use crate::config::TrunkId;
 use crate::digest::{self, Asks, Request, Sessions, Unanswered};
 use crate::message::{Index, Message, Method, parse};
@@ -65,7 +65,7 @@ enum Place {
     /// Those within a dialog are of the one who speaks; the digest is that of the callee's tag.
     Dialog(Dialog, u64),
     /// Those of a REFER outside the call's dialog are its own.
-    Outside(TransferKey),
+    Outside(u64),
 }
 
 impl Shard {
@@ -148,6 +148,9 @@ impl Shard {
                 })
             }
             ClientOwner::Bye(call, party) => self.answers_own(client, owner, attempt, sent, call, party, response, now),
+            ClientOwner::Refresh(call) | ClientOwner::Request(call, _) => {
+                self.answers_own(client, owner, attempt, sent, call, Party::Caller, response, now)
+            }
             ClientOwner::Cancel | ClientOwner::Probe(_) | ClientOwner::LargeAck | ClientOwner::Challenged { .. } => {
                 false
             }
@@ -170,7 +173,7 @@ impl Shard {
             return false;
         };
         let outside = match owner {
-            ClientOwner::Refer(key) => self.transfers.get(key).filter(|it| it.outside.is_some()).map(|_| key),
+            ClientOwner::Refer(key) => self.transfers.get(key).and_then(|transfer| transfer.outside),
             _ => None,
         };
         let place = outside.map_or(Place::Dialog(Dialog::Call(call, party.other()), 0), Place::Outside);
@@ -290,15 +293,18 @@ impl Shard {
                 Some((*cseq, sessions))
             }
             Place::Dialog(dialog, callee) => {
+                let is_ours = dialog.call().and_then(|key| self.calls.get(key));
+                let is_ours = is_ours.is_some_and(|call| call.application.is_some());
                 let Direction { sequence, sessions } = self.direction_mut(dialog, callee)?;
                 let cseq = match own {
                     Some(own) => sequence.send_again(own, left)?,
+                    None if is_ours => sequence.take()?,
                     None => sequence.insert(left)?,
                 };
                 Some((cseq, sessions.get_or_insert_default()))
             }
             Place::Outside(key) => {
-                let dialog = self.transfers.get_mut(key)?.outside.as_mut()?;
+                let dialog = self.outside.get_mut(&key)?;
                 dialog.number += 1;
                 Some((dialog.number, &mut dialog.sessions))
             }
@@ -318,7 +324,7 @@ impl Shard {
                         .direction_mut(dialog, callee)
                         .and_then(|it| it.sessions.as_deref_mut()),
                     Place::Outside(key) => {
-                        let dialog = self.transfers.get_mut(key).and_then(|it| it.outside.as_mut());
+                        let dialog = self.outside.get_mut(&key);
                         dialog.map(|dialog| &mut dialog.sessions)
                     }
                 };
@@ -404,7 +410,13 @@ impl Shard {
                     refers.left(Referrer::Referee(key), party, cseq, after, alive_until);
                 }
             }
+            ClientOwner::Refresh(call) => {
+                if let Some(refresh) = self.served.get_mut(&call).and_then(|served| served.refresh.as_mut()) {
+                    refresh.client = client;
+                }
+            }
             ClientOwner::Bye(..)
+            | ClientOwner::Request(..)
             | ClientOwner::Cancel
             | ClientOwner::Probe(_)
             | ClientOwner::LargeAck
@@ -477,7 +489,7 @@ impl Shard {
         &mut self,
         key: CallKey,
         party: Party,
-        method: Method,
+        saying: &Saying<'_>,
     ) -> SmallVec<[(&'static str, Vec<u8>); 1]> {
         let config = self.setup.config.clone();
         let Some(call) = self.calls.get_mut(key) else {
@@ -490,9 +502,9 @@ impl Shard {
             return SmallVec::new();
         };
         let request = Request {
-            method: method.token().as_bytes(),
+            method: saying.token.as_bytes(),
             uri: &uri,
-            body: b"",
+            body: saying.body,
         };
         sessions.values(auth, &request, |_, _| false).collect()
     }

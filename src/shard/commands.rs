@@ -3,6 +3,7 @@
 use super::attended::Aside;
 use super::own::{DEFAULT_HOOK, ip_of, refer_lines};
 use super::{Output, Shard, TimerKey, Unrecorded, is_live};
+use crate::application::admit_relayed;
 use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
 use crate::command::{CallSelector, CallView, Command, Refusal, Reply};
 use crate::config::{Side, TrunkId};
@@ -25,9 +26,9 @@ pub(super) struct HookSettings {
 }
 
 /// A `sip:refer` found valid for a call.
-struct Prepared {
+pub(super) struct Prepared {
     party: Party,
-    refer_to: String,
+    pub refer_to: String,
     referred_by: String,
 }
 
@@ -63,12 +64,20 @@ impl Shard {
                 Ok(key) => self.on_hangup(key, &[], now),
                 Err(refusal) => Reply::Refused(refusal),
             },
+            Command::Update { call, update } => match self.find_call(&call) {
+                Ok(key) => self.on_call_update(key, update, now),
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Command::Calls { after, limit } => self.list_calls(after, limit),
             Command::Transfer { id } => match self.transfer_by_number.get(&id.number) {
                 Some(key) => Reply::Transfer(Box::new(self.transfers[*key].view(|at| self.wall(at)))),
                 None => Reply::Refused(refusal(404, "not_found", None, "There is no such transfer.")),
             },
             Command::Trunks => Reply::Trunks(self.trunk_views(now)),
+            Command::Ladder { of } => match self.ladder_view(&of) {
+                Ok(ladder) => Reply::Ladder(Box::new(ladder)),
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Command::Listen => {
                 self.on_listen(now);
                 Reply::Done
@@ -128,17 +137,25 @@ impl Shard {
     ) -> Result<Reply, Refusal> {
         let key = self.find_call(selector)?;
         let call = &self.calls[key];
+        let is_served = call.application.is_some();
         match call.state {
             CallState::Answered if call.extra().is_some_and(|extra| extra.end_after_ack) => {
                 return Err(refusal(409, "busy", None, "The call is about to be ended."));
             }
             CallState::Answered => {}
+            CallState::Trying | CallState::Ringing if is_served => {}
             CallState::Trying | CallState::Ringing => {
                 return Err(refusal(409, "not_answered", None, "The call is not answered yet."));
             }
             CallState::Ending | CallState::Ended => {
                 return Err(refusal(404, "not_found", None, "The call has ended."));
             }
+        }
+        if is_served && !dry_run {
+            return self.on_rest_verbs(key, verbs, now);
+        }
+        if !is_served {
+            admit_relayed(&verbs).map_err(|error| refusal(422, "invalid", Some(&error.field), &error.message))?;
         }
         let single = verbs.len() == 1;
         let mut first = None;
@@ -178,6 +195,7 @@ impl Shard {
             });
         }
         let has_refer = first.is_some();
+        let asked = asked_for(&verbs);
         let before = self.transfers_of(key);
         let extra = self.calls[key].extra_mut();
         if extra.verbs.len() + verbs.len() > VERBS_WAITING_MAX {
@@ -189,6 +207,10 @@ impl Shard {
             ));
         }
         extra.verbs.extend(verbs);
+        if has_refer {
+            self.ladder_of_transfer(key);
+        }
+        self.remember_http(key, true, &asked, "");
         self.run_verbs(key, now);
         let transfer = if has_refer && self.transfers_of(key) > before {
             self.last_transfer_of(key)
@@ -201,14 +223,14 @@ impl Shard {
         })
     }
 
-    fn transfers_of(&self, key: CallKey) -> u32 {
+    pub(super) fn transfers_of(&self, key: CallKey) -> u32 {
         self.calls
             .get(key)
             .and_then(Call::extra)
             .map_or(0, |extra| extra.transfers)
     }
 
-    fn last_transfer_of(&self, key: CallKey) -> Option<TransferId> {
+    pub(super) fn last_transfer_of(&self, key: CallKey) -> Option<TransferId> {
         let extra = self.calls.get(key)?.extra()?;
         let transfer = extra.transfer.or(extra.last_transfer)?;
         self.transfers.get(transfer).map(|transfer| transfer.id)
@@ -216,6 +238,9 @@ impl Shard {
 
     /// Runs verbs until one takes time.
     pub(super) fn run_verbs(&mut self, key: CallKey, now: Instant) {
+        if self.served.contains_key(&key) {
+            return self.run_program(key, now);
+        }
         while let Some(call) = self.calls.get_mut(key) {
             if call.state != CallState::Answered {
                 return;
@@ -258,50 +283,46 @@ impl Shard {
                     // Its end runs the next, also if it ended at once.
                     return;
                 }
+                Verb::Answer { .. }
+                | Verb::SipDecline { .. }
+                | Verb::Redirect { .. }
+                | Verb::Config { .. }
+                | Verb::SipRequest(_)
+                | Verb::Media { .. } => debug_assert!(false, "a relayed call takes no such verb"),
             }
         }
     }
 
     /// Begins an execution. One that cannot run, in a list that came as a hook's reply or because things changed since it was
     /// taken, is an execution all the same: it ends at once, with a local status and its action.
-    fn start_transfer(&mut self, key: CallKey, verb: Box<SipRefer>, prepared: Result<Prepared, Refusal>, now: Instant) {
-        let id = TransferId {
-            shard: self.setup.shard,
-            number: self.random.next_u64(),
-        };
-        let call = &self.calls[key];
+    pub(super) fn start_transfer(
+        &mut self,
+        key: CallKey,
+        verb: Box<SipRefer>,
+        prepared: Result<Prepared, Refusal>,
+        now: Instant,
+    ) {
         let (prepared, refused) = match prepared {
             Ok(prepared) => (prepared, None),
             Err(refusal) => {
                 let refer_to = verb.refer_to.clone().unwrap_or_default();
-                let party = self.leg_of(call, verb.leg).unwrap_or(Party::Caller);
-                (
-                    Prepared {
-                        party,
-                        refer_to,
-                        referred_by: String::new(),
-                    },
-                    Some(refusal),
-                )
+                let party = self.leg_of(&self.calls[key], verb.leg).unwrap_or(Party::Caller);
+                let prepared = Prepared {
+                    party,
+                    refer_to,
+                    referred_by: String::new(),
+                };
+                (prepared, Some(refusal))
             }
         };
-        let trunk = call.trunk(prepared.party);
-        let rules = self.config().trunk(trunk).refer.clone();
-        let facts = Box::new(self.facts_of(call));
-        let Prepared {
-            party,
-            refer_to,
-            referred_by,
-        } = prepared;
-        let (transfer, steps) = Transfer::new(id, key, party, trunk, verb, refer_to, referred_by, facts, rules, now);
-        let transfer = self.begin_transfer(key, transfer, steps, now);
+        let transfer = self.enter_transfer(key, verb, prepared, now);
         match refused {
             None => self.send_refer(transfer, now),
             Some(refusal) => {
-                let (code, cause) = if refusal.status == 409 {
-                    (491, Cause::Busy)
-                } else {
-                    (400, Cause::InvalidTarget)
+                let (code, cause) = match (refusal.code, refusal.status) {
+                    ("not_answered", _) => (481, Cause::NotAnswered),
+                    (_, 409) => (491, Cause::Busy),
+                    _ => (400, Cause::InvalidTarget),
                 };
                 self.with_transfer(transfer, now, |transfer| {
                     transfer.on_refused(code, &refusal.detail, cause, now)
@@ -310,8 +331,34 @@ impl Shard {
         }
     }
 
+    fn enter_transfer(&mut self, key: CallKey, verb: Box<SipRefer>, prepared: Prepared, now: Instant) -> TransferKey {
+        let id = TransferId {
+            shard: self.setup.shard,
+            number: self.random.next_u64(),
+        };
+        let Prepared {
+            party,
+            refer_to,
+            referred_by,
+        } = prepared;
+        let call = &self.calls[key];
+        let trunk = call.trunk(party);
+        let rules = self.config().trunk(trunk).refer.clone();
+        let facts = Box::new(self.facts_of(call));
+        let (mut transfer, steps) =
+            Transfer::new(id, key, party, trunk, verb, refer_to, referred_by, facts, rules, now);
+        transfer.application = self.base_of(key);
+        self.begin_transfer(key, transfer, steps, now)
+    }
+
     /// Whether a `sip:refer` can run on this call, and what its REFER says. `queued`: others of the same list run before it.
-    fn prepare(&self, call: &Call, refer: &SipRefer, queued: bool, now: Instant) -> Result<Prepared, Refusal> {
+    pub(super) fn prepare(
+        &self,
+        call: &Call,
+        refer: &SipRefer,
+        queued: bool,
+        now: Instant,
+    ) -> Result<Prepared, Refusal> {
         if let Some(extra) = call.extra() {
             let is_ending = extra
                 .last_transfer
@@ -368,7 +415,10 @@ impl Shard {
             None => default_referred_by(&identity_of(call, party), display_name, rules),
         }
         .map_err(invalid)?;
-        let base = self.hooks_of(trunk).base_url;
+        let base = match self.by_number.get(&call.id.number).and_then(|key| self.base_of(*key)) {
+            Some((_, base_url)) => Some(base_url),
+            None => self.hooks_of(trunk).base_url,
+        };
         for (field, target) in [("actionHook", &refer.action_hook), ("eventHook", &refer.event_hook)] {
             if let Some(HookTarget { url, .. }) = target
                 && let Err(error) = resolve_target(url, base.as_deref())
@@ -387,6 +437,7 @@ impl Shard {
     /// Who gets the REFER: as the verb says, else the one party that is a carrier's.
     pub(super) fn leg_of(&self, call: &Call, leg: Option<Leg>) -> Result<Party, Refusal> {
         match leg {
+            _ if call.application.is_some() => return Ok(Party::Caller),
             Some(Leg::Caller) => return Ok(Party::Caller),
             Some(Leg::Callee) => return Ok(Party::Callee),
             None => {}
@@ -404,6 +455,12 @@ impl Shard {
         }
     }
 
+    /// An execution whose caller is sent to the target instead.
+    pub(super) fn start_redirected(&mut self, key: CallKey, verb: Box<SipRefer>, prepared: Prepared, now: Instant) {
+        let transfer = self.enter_transfer(key, verb, prepared, now);
+        self.with_transfer(transfer, now, |transfer| transfer.on_caller_redirected(now));
+    }
+
     pub(super) fn hooks_of(&self, trunk: TrunkId) -> HookSettings {
         let (hooks, trunk) = (&self.config().hooks, self.config().trunk(trunk));
         HookSettings {
@@ -418,11 +475,20 @@ impl Shard {
 
     // ---- ending a call ----
 
-    fn on_hangup(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) -> Reply {
+    /// The application, or its list, ends an answered call.
+    pub(super) fn hang_up(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) {
+        self.on_hangup(key, headers, now);
+    }
+
+    pub(super) fn on_hangup(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) -> Reply {
         let Some(call) = self.calls.get_mut(key) else {
             return Reply::Done;
         };
         let (state, invite) = (call.state, call.invite);
+        if call.application.is_some() && matches!(state, CallState::Trying | CallState::Ringing) {
+            self.refuse_call(key, (487, "Request Terminated"), &[], "no-answer", now);
+            return Reply::Done;
+        }
         if is_live(state) {
             let extra = call.extra_mut();
             extra.end_after_ack = true;
@@ -446,7 +512,7 @@ impl Shard {
     pub(super) fn context_of(&self, server: ServerKey) -> Option<crate::proxy::context::ContextKey> {
         match self.transactions.server(server)?.owner {
             super::ServerOwner::Relay(context) => Some(context),
-            super::ServerOwner::Local => None,
+            super::ServerOwner::Local | super::ServerOwner::Application(_) => None,
         }
     }
 
@@ -497,7 +563,7 @@ impl Shard {
         }
     }
 
-    fn facts_of(&self, call: &Call) -> CallFacts {
+    pub(super) fn facts_of(&self, call: &Call) -> CallFacts {
         let caller = self.config().trunk(call.trunk(Party::Caller));
         CallFacts {
             call: call.id.to_string(),
@@ -509,7 +575,18 @@ impl Shard {
             },
             from: user_of(call.get(Party::Caller, Trait::Identity)),
             to: user_of(call.get(Party::Callee, Trait::Identity)),
-            status: "in-progress",
+            status: match call.state {
+                CallState::Trying => "trying",
+                CallState::Ringing => "ringing",
+                CallState::Answered => "in-progress",
+                CallState::Ending | CallState::Ended => "completed",
+            },
+            sip_status: match call.state {
+                CallState::Trying => (100, "Trying"),
+                CallState::Ringing => (180, "Ringing"),
+                CallState::Answered | CallState::Ending | CallState::Ended => (200, "OK"),
+            },
+            application: call.application.map(|id| self.config().application(id).name.clone()),
             originating_ip: ip_of(call.flow(Party::Caller)),
             originating_trunk: caller.name.clone(),
             customer_data: call
@@ -518,6 +595,17 @@ impl Shard {
                 .unwrap_or_default(),
             status_as_string: self.config().hooks.status_as_string,
         }
+    }
+}
+
+/// How a ladder shows verbs.
+pub(super) fn asked_for(verbs: &[Verb]) -> String {
+    match verbs {
+        [Verb::SipRefer(refer)] => match &refer.refer_to {
+            Some(target) => format!("sip:refer to {target}"),
+            None => "sip:refer".to_owned(),
+        },
+        _ => verbs.iter().map(Verb::name).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -535,11 +623,11 @@ fn other_dialog<'a>(call: &Call, replaces: &'a Replaces) -> Result<&'a OtherDial
 }
 
 /// Whether this transfer has succeeded and is about to end its call.
-fn is_lingering(transfers: &SlotMap<TransferKey, Transfer>, key: TransferKey) -> bool {
+pub(super) fn is_lingering(transfers: &SlotMap<TransferKey, Transfer>, key: TransferKey) -> bool {
     transfers.get(key).is_some_and(Transfer::is_lingering)
 }
 
-fn refusal(status: u16, code: &'static str, field: Option<&str>, detail: &str) -> Refusal {
+pub(super) fn refusal(status: u16, code: &'static str, field: Option<&str>, detail: &str) -> Refusal {
     Refusal {
         status,
         code,

@@ -14,8 +14,19 @@ use crate::message::uri::request_uri;
 use crate::message::{Message, Method, NameAddr};
 use crate::proxy::Refused;
 use crate::timer::Instant;
-use crate::transfer::Outside;
 use crate::transport::Flow;
+
+/// A dialog of a REFER's own (RFC 3515 §2.4.4).
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub transfer: TransferKey,
+    call_id: [u8; 16],
+    /// Ours.
+    tag: [u8; 16],
+    /// CSeq of the last REFER.
+    pub number: u32,
+    pub sessions: Sessions,
+}
 
 /// A REFER to a party of a call, as the other one.
 struct OutsideRefer<'a> {
@@ -92,25 +103,18 @@ impl Shard {
         let (call, party, trunk) = (transfer.call, transfer.party, transfer.trunk);
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
         let verb = transfer.verb.clone();
-        let is_new = transfer.outside.is_none();
+        let known = transfer.outside;
         let Some(to) = self.calls.get(call) else {
             return Err(Unsent::Never);
         };
         let uri = request_uri(to.target(party)).into_owned();
         let flow = self.flow_to_uri(to.target(party), trunk, Some(to.flow(party)), now)?;
-        if is_new {
-            let (call_id, tag) = (self.own_call_id(), hex16(self.random.next_u64()));
-            let digest = self.call_id_digest(&call_id);
-            self.outside.insert(digest, key);
-            self.transfers[key].outside = Some(Box::new(Outside {
-                call_id,
-                tag,
-                number: 0,
-                sessions: Sessions::default(),
-            }));
-        }
+        let digest = match known {
+            Some(digest) => digest,
+            None => self.open_outside(key),
+        };
         let config = self.setup.config.clone();
-        let Some(dialog) = self.transfers[key].outside.as_mut() else {
+        let Some(dialog) = self.outside.get_mut(&digest) else {
             return Err(Unsent::Never);
         };
         dialog.number += 1;
@@ -130,10 +134,9 @@ impl Shard {
             .transactions
             .open_client(Method::Refer, flow, owner, None, &mut self.random);
         let start = self.outbox.bytes.len();
-        let (call, dialog) = (&self.calls[call], self.transfers[key].outside.as_deref());
-        let written = dialog.map(|dialog| {
+        let written = self.outside.get(&digest).map(|dialog| {
             let refer = OutsideRefer {
-                call,
+                call: &self.calls[call],
                 party,
                 dialog,
                 flow,
@@ -153,9 +156,25 @@ impl Shard {
         Ok(())
     }
 
+    fn open_outside(&mut self, transfer: TransferKey) -> u64 {
+        let (call_id, tag) = (self.own_call_id(), hex16(self.random.next_u64()));
+        let digest = self.call_id_digest(&call_id);
+        let dialog = Outside {
+            transfer,
+            call_id,
+            tag,
+            number: 0,
+            sessions: Sessions::default(),
+        };
+        self.outside.insert(digest, dialog);
+        self.transfers[transfer].outside = Some(digest);
+        digest
+    }
+
     /// What [`Shard::send_outside`] would send to a party now, but for the names of the dialog.
     pub(super) fn preview_outside(&self, call: &Call, party: Party, lines: &[(&str, &[u8])]) -> Option<Vec<u8>> {
         let dialog = Outside {
+            transfer: TransferKey::default(),
             call_id: *b"a-new-Call-ID---",
             tag: *b"a-new-tag-------",
             number: 1,
@@ -192,19 +211,14 @@ impl Shard {
             return false;
         }
         let call_id = message.call_id().unwrap_or_default();
-        let Some(key) = self.outside.get(&self.call_id_digest(call_id)).copied() else {
+        let dialog = self.outside.get(&self.call_id_digest(call_id));
+        let Some(dialog) = dialog.filter(|dialog| dialog.call_id == call_id && dialog.tag == to_tag) else {
             return false;
         };
+        let key = dialog.transfer;
         let Some(transfer) = self.transfers.get(key) else {
             return false;
         };
-        let is_it = transfer
-            .outside
-            .as_ref()
-            .is_some_and(|dialog| dialog.call_id == call_id && dialog.tag == to_tag);
-        if !is_it {
-            return false;
-        }
         if !self.topology.may_speak_as(arrival.flow, transfer.trunk) {
             self.counters.refused_source_total += 1;
             self.refuse(message, arrival, Refused::new(403, "Forbidden"), &[], now);

@@ -3,7 +3,9 @@
 use super::attended::Aside;
 use super::relay::strict_way_to;
 use super::route::NoFlow;
+use super::uas::SUPPORTED;
 use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
+use crate::application::admit_relayed;
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Party, Retarget, Trait, TransferKey};
 use crate::config::ReferMode;
@@ -13,13 +15,13 @@ use crate::message::edit::{Injection, RequestWriter, decimal};
 use crate::message::uri::request_uri;
 use crate::message::value::lists_token;
 use crate::message::{Header, Message, Method};
-use crate::proxy::Refused;
 use crate::sequence::ROOM;
 use crate::timer::Instant;
+use crate::transaction::{Branch, ClientKey};
 use crate::transfer::{Answer, Cause, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
 use crate::verb::{SipRefer, Verb};
-use crate::webhook::{ActionOutcome, Hook, HookKind, resolve_target};
+use crate::webhook::{ActionOutcome, Hook, HookKind, Subject, resolve_target};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::time::Duration;
@@ -35,6 +37,32 @@ pub(super) enum Unsent {
     Never,
 }
 
+/// What a request of ours says besides what its dialog says.
+#[derive(Clone, Copy)]
+pub(super) struct Saying<'a> {
+    pub method: Method,
+    /// The method as it is written.
+    pub token: &'a str,
+    /// Further header lines.
+    pub lines: &'a [(&'a str, &'a [u8])],
+    /// Without one a body has its type among the lines.
+    pub content_type: Option<&'a str>,
+    pub body: &'a [u8],
+}
+
+impl<'a> Saying<'a> {
+    /// A request without a body.
+    pub fn of(method: Method, lines: &'a [(&'a str, &'a [u8])]) -> Saying<'a> {
+        Saying {
+            method,
+            token: method.token(),
+            lines,
+            content_type: None,
+            body: b"",
+        }
+    }
+}
+
 impl From<NoFlow> for Unsent {
     fn from(no_flow: NoFlow) -> Unsent {
         match no_flow {
@@ -46,19 +74,17 @@ impl From<NoFlow> for Unsent {
 
 /// A request of ours to a party, in the other one's name.
 struct Own<'a> {
-    method: Method,
+    saying: &'a Saying<'a>,
     number: u32,
     flow: Flow,
     sent_by: &'a [u8],
     branch: &'a [u8],
-    /// Further header lines.
-    lines: &'a [(&'a str, &'a [u8])],
 }
 
 impl Own<'_> {
     fn write(&self, call: &Call, party: Party, out: &mut Vec<u8>) -> Result<Range<usize>, Injection> {
         let speaker = party.other();
-        let method = self.method.token();
+        let Saying { method, token, .. } = *self.saying;
         let transport = self.flow.transport.via_token().as_bytes();
         let target = request_uri(call.target(party));
         // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
@@ -67,7 +93,7 @@ impl Own<'_> {
             Some(way) => (&way.request_uri[..], &way.routes[..]),
             None => (&target[..], call.get(party, Trait::Routes)),
         };
-        let mut writer = RequestWriter::new(out, method, request_uri);
+        let mut writer = RequestWriter::new(out, token, request_uri);
         writer.header(
             "Via",
             &[
@@ -88,9 +114,9 @@ impl Own<'_> {
             .copied("From", call.get(speaker, Trait::Identity))
             .copied("To", call.get(party, Trait::Identity))
             .header("Call-ID", &[call.call_id()])
-            .header("CSeq", &[decimal(self.number).as_bytes(), b" ", method.as_bytes()]);
-        if self.method == Method::Refer {
-            // A REFER refreshes the target: the Contact is the one the party knows, or its next request would come to us.
+            .header("CSeq", &[decimal(self.number).as_bytes(), b" ", token.as_bytes()]);
+        if matches!(method, Method::Refer | Method::Invite | Method::Update | Method::Notify) {
+            // It refreshes the target: the Contact is the one the party knows, or its next request would come to us.
             match call.get(speaker, Trait::Contact) {
                 [] => writer.header("Contact", &[b"<sip:", self.sent_by, b">"]),
                 contact => writer.copied("Contact", contact),
@@ -101,10 +127,14 @@ impl Own<'_> {
                 allow => writer.copied("Allow", &[allow, b", NOTIFY"].concat()),
             };
         }
-        for (name, value) in self.lines {
+        if call.application.is_some() && method != Method::Ack {
+            // RFC 4028 §7.1: in every request but ACK.
+            writer.header("Supported", &[SUPPORTED.as_bytes()]);
+        }
+        for (name, value) in self.saying.lines {
             writer.header(name, &[value]);
         }
-        writer.finish(None, b"")
+        writer.finish(self.saying.content_type, self.saying.body)
     }
 }
 
@@ -135,7 +165,7 @@ pub(super) fn refer_lines<'a>(
 impl Shard {
     // ---- writing requests of our own ----
 
-    /// Writes and sends a request to `party`, as the other one, and gives back its CSeq number.
+    /// Writes and sends a request without a body to `party`, as the other one, and gives back its CSeq number.
     fn send_own(
         &mut self,
         key: CallKey,
@@ -145,39 +175,87 @@ impl Shard {
         lines: &[(&str, &[u8])],
         now: Instant,
     ) -> Result<u32, Unsent> {
-        let Some(call) = self.calls.get(key) else {
-            return Err(Unsent::Never);
+        let saying = Saying::of(method, lines);
+        self.send_saying(key, party, &saying, owner, now)
+            .map(|(number, _)| number)
+    }
+
+    /// The ACK for a 2xx of `party`, to the INVITE of ours with this number: without a transaction (RFC 3261 §13.2.2.4).
+    pub(super) fn send_ack(&mut self, key: CallKey, party: Party, number: u32, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        let Ok(flow) = self.flow_of(call, party, now) else {
+            return;
         };
-        let speaker = party.other();
+        let random = self.setup.secret.mac(b'k', &[call.call_id(), &number.to_be_bytes()]);
+        let branch = Branch::without_transaction(random);
+        let request = Own {
+            saying: &Saying::of(Method::Ack, &[]),
+            number,
+            flow,
+            sent_by: self.topology.sent_by(flow.bind),
+            branch: branch.as_bytes(),
+        };
+        let start = self.outbox.bytes.len();
+        if request.write(call, party, &mut self.outbox.bytes).is_ok() {
+            self.outbox.send(flow, self.outbox.since(start), None);
+        }
+    }
+
+    /// By what flow requests of ours reach a party.
+    fn flow_of(&self, call: &Call, party: Party, now: Instant) -> Result<Flow, NoFlow> {
         let routes = call.get(party, Trait::Routes);
         let hop = match crate::message::NameAddr::first_of(routes) {
             Ok(route) if !routes.is_empty() => route.uri,
             _ => call.target(party),
         };
         let last = routes.is_empty().then(|| call.flow(party));
-        let flow = self.flow_to_uri(hop, call.trunk(party), last, now)?;
-        let credentials = self.credentials_of_own(key, party, method);
+        self.flow_to_uri(hop, call.trunk(party), last, now)
+    }
+
+    /// Writes and sends a request to `party`, as the other one, and gives back its CSeq number and its transaction.
+    pub(super) fn send_saying(
+        &mut self,
+        key: CallKey,
+        party: Party,
+        saying: &Saying<'_>,
+        owner: ClientOwner,
+        now: Instant,
+    ) -> Result<(u32, ClientKey), Unsent> {
+        let Some(call) = self.calls.get(key) else {
+            return Err(Unsent::Never);
+        };
+        let speaker = party.other();
+        let flow = self.flow_of(call, party, now)?;
+        let credentials = self.credentials_of_own(key, party, saying);
         let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
-        let lines: SmallVec<[(&str, &[u8]); 8]> = lines.iter().copied().chain(credentials).collect();
+        let lines: SmallVec<[(&str, &[u8]); 8]> = saying.lines.iter().copied().chain(credentials).collect();
+        let saying = &Saying {
+            lines: &lines,
+            ..*saying
+        };
         let Some(call) = self.calls.get_mut(key) else {
             return Err(Unsent::Never);
         };
-        let numbers = call.sequence_mut(speaker);
-        let Some(number) = numbers.insert(room_behind(method)) else {
+        let is_ours = call.application.is_some();
+        let sequence = call.sequence_mut(speaker);
+        let number = match is_ours {
+            true => sequence.take(),
+            false => sequence.insert(room_behind(saying.method)),
+        };
+        let Some(number) = number else {
             return Err(Unsent::Never);
         };
         let (client, branch) = self
             .transactions
-            .open_client(method, flow, owner, None, &mut self.random);
+            .open_client(saying.method, flow, owner, None, &mut self.random);
         let start = self.outbox.bytes.len();
         let write = |shard: &mut Shard, flow: Flow| {
             let request = Own {
-                method,
+                saying,
                 number,
                 flow,
                 sent_by: shard.topology.sent_by(flow.bind),
                 branch: branch.as_bytes(),
-                lines: &lines,
             };
             request.write(&shard.calls[key], party, &mut shard.outbox.bytes)
         };
@@ -192,7 +270,7 @@ impl Shard {
                 let bytes = self.outbox.since(start);
                 self.transactions
                     .start(client, bytes, &mut self.outbox, &mut self.timers, now);
-                Ok(number)
+                Ok((number, client))
             }
             Err(_) => {
                 // The number stays taken: a gap in CSeq is allowed, a number used twice is not.
@@ -208,16 +286,19 @@ impl Shard {
         if self.refers_outside(call, party) {
             return self.preview_outside(call, party, lines);
         }
-        let number = call.sequence(party.other()).clone().insert(ROOM)?;
+        let mut sequence = call.sequence(party.other()).clone();
+        let number = match call.application {
+            Some(_) => sequence.take()?,
+            None => sequence.insert(ROOM)?,
+        };
         let flow = call.flow(party);
         let sent_by = self.topology.sent_by(flow.bind);
         let request = Own {
-            method: Method::Refer,
+            saying: &Saying::of(Method::Refer, lines),
             number,
             flow,
             sent_by,
             branch: b"z9hG4bKdry-run",
-            lines,
         };
         let mut out = Vec::new();
         request.write(call, party, &mut out).ok()?;
@@ -299,6 +380,14 @@ impl Shard {
         true
     }
 
+    /// No ACK came in time. Where the answer was our own, its repeats end the call.
+    pub(super) fn on_no_ack(&mut self, key: CallKey, now: Instant) {
+        let is_repeated = self.served.get(&key).is_some_and(|served| served.answer.is_some());
+        if !is_repeated {
+            self.release_after_ack(key, now);
+        }
+    }
+
     /// Whether an INVITE within the dialog has no answer yet: many peers refuse another request meanwhile. Our REFER waits for
     /// that, for so long (T_queue).
     fn awaits_answer(&mut self, key: CallKey, now: Instant) -> bool {
@@ -344,12 +433,14 @@ impl Shard {
         call.state = CallState::Ending;
         let extra = call.extra_mut();
         extra.ended_here = true;
-        extra.byes_open = 2;
         extra.bye_headers = headers.to_vec();
         let transfers = [extra.transfer, extra.last_transfer];
+        let others = call.others();
+        call.extra_mut().byes_open = others.len() as u8;
+        self.tell_completed(key, "referee", now);
         self.tell_call(key);
-        for party in [Party::Caller, Party::Callee] {
-            self.send_bye(key, party, now);
+        for party in others {
+            self.send_bye(key, *party, now);
         }
         self.end_held(key, now);
         self.mark_completed(key);
@@ -413,6 +504,7 @@ impl Shard {
         if call.state == CallState::Ended {
             return;
         }
+        let is_served = call.application.is_some();
         if call
             .extra()
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
@@ -427,9 +519,26 @@ impl Shard {
                 tombstone
             };
             self.arm(now, wait, TimerKey::Forget(key));
+            if is_served {
+                self.forget_served(key);
+            }
             self.tell_call(key);
         } else {
             self.remove_call(key);
+        }
+    }
+
+    /// The INVITE of a call was refused. What its parties still say in its early dialogs must not go by other numbers than before
+    /// (RFC 3261 §12.2.1.1): where these are shifted the call is kept for a while.
+    pub(super) fn end_refused(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let shown = call.take_early(digest);
+        call.continue_early(shown);
+        match call.is_shifted() {
+            true => self.end_call(key, now),
+            false => self.remove_call(key),
         }
     }
 
@@ -446,6 +555,9 @@ impl Shard {
 
     pub(super) fn remove_call(&mut self, key: CallKey) {
         let Some(mut call) = self.calls.remove(key) else { return };
+        if call.application.is_some() {
+            self.forget_served(key);
+        }
         if std::mem::replace(&mut call.state, CallState::Ended) != CallState::Ended {
             self.tell_removed_call(&call);
         }
@@ -473,40 +585,6 @@ impl Shard {
         }
     }
 
-    // ---- requests that waited for our REFER ----
-
-    pub(super) fn on_hold_over(&mut self, key: CallKey, now: Instant) {
-        // A REFER that was sent again has a wait of its own.
-        let hold = self.calls.get(key).and_then(|call| call.extra()?.hold);
-        if hold.is_some_and(|(_, until)| until <= now) {
-            self.release_held(key, now);
-        }
-    }
-
-    pub(super) fn release_held(&mut self, key: CallKey, now: Instant) {
-        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
-            return;
-        };
-        extra.hold = None;
-        let held = std::mem::take(&mut extra.held);
-        for held in held {
-            self.resume_request(held.flow, &held.message, Some(held.server), now);
-        }
-    }
-
-    /// RFC 3261 §15.1.2: requests that are pending when the call ends are answered 487.
-    fn end_held(&mut self, key: CallKey, now: Instant) {
-        let Some(extra) = self.calls.get_mut(key).and_then(|call| call.extra_if_any()) else {
-            return;
-        };
-        extra.hold = None;
-        for held in std::mem::take(&mut extra.held) {
-            self.counters.resumed_total += 1;
-            self.counters.refused_total += 1;
-            self.answer_stored(held.server, Refused::new(487, "Request Terminated"), now);
-        }
-    }
-
     // ---- transfers ----
 
     /// Enters an execution into the tables and arms its timers.
@@ -521,6 +599,7 @@ impl Shard {
         let transfer = self.transfers.insert(transfer);
         self.transfer_by_number.insert(number, transfer);
         self.counters.transfers_total += 1;
+        self.ladder_of_transfer(key);
         if let Some(call) = self.calls.get_mut(key) {
             let extra = call.extra_mut();
             extra.transfer = Some(transfer);
@@ -646,8 +725,8 @@ impl Shard {
             let Some(forgotten) = self.remembered.remove(key).and_then(|key| self.transfers.remove(key)) else {
                 continue;
             };
-            if let Some(dialog) = &forgotten.outside {
-                self.outside.remove(&self.call_id_digest(&dialog.call_id));
+            if let Some(dialog) = forgotten.outside {
+                self.outside.remove(&dialog);
             }
             self.counters.transfers_forgotten_total += 1;
             #[cfg(feature = "sim")]
@@ -670,17 +749,25 @@ impl Shard {
         let Some(transfer) = self.transfers.get(key) else {
             return false;
         };
-        let id = transfer.id;
-        let hooks = self.hooks_of(transfer.trunk);
+        let (id, call) = (transfer.id, transfer.call);
+        let hooks = match &transfer.application {
+            Some((application, base_url)) => self.hooks_of_application(*application, base_url),
+            None => self.hooks_of(transfer.trunk),
+        };
         // Relative targets without a base were refused with the verb; the default word then just has nowhere to go.
         let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else {
             return false;
         };
+        let application = transfer.application.as_ref().map(|(application, _)| *application);
+        if self.has_ladder(call) {
+            self.remember_http(call, false, &format!("POST {}", super::ladders::path_of(&url)), &body);
+        }
+        let credentials = || self.credentials_for(application?, &url);
         let hook = Hook {
-            transfer: id,
+            subject: Subject::Transfer(id),
             kind,
+            basic_auth: basic_auth.or_else(credentials),
             url,
-            basic_auth,
             webhook_id,
             body,
             secret: hooks.secret,
@@ -697,23 +784,36 @@ impl Shard {
     /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
     /// that ends the call only `hangup` and `tag` count.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
+        let is_failed = outcome == ActionOutcome::Failed;
+        let is_canceled = self.transfer_by_number.get(&id.number).is_some_and(|key| {
+            let verdict = self.transfers.get(*key).and_then(Transfer::verdict);
+            verdict.is_some_and(|verdict| verdict.result == Outcome::Canceled)
+        });
+        let call = self.transfer_by_number.get(&id.number);
+        let call = call
+            .and_then(|key| self.transfers.get(*key))
+            .map(|transfer| transfer.call);
         let reply = match outcome {
             ActionOutcome::Delivered { reply: Some(reply) }
-                if reply.as_array().is_some_and(|list| !list.is_empty()) =>
+                if !is_canceled && reply.as_array().is_some_and(|list| !list.is_empty()) =>
             {
                 reply
             }
             ActionOutcome::Delivered { .. } | ActionOutcome::Failed => serde_json::Value::Null,
         };
-        let verbs = match crate::verb::parse(&reply) {
-            Ok(verbs) => verbs,
-            Err(_) => {
-                if !reply.is_null() {
+        let served = call.filter(|call| self.served.contains_key(call));
+        let verbs = match (reply.is_null(), served) {
+            (true, _) => Vec::new(),
+            (false, Some(call)) => self.verbs_of_reply(call, &reply).unwrap_or_default(),
+            (false, None) => match crate::verb::parse(&reply) {
+                Ok(verbs) if admit_relayed(&verbs).is_ok() => verbs,
+                Ok(_) | Err(_) => {
                     self.counters.replies_refused_total += 1;
+                    Vec::new()
                 }
-                Vec::new()
-            }
+            },
         };
+        self.remember_answer(id, is_failed, &verbs);
         self.on_reply(id, verbs, now);
     }
 
@@ -734,7 +834,10 @@ impl Shard {
         let mut headers = Vec::new();
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
-            extra.awaits_reply = false;
+            // One that was replaced is answered while another may be waited for.
+            if extra.last_transfer == Some(key) {
+                extra.awaits_reply = false;
+            }
             if extra.end_after_ack {
                 // A hangup that waits for the ACK of the answer is the last word.
                 verbs.clear();
@@ -747,7 +850,7 @@ impl Shard {
                 match verb {
                     Verb::Hangup { headers: of_bye, .. } if ends_call => headers = of_bye,
                     Verb::Tag { data, .. } if ends_call => extra.customer_data.extend(data),
-                    Verb::SipRefer(_) | Verb::Pause { .. } if ends_call => {}
+                    _ if ends_call => {}
                     verb => extra.verbs.push_back(verb),
                 }
             }

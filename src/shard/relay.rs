@@ -271,6 +271,8 @@ impl Shard {
             Waiting::Refer(key) => self.send_refer(key, now),
             Waiting::Bye(call, party) => self.send_bye(call, party, now),
             Waiting::Probe(probe) => self.send_probe(probe, now),
+            Waiting::Refresh(call) => self.refresh_session(call, now),
+            Waiting::OwnRequest(call, number) => self.send_request_of_application(call, number, now),
         }
     }
 }

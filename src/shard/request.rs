@@ -231,6 +231,9 @@ impl Shard {
         let Some(route) = Shard::route_of(&config, from, message) else {
             return self.refuse(message, &arrival, Refused::new(404, "Not Found"), &[], now);
         };
+        if let Some(application) = route.application {
+            return self.on_new_for_application(message, &arrival, from, application, digest, now);
+        }
         let attempts = match self.attempts(route, now) {
             Ok(attempts) => attempts,
             Err(wait) => return self.refuse_all_waiting(message, &arrival, wait, now),
@@ -278,7 +281,7 @@ impl Shard {
         self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
     }
 
-    fn open_call(
+    pub(super) fn open_call(
         &mut self,
         message: Message<'_>,
         arrival: &Arrival<'_>,
@@ -317,6 +320,7 @@ impl Shard {
         self.by_order.insert(self.counters.calls_total, key);
         self.counters.calls_total += 1;
         self.watch(key, created);
+        self.ladder_of_call(key);
         key
     }
 
@@ -349,6 +353,9 @@ impl Shard {
             Dialog::Call(key, party) if self.is_out_of_order(message, &arrival, key, party) => {
                 self.counters.out_of_order_total += 1;
                 return self.refuse(message, &arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+            }
+            Dialog::Call(key, party) if self.calls[key].application.is_some() => {
+                return self.on_served(message, &arrival, key, party, now);
             }
             Dialog::Call(key, party) => {
                 if self.is_for_us(message, &arrival, key, party, now)
@@ -734,9 +741,11 @@ impl Shard {
                 .left(referrer, notifier, number, after, alive_until);
         }
         if arrival.method == Method::Invite
-            && let Some(key) = context.call
+            && let Some(call) = context.call.and_then(|key| self.calls.get_mut(key))
+            // Before the answer is seen here the call hangs on the one that opened it; a callee whose 2xx is lost takes it for answered.
+            && call.state == CallState::Answered
         {
-            self.calls[key].invite = Some(context.server);
+            call.invite = Some(context.server);
         }
         self.counters.taken_total += 1;
         context.begin(Branch::default());
@@ -760,7 +769,11 @@ impl Shard {
         }
         let server = self.open_server(message, arrival, now);
         self.counters.answered_total += 1;
-        self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now);
+        let owner = self.transactions.server(invite).map(|invite| invite.owner);
+        match owner {
+            Some(ServerOwner::Application(call)) => self.answer_cancel(server, message, arrival, call, now),
+            _ => self.respond(server, message, arrival, Refused::new(200, "OK"), &[], now),
+        }
         let Some(transaction) = self.transactions.server(invite).filter(|server| server.is_waiting()) else {
             return;
         };
@@ -770,6 +783,7 @@ impl Shard {
                 let reason = (!lines.is_empty()).then(|| lines.join(&b", "[..]));
                 self.cancel_relay(context, reason.as_deref(), now);
             }
+            ServerOwner::Application(call) => self.on_served_cancel(call, now),
             ServerOwner::Local => self.answer_stored(invite, Refused::new(487, "Request Terminated"), now),
         }
     }

@@ -92,6 +92,11 @@ impl Shard {
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
+            ClientOwner::Refresh(call) => self.on_refresh_answered(call, message, answered.code, now),
+            ClientOwner::Request(call, number) if answered.code >= 200 => {
+                self.on_request_answered(call, number, answered.code, now);
+            }
+            ClientOwner::Request(..) => {}
             ClientOwner::Probe(probe) => self.on_probe_answered(probe, message, answered.code, now),
         }
         if relayed_at_once(&self.counters) == before {
@@ -366,7 +371,7 @@ impl Shard {
         match (is_initial, method) {
             (true, _) if code >= 300 => {
                 if call.state != CallState::Answered {
-                    self.remove_call(call_key);
+                    self.end_refused(call_key, now);
                 }
             }
             (true, _) => {

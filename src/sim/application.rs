@@ -14,11 +14,14 @@ use std::time::Duration;
 pub struct Posted {
     pub at: Instant,
     pub kind: HookKind,
-    pub transfer: String,
+    /// What it is about, as text.
+    pub subject: String,
     pub url: String,
     pub webhook_id: String,
     /// 1 for the first.
     pub attempt: u32,
+    /// It has an Authorization.
+    pub has_credentials: bool,
     /// It was answered with 2xx.
     pub is_taken: bool,
     /// The body as sent, and read.
@@ -63,6 +66,8 @@ pub struct Mood {
     pub failing: u64,
     /// What an action may be answered with.
     pub replies: Vec<Value>,
+    /// What a question may be answered with.
+    pub lists: Vec<Value>,
 }
 
 /// All endpoints together.
@@ -70,6 +75,8 @@ pub struct Mood {
 pub struct Application {
     /// For the next actions in order; then as the mood is, or [`Answer::default`].
     answers: VecDeque<Answer>,
+    /// For the next questions in order; then [`Answer::default`], which is no list.
+    lists: VecDeque<Answer>,
     posted: Vec<Posted>,
     mood: Option<Mood>,
 }
@@ -78,6 +85,11 @@ impl Application {
     /// Answers the next action so; several calls are for the first, second, …
     pub fn answer_action(&mut self, answer: Answer) {
         self.answers.push_back(answer);
+    }
+
+    /// Answers the next question so: a call hook, a redirect.
+    pub fn answer_question(&mut self, answer: Answer) {
+        self.lists.push_back(answer);
     }
 
     /// Answers as the dice of this mood fall.
@@ -90,20 +102,22 @@ impl Application {
         &self.posted
     }
 
-    /// Takes a hook. For an action: when its outcome is known, counted from now, and what it is.
+    /// Takes a hook. For an action or a question: when its outcome is known, counted from now, and what it is.
     pub fn take(&mut self, hook: &Hook, now: Instant) -> Option<(Duration, ActionOutcome)> {
         let answer = match hook.kind {
             HookKind::Event => Answer::default(),
             HookKind::Action => self.answers.pop_front().unwrap_or_default(),
+            HookKind::Question => self.lists.pop_front().unwrap_or_default(),
         };
         let is_taken = (200..=299).contains(&answer.status);
         self.posted.push(Posted {
             at: now,
             kind: hook.kind,
-            transfer: hook.transfer.to_string(),
+            subject: hook.subject.to_string(),
             url: hook.url.clone(),
             webhook_id: hook.webhook_id.clone(),
             attempt: 1,
+            has_credentials: hook.basic_auth.is_some(),
             is_taken,
             text: hook.body.clone(),
             body: serde_json::from_str(&hook.body).unwrap_or(Value::Null),
@@ -123,18 +137,15 @@ impl Application {
         let headers = job.headers(1_750_000_000);
         let webhook_id = headers.iter().find(|(name, _)| *name == "webhook-id");
         let webhook_id = webhook_id.map(|(_, id)| id.clone()).unwrap_or_default();
-        let kind = match webhook_id.ends_with("-action") {
-            true => HookKind::Action,
-            false => HookKind::Event,
-        };
         let (after, outcome) = self.outcome_of(job, now, hooks, tally);
         self.posted.push(Posted {
             at: now,
-            kind,
-            transfer: job.transfer().to_string(),
+            kind: job.kind(),
+            subject: job.subject().to_string(),
             url: job.url().to_owned(),
             webhook_id,
             attempt: job.attempt,
+            has_credentials: headers.iter().any(|(name, _)| *name == "authorization"),
             is_taken: matches!(outcome, Outcome::Answered { status: 200..=299, .. }),
             text: job.body().to_owned(),
             body: serde_json::from_str(job.body()).unwrap_or(Value::Null),
@@ -148,9 +159,10 @@ impl Application {
             retry_after: None,
             reply,
         };
-        let told = match job.wants_reply() {
-            true => self.answers.pop_front(),
-            false => None,
+        let told = match (job.wants_reply(), job.kind()) {
+            (true, HookKind::Question) => self.lists.pop_front(),
+            (true, _) => self.answers.pop_front(),
+            (false, _) => None,
         };
         let mood = self.mood.as_mut().filter(|mood| now < mood.until && told.is_none());
         let Some(mood) = mood else {
@@ -178,10 +190,11 @@ impl Application {
         if after > Duration::from_millis(500) {
             tally.note(Fault::SlowHook);
         }
-        let replies = mood.replies.len() as u64;
-        let reply = match job.wants_reply() && replies > 0 && mood.dice.one_in(3) {
-            true => Some(mood.replies[mood.dice.below(replies) as usize].clone()),
-            false => None,
+        let reply = match job.kind() {
+            // What nobody answers is no call.
+            HookKind::Question if !mood.dice.one_in(8) => Some(mood.dice.one_of(&mood.lists)),
+            HookKind::Action if job.wants_reply() && mood.dice.one_in(3) => Some(mood.dice.one_of(&mood.replies)),
+            HookKind::Event | HookKind::Action | HookKind::Question => None,
         };
         (after, answered(200, reply))
     }
@@ -192,6 +205,20 @@ pub(super) fn summary(body: &Value) -> String {
     let of = |name: &str| body.get(name).map(|value| value.to_string().replace('"', ""));
     match (of("refer_result"), of("refer_cause")) {
         (Some(result), Some(cause)) => format!("{result} {cause}"),
+        _ if body
+            .get("event")
+            .is_some_and(|event| event == "starting" || event == "finished") =>
+        {
+            format!("{} {}", of("event").unwrap_or_default(), of("verb").unwrap_or_default())
+        }
+        _ if body.get("result").is_some() => {
+            let said = of("sip_status").filter(|_| body["result"] == "success");
+            format!(
+                "{} {}",
+                of("verb").unwrap_or_default(),
+                said.or(of("err")).unwrap_or_default()
+            )
+        }
         _ => {
             let late = if body.get("late").is_some() { " late" } else { "" };
             format!("{}{late}", of("call_status").unwrap_or_default())

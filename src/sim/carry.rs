@@ -1,6 +1,6 @@
 //! Into and out of shards, as a driver does it: bytes become inputs, outputs become bytes on their way.
 
-use super::application::{Posted, summary};
+use super::application::summary;
 use super::check::Sent;
 use super::peer::script::Streams;
 use super::peer::text::Text;
@@ -10,11 +10,10 @@ use super::tally::Fault;
 use super::trouble::Down;
 use super::{Event, PeerId, REFEREE, World};
 use crate::command::Reply;
-use crate::identifiers::TransferId;
 use crate::message::{Message, parse};
 use crate::shard::{Input, Output, Shard, Ticket};
 use crate::transport::{BindId, Flow, Transport};
-use crate::webhook::{ActionOutcome, Hook};
+use crate::webhook::{ActionOutcome, Hook, HookKind, Subject};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -289,25 +288,28 @@ impl World {
 
     fn take_hook(&mut self, hook: Hook) {
         self.check.hook(&hook);
-        let transfer = hook.transfer;
-        let is_action = hook.kind == crate::webhook::HookKind::Action;
-        if is_action {
-            self.pending[usize::from(transfer.shard)].outcomes.push(transfer);
+        let (subject, kind) = (hook.subject, hook.kind);
+        if kind != HookKind::Event {
+            self.pending[usize::from(subject.shard())].outcomes.push(subject);
         }
         if let Some(lanes) = &mut self.lanes {
             lanes.submit(hook, self.now);
             return self.post_hooks();
         }
         let outcome = self.application.take(&hook, self.now);
-        self.note_post(is_action);
+        self.note_post(kind);
         if let Some((after, outcome)) = outcome {
-            self.plan(self.now + after, Event::Outcome { transfer, outcome });
+            self.plan(self.now + after, Event::Outcome { subject, outcome });
         }
     }
 
-    fn note_post(&mut self, is_action: bool) {
+    fn note_post(&mut self, kind: HookKind) {
         let said = self.application.posted().last().map(|posted| summary(&posted.body));
-        let word = if is_action { "action" } else { "event" };
+        let word = match kind {
+            HookKind::Event => "event",
+            HookKind::Action => "action",
+            HookKind::Question => "question",
+        };
         let label = format!("POST {word} {}", said.unwrap_or_default());
         self.ladder.note(self.now, REFEREE, "application", label.trim_end(), "");
     }
@@ -320,7 +322,7 @@ impl World {
             let (after, outcome) = self
                 .application
                 .attempt(&job, self.now, &self.config.hooks, &mut self.tally);
-            self.note_post(self.application.posted().last().is_some_and(Posted::is_action));
+            self.note_post(job.kind());
             self.plan(self.now + after, Event::Posted { job: job.id, outcome });
         }
         let mut reports = Vec::new();
@@ -334,18 +336,18 @@ impl World {
         self.check.lanes(&counters);
         self.lanes = Some(lanes);
         for report in reports {
-            self.on_outcome(report.transfer, report.outcome);
+            self.on_outcome(report.subject, report.outcome);
         }
     }
 
-    pub(super) fn on_outcome(&mut self, transfer: TransferId, outcome: ActionOutcome) {
-        let shard = usize::from(transfer.shard);
-        let owed = self.pending[shard].outcomes.iter().position(|owed| *owed == transfer);
+    pub(super) fn on_outcome(&mut self, subject: Subject, outcome: ActionOutcome) {
+        let shard = usize::from(subject.shard());
+        let owed = self.pending[shard].outcomes.iter().position(|owed| *owed == subject);
         match owed {
             Some(place) => drop(self.pending[shard].outcomes.remove(place)),
-            None => self.check.violation(format!("{transfer} has two outcomes")),
+            None => self.check.violation(format!("{subject} has two outcomes")),
         }
-        self.feed(shard, Input::ActionOutcome { transfer, outcome });
+        self.feed(shard, Input::ActionOutcome { subject, outcome });
     }
 
     // ---- peers ----

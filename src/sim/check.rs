@@ -2,8 +2,9 @@
 //!
 //! The checks see what a peer or an application could see, and the shards' counters; they share no code with what they judge
 //! but the strict reading of messages. Each part has its rules: `responses`, `transactions`, `relayed`, `targets`,
-//! `strangers`, `dialogs`, `notifies`, `hooks`, `counters`.
+//! `strangers`, `dialogs`, `notifies`, `hooks`, `calls`, `counters`.
 
+mod calls;
 mod counters;
 mod dialogs;
 mod hooks;
@@ -184,6 +185,8 @@ impl Check {
             self.notifies.sent(text, now, &mut self.faults);
             self.hooks.referred_outside(text);
         } else {
+            // Where an application leads a call, referee is a party of it, with a tag of its own.
+            self.dialogs.answered(text);
             let is_stateless = self.responses.is_stateless(text, sent.is_full);
             self.transactions
                 .sent_response(text, sent.flow, is_stateless, now, &mut self.faults);

@@ -75,8 +75,8 @@ impl Dice {
         self.below(1_000) + of_thousand >= 1_000
     }
 
-    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
+    pub fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len() as u64) as usize].clone()
     }
 
     /// Less than so many milliseconds.

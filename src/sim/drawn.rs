@@ -20,8 +20,9 @@ use crate::coverage::Coverage;
 use setting::{Member, Setting};
 use std::time::Duration;
 
-/// Streams of choices: the setting, the course, the network, what stands behind referee, the application, and one for each peer.
-const STREAMS: usize = 5 + setting::MEMBERS_MAX;
+/// Streams of choices: the setting, the course, the network, what stands behind referee, the application, one for each peer, and
+/// calls led by applications.
+const STREAMS: usize = 6 + setting::MEMBERS_MAX;
 
 /// A world that has come to rest, and what it has seen.
 #[derive(Debug)]
@@ -50,9 +51,10 @@ pub fn of_bytes(bytes: &[u8]) -> Drawn {
 }
 
 fn run(seed: u64, mut dice: Vec<Dice>, name: &str) -> Drawn {
-    let peers = dice.split_off(5);
+    let mut peers = dice.split_off(5);
+    let of_led = peers.pop().unwrap_or_else(|| panic!());
     let [of_setting, of_course, of_network, of_world, of_application] = dice.try_into().unwrap_or_else(|_| panic!());
-    let mut setting = Setting::draw(of_setting);
+    let mut setting = Setting::draw(of_setting, of_led);
     let (mut world, members) = setting.build(seed, of_network, of_world, of_application, peers);
     let mut course = course::Course::new(of_course, &setting, &members);
     course.run(&mut world);

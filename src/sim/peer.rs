@@ -235,7 +235,8 @@ impl Peer {
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.to_string())),
         );
-        self.send_request(&call_id, "INVITE", &lines, OFFER, now);
+        let body = if self.manners.offers { OFFER } else { "" };
+        self.send_request(&call_id, "INVITE", &lines, body, now);
         call_id
     }
 

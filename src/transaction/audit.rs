@@ -243,7 +243,8 @@ mod tests {
             table.transactions.audit(|_| true, &mut faults);
             faults
         };
-        let broken: [(fn(&mut Table), &[&str]); 7] = [
+        type Break = fn(&mut Table);
+        let broken: [(Break, &[&str]); 7] = [
             (
                 |table| {
                     table.server(Method::Bye, "BYE");

@@ -16,8 +16,12 @@ pub struct CallFacts {
     pub direction: &'static str,
     pub from: String,
     pub to: String,
-    /// `in-progress` or `completed`.
+    /// `trying`, `ringing`, `in-progress` or `completed`.
     pub status: &'static str,
+    /// What the INVITE was answered with so far.
+    pub sip_status: (u16, &'static str),
+    /// The application that leads it.
+    pub application: Option<String>,
     pub originating_ip: String,
     pub originating_trunk: String,
     pub customer_data: Map<String, Value>,
@@ -26,6 +30,34 @@ pub struct CallFacts {
 }
 
 impl CallFacts {
+    /// The fields that every hook about a call has.
+    pub fn base(&self) -> Map<String, Value> {
+        let (sip_status, sip_reason) = self.sip_status;
+        let body = json!({
+            "call_sid": self.call,
+            "direction": self.direction,
+            "from": self.from,
+            "to": self.to,
+            "call_id": self.call_id,
+            "sip_status": sip_status,
+            "sip_reason": sip_reason,
+            "call_status": self.status,
+            "originating_sip_ip": self.originating_ip,
+            "originating_sip_trunk_name": self.originating_trunk,
+        });
+        let Value::Object(mut body) = body else {
+            return Map::new();
+        };
+        self.add_application(&mut body);
+        body
+    }
+
+    fn add_application(&self, body: &mut Map<String, Value>) {
+        if let Some(application) = &self.application {
+            body.insert("application_sid".into(), application.clone().into());
+        }
+    }
+
     fn status_value(&self, code: u16) -> Value {
         if self.status_as_string {
             Value::String(code.to_string())
@@ -63,6 +95,7 @@ impl Transfer {
         });
         if let Value::Object(body) = &mut body {
             self.add_verb_id(body);
+            call.add_application(body);
             if let Some(state) = subscription_state {
                 body.insert("subscription_state".into(), state.into());
             }
@@ -76,20 +109,10 @@ impl Transfer {
     /// The body of the actionHook. The verdict is there.
     pub fn action_body(&self) -> String {
         let call = &*self.facts;
-        let mut body = json!({
-            "call_sid": call.call,
-            "direction": call.direction,
-            "from": call.from,
-            "to": call.to,
-            "call_id": call.call_id,
-            "sip_status": 200,
-            "sip_reason": "OK",
-            "call_status": call.status,
-            "trace_id": self.id.to_string(),
-            "originating_sip_ip": call.originating_ip,
-            "originating_sip_trunk_name": call.originating_trunk,
-        });
-        if let Value::Object(body) = &mut body {
+        let mut body = call.base();
+        body.insert("trace_id".into(), self.id.to_string().into());
+        {
+            let body = &mut body;
             if let Some(status) = &self.refer_status {
                 body.insert("refer_status".into(), status.code.into());
                 if status.is_local {
@@ -111,7 +134,7 @@ impl Transfer {
                 }
             }
         }
-        body.to_string()
+        Value::Object(body).to_string()
     }
 
     /// What only our own hooks tell.

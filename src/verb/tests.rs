@@ -170,13 +170,15 @@ fn each_mistake_names_its_field() {
         (json!({"referTo": "+49"}), &["verb: is missing"]),
         (json!({"verb": 1}), &["verb: is a number, must be a string"]),
         (
-            json!({"verb": "say", "text": "x"}),
-            &["verb: `say` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause"],
+            json!({"verb": "sy", "text": "x"}),
+            &[
+                "verb: `sy` is no verb; verbs are sip:refer, hangup, tag, pause, answer, sip:decline, redirect, config, sip:request",
+            ],
         ),
         (
             json!([{"sip:refr": {}}]),
             &[
-                "[0]: `sip:refr` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause; did you mean `sip:refer`?",
+                "[0]: `sip:refr` is no verb; verbs are sip:refer, hangup, tag, pause, answer, sip:decline, redirect, config, sip:request; did you mean `sip:refer`?",
             ],
         ),
         (json!({"verb": "sip:refer"}), &["referTo: is missing"]),
@@ -194,7 +196,7 @@ fn each_mistake_names_its_field() {
         ),
         (
             json!({"verb": "hangup", "id": 7}),
-            &["id: is a number, must be a string"],
+            &["id: is a number, must be a string: put it in quotes"],
         ),
         (json!({"verb": "hangup", "id": ""}), &["id: is empty"]),
         (
@@ -244,7 +246,10 @@ fn refer_errors(properties: Value) -> Vec<String> {
 #[test]
 fn each_mistake_of_a_refer_names_its_field() {
     for (properties, expected) in [
-        (json!({"referTo": 49}), &["referTo: is a number, must be a string"][..]),
+        (
+            json!({"referTo": 49}),
+            &["referTo: is a number, must be a string: put it in quotes"][..],
+        ),
         (json!({"referTo": ""}), &["referTo: is empty"]),
         (json!({"referTo": "  "}), &["referTo: is empty"]),
         (
@@ -277,7 +282,10 @@ fn each_mistake_of_a_refer_names_its_field() {
             &["refer_to: is no property of this verb; did you mean `referTo`?"],
         ),
         (json!({"leg": "both"}), &["leg: must be \"caller\" or \"callee\""]),
-        (json!({"leg": 1}), &["leg: is a number, must be a string"]),
+        (
+            json!({"leg": 1}),
+            &["leg: is a number, must be a string: put it in quotes"],
+        ),
         (
             json!({"timeout": "10"}),
             &["timeout: is a string, must be a number of seconds"],
@@ -308,7 +316,7 @@ fn each_mistake_of_a_refer_names_its_field() {
         (json!({"eventHook": {}}), &["eventHook.url: is missing"]),
         (
             json!({"eventHook": {"url": 1}}),
-            &["eventHook.url: is a number, must be a string"],
+            &["eventHook.url: is a number, must be a string: put it in quotes"],
         ),
         (
             json!({"eventHook": {"url": "/e", "method": "GET"}}),
@@ -325,7 +333,7 @@ fn each_mistake_of_a_refer_names_its_field() {
         (
             json!({"eventHook": {"url": "/e", "auth": {"username": "a:b", "password": 1}}}),
             &[
-                "eventHook.auth.password: is a number, must be a string",
+                "eventHook.auth.password: is a number, must be a string: put it in quotes",
                 "eventHook.auth.username: holds a colon",
             ],
         ),
@@ -355,6 +363,208 @@ fn each_mistake_of_a_refer_names_its_field() {
         (json!({"headers": {"x\r\ny": "1"}}), &["headers.xy: is no header name"]),
     ] {
         assert_eq!(refer_errors(properties.clone()), expected, "{properties}");
+    }
+}
+
+/// What a property may be.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Text of so many bytes at most; `false`: it may be empty.
+    Line(usize, bool),
+    Flag,
+    /// Seconds up to this; `false`: 0 will do.
+    Seconds(f64, bool),
+    Hook,
+    Headers,
+    Leg,
+    Object,
+    Status,
+}
+
+/// Every property of every verb, but for those whose content is not looked at.
+const PROPERTIES: &[(&str, &str, Kind)] = &[
+    ("sip:refer", "referTo", Kind::Line(2_048, true)),
+    ("sip:refer", "id", Kind::Line(255, true)),
+    ("sip:refer", "referredBy", Kind::Line(2_048, true)),
+    ("sip:refer", "referredByDisplayName", Kind::Line(256, false)),
+    ("sip:refer", "actionHook", Kind::Hook),
+    ("sip:refer", "eventHook", Kind::Hook),
+    ("sip:refer", "headers", Kind::Headers),
+    ("sip:refer", "leg", Kind::Leg),
+    ("sip:refer", "timeout", Kind::Seconds(300.0, true)),
+    ("sip:refer", "notifyTimeout", Kind::Seconds(300.0, true)),
+    ("sip:refer", "byeDelay", Kind::Seconds(32.0, false)),
+    ("sip:refer", "byeGrace", Kind::Seconds(32.0, false)),
+    ("sip:refer", "subscription", Kind::Flag),
+    ("sip:refer", "replaces", Kind::Object),
+    ("sip:refer", "replaces.call", Kind::Line(2_048, true)),
+    ("sip:refer", "replaces.leg", Kind::Leg),
+    ("sip:refer", "replaces.earlyOnly", Kind::Flag),
+    ("hangup", "id", Kind::Line(255, true)),
+    ("hangup", "headers", Kind::Headers),
+    ("tag", "id", Kind::Line(255, true)),
+    ("tag", "data", Kind::Object),
+    ("pause", "id", Kind::Line(255, true)),
+    ("pause", "length", Kind::Seconds(3_600.0, false)),
+    ("answer", "id", Kind::Line(255, true)),
+    ("sip:decline", "id", Kind::Line(255, true)),
+    ("sip:decline", "status", Kind::Status),
+    ("sip:decline", "reason", Kind::Line(128, false)),
+    ("sip:decline", "headers", Kind::Headers),
+    ("redirect", "id", Kind::Line(255, true)),
+    ("redirect", "actionHook", Kind::Hook),
+    ("redirect", "statusHook", Kind::Hook),
+    ("config", "id", Kind::Line(255, true)),
+    ("config", "notifyEvents", Kind::Flag),
+    ("sip:request", "id", Kind::Line(255, true)),
+    ("sip:request", "method", Kind::Line(64, true)),
+    ("sip:request", "headers", Kind::Headers),
+    ("sip:request", "actionHook", Kind::Hook),
+];
+
+impl Kind {
+    /// Values that it is not.
+    fn wrong(self) -> Vec<Value> {
+        let text = |bytes: usize| json!("a".repeat(bytes));
+        let mut wrong = vec![json!(null), json!([]), json!([1])];
+        match self {
+            Kind::Line(bytes_max, is_needed) => {
+                wrong.extend([json!(true), json!(491), json!(-1.5), json!({}), text(bytes_max + 1)]);
+                wrong.extend(["a\r\nb", "a\u{0}", "\u{7f}", "a\u{85}b"].map(Value::from));
+                wrong.extend(is_needed.then(|| json!("")));
+            }
+            Kind::Flag => wrong.extend([json!(1), json!("true"), json!({})]),
+            Kind::Seconds(most, is_some) => {
+                wrong.extend([
+                    json!(true),
+                    json!("1"),
+                    json!({}),
+                    json!(-1),
+                    json!(most + 0.5),
+                    json!(1e300),
+                ]);
+                wrong.extend(is_some.then(|| json!(0)));
+            }
+            Kind::Hook => {
+                wrong.extend([
+                    json!(true),
+                    json!(1),
+                    json!(""),
+                    json!("a b"),
+                    json!("ftp://h/x"),
+                    json!("/a\n"),
+                    text(2_049),
+                ]);
+                let with = |name: &str, value: Value| json!({"url": "/a", name: value});
+                wrong.extend([
+                    json!({}),
+                    json!({"url": 1}),
+                    with("method", json!("PUT")),
+                    with("method", json!(1)),
+                    with("username", json!("u")),
+                    with("password", json!("p")),
+                    with("basicAuth", json!({"username": "u"})),
+                    with("auth", json!({"username": "u", "password": "p\n"})),
+                    with("auth", json!({"username": "u", "password": "p", "realm": "r"})),
+                    with("usrname", json!("u")),
+                ]);
+            }
+            Kind::Headers => {
+                wrong.extend([json!(true), json!(1), json!("X: y")]);
+                let names = ["", "X Y", "X:", "X\r\nY", "Via", "é"];
+                wrong.extend(names.map(|name| json!({name: "v"})));
+                wrong.extend(
+                    [json!(null), json!(true), json!([]), json!({}), json!("a\nb")].map(|value| json!({"X-A": value})),
+                );
+                wrong.push(json!({"X-A": "a".repeat(4_097)}));
+            }
+            Kind::Leg => wrong.extend([
+                json!(1),
+                json!(true),
+                json!({}),
+                json!(""),
+                json!("Caller"),
+                json!("both"),
+            ]),
+            Kind::Object => wrong.extend([json!(true), json!(1), json!("x")]),
+            Kind::Status => wrong.extend([
+                json!("486"),
+                json!(true),
+                json!({}),
+                json!(399),
+                json!(700),
+                json!(486.5),
+                json!(-486),
+            ]),
+        }
+        wrong
+    }
+
+    fn right(self) -> Value {
+        match self {
+            Kind::Line(..) => json!("INFO"),
+            Kind::Flag => json!(true),
+            Kind::Seconds(..) => json!(1.5),
+            Kind::Hook => json!({"url": "/a", "method": "post", "referStatus": "202", "eventHook": {"event": "x"}}),
+            Kind::Headers => json!({"X-A": "v", "X-B": 1}),
+            Kind::Leg => json!("callee"),
+            Kind::Object => json!({"call": "a@b"}),
+            Kind::Status => json!(486),
+        }
+    }
+}
+
+/// A verb with what it must have, and one property set to this.
+fn with_property(verb: &str, property: &str, value: Value) -> Value {
+    let mut whole = match verb {
+        "sip:refer" => json!({"referTo": "+491"}),
+        "tag" => json!({"data": {}}),
+        "pause" => json!({"length": 1}),
+        "sip:decline" => json!({"status": 486}),
+        "redirect" => json!({"actionHook": "/a"}),
+        "sip:request" => json!({"method": "INFO"}),
+        _ => json!({}),
+    };
+    whole["verb"] = json!(verb);
+    match property.split_once('.') {
+        Some((outer, inner)) => {
+            whole[outer] = json!({"call": "a@b"});
+            whole[outer][inner] = value;
+        }
+        None => whole[property] = value,
+    }
+    whole
+}
+
+#[test]
+fn every_property_refuses_what_it_is_not_by_its_name_and_the_whole_list_with_it() {
+    for (verb, property, kind) in PROPERTIES {
+        let right = with_property(verb, property, kind.right());
+        assert_eq!(errors(&right), [""; 0], "{right}");
+        for value in kind.wrong() {
+            let wrong = with_property(verb, property, value);
+            let list = json!([{"verb": "hangup"}, wrong]);
+            let found = parse(&list).err().unwrap_or_default();
+            assert!(!found.is_empty(), "{wrong}");
+            for error in found {
+                let field = error.field.strip_prefix("[1].").unwrap_or_default();
+                let is_of_it = field == *property || field.starts_with(&format!("{property}."));
+                assert!(is_of_it, "{wrong}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_number_where_text_belongs_is_to_be_put_in_quotes() {
+    for (verb, property, kind) in PROPERTIES {
+        if let Kind::Line(..) = kind {
+            let found = errors(&with_property(verb, property, json!(49_301_234)));
+            assert_eq!(
+                found,
+                [format!("{property}: is a number, must be a string: put it in quotes")]
+            );
+        }
     }
 }
 
@@ -442,7 +652,7 @@ fn a_header_that_is_a_list_of_tokens_holds_one() {
 fn all_mistakes_of_all_verbs_come_in_one_pass() {
     let value = json!([
         {"verb": "sip:refer", "referTo": "", "timeout": true, "headers": {"To": "x", "X-A": []}, "zzz": 1},
-        {"verb": "dial"},
+        {"verb": "dail"},
         {"verb": "hangup"},
     ]);
     assert_eq!(
@@ -453,7 +663,7 @@ fn all_mistakes_of_all_verbs_come_in_one_pass() {
             "[0].headers.To: is a header that referee writes itself",
             "[0].headers.X-A: is an array, must be a string or a number",
             "[0].zzz: is no property of this verb",
-            "[1].verb: `dial` is no verb a relayed call takes; it takes sip:refer, hangup, tag, pause",
+            "[1].verb: `dail` is no verb; verbs are sip:refer, hangup, tag, pause, answer, sip:decline, redirect, config, sip:request",
         ]
     );
 }

@@ -1,7 +1,6 @@
 //! One attempt: what is sent, and what its outcome means.
 
-use super::{Hook, HookKind, signature};
-use crate::identifiers::TransferId;
+use super::{Hook, HookKind, Subject, signature};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
@@ -26,9 +25,14 @@ pub struct JobId {
 }
 
 impl Job {
-    /// Whose hook it is.
-    pub fn transfer(&self) -> TransferId {
-        self.hook.transfer
+    /// What it is about.
+    pub fn subject(&self) -> Subject {
+        self.hook.subject
+    }
+
+    /// What it tells.
+    pub fn kind(&self) -> HookKind {
+        self.hook.kind
     }
 
     /// A number that jobs to the same scheme, host and port share: a hint for the reuse of connections. It may come to
@@ -47,9 +51,9 @@ impl Job {
         &self.hook.body
     }
 
-    /// Whether a JSON array in the answer is wanted: only the first attempt of an action decides anything.
+    /// Whether a JSON array in the answer is wanted: only the first attempt of an action or a question decides anything.
     pub fn wants_reply(&self) -> bool {
-        self.hook.kind == HookKind::Action && self.attempt == 1
+        self.hook.kind != HookKind::Event && self.attempt == 1
     }
 
     /// All headers but those of HTTP itself. `unix_seconds`: now, since each attempt is signed with its own time.

@@ -1,4 +1,4 @@
-//! The delivery machine: a lane per transfer, a fair queue per endpoint, retries, and the bound on all of it.
+//! The delivery machine: a lane per subject, a fair queue per endpoint, retries, and the bound on all of it.
 //!
 //! ```text
 //!                         ┌────────── retry ◄── Backoff ◄──┐ failed, worth another attempt
@@ -15,14 +15,15 @@
 //!   is under way included, and counted in the action's `missed`; the receiver may still have got that one.
 //! - Every action is reported exactly once: when its first attempt ends, or `events_wait + timeout` after it was submitted
 //!   if that comes first (its endpoint may be suspended), or at once if there is no room for it.
+//! - A question has one attempt, and its outcome is reported [`Hooks::timeout`] after it was submitted at the latest.
 //! - Everything ends: an event is given up [`EVENT_RETRY_FOR`] after its turn came, an action
 //!   [`Hooks::action_retry_for`] after it was submitted.
 
 use super::endpoint::{Endpoint, doubled, jitter};
 use super::job::{Job, JobId, Outcome, Verdict};
-use super::{ActionOutcome, Hook, HookKind, origin};
+use super::{ActionOutcome, Hook, HookKind, Subject, origin};
 use crate::config::Hooks;
-use crate::identifiers::{Random, TransferId};
+use crate::identifiers::Random;
 use crate::timer::Instant;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -38,7 +39,7 @@ pub struct Lanes {
     limits: Limits,
     random: Random,
     lanes: Slab<Lane>,
-    by_transfer: HashMap<TransferId, usize, FixedState>,
+    by_subject: HashMap<Subject, usize, FixedState>,
     endpoints: Slab<Endpoint>,
     by_key: HashMap<String, usize, FixedState>,
     /// Endpoints that may have something to start, each once, in turn.
@@ -58,28 +59,32 @@ pub struct Lanes {
     counters: Counters,
 }
 
-/// What the first attempt of a transfer's action came to.
+/// What the first attempt of an action or a question came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    pub transfer: TransferId,
+    pub subject: Subject,
     pub outcome: ActionOutcome,
 }
 
-/// Plain numbers. At any time, over events and actions: submitted = delivered + given up + dropped + unanswered defaults +
+/// Plain numbers. At any time, over events, actions and questions: submitted = delivered + given up + dropped + unanswered defaults +
 /// held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub events_submitted: u64,
     pub actions_submitted: u64,
+    pub questions_submitted: u64,
     /// Answered with 2xx.
     pub events_delivered: u64,
     pub actions_delivered: u64,
+    pub questions_delivered: u64,
     /// Refused with a final status, or not delivered in their time.
     pub events_given_up: u64,
     pub actions_given_up: u64,
+    pub questions_given_up: u64,
     /// No room.
     pub events_dropped: u64,
     pub actions_dropped: u64,
+    pub questions_dropped: u64,
     /// Hooks to the default word that nobody answers to.
     pub defaults_unanswered: u64,
     pub attempts: u64,
@@ -109,7 +114,7 @@ struct Limits {
 
 #[derive(Debug)]
 struct Lane {
-    transfer: TransferId,
+    subject: Subject,
     /// The head is what `state` is about. Empty only while `missed` is to be remembered.
     waiting: VecDeque<Entry>,
     state: LaneState,
@@ -184,7 +189,7 @@ impl Lanes {
             },
             random,
             lanes: Slab::new(),
-            by_transfer: HashMap::with_hasher(hasher.clone()),
+            by_subject: HashMap::with_hasher(hasher.clone()),
             endpoints: Slab::new(),
             by_key: HashMap::with_hasher(hasher),
             ring: VecDeque::new(),
@@ -206,22 +211,22 @@ impl Lanes {
 
     /// Takes a hook. It may be dropped at once when there is no room; the report of an action then says so.
     pub fn submit(&mut self, hook: Hook, now: Instant) {
-        let transfer = hook.transfer;
+        let subject = hook.subject;
         let kind = hook.kind;
         *self.counters.submitted(kind) += 1;
         let Ok(key) = origin(&hook.url).map(|origin| origin.key()) else {
             *self.counters.given_up(kind) += 1;
-            return self.refuse(transfer, kind, now);
+            return self.refuse(subject, kind, now);
         };
         let room = match kind {
             HookKind::Event => self.held() < self.limits.events_room,
-            HookKind::Action => self.held() < self.limits.queue_max || self.drop_oldest_event(now),
+            HookKind::Action | HookKind::Question => self.held() < self.limits.queue_max || self.drop_oldest_event(now),
         };
         if !room {
             *self.counters.dropped(kind) += 1;
-            return self.refuse(transfer, kind, now);
+            return self.refuse(subject, kind, now);
         }
-        let lane = self.lane_of(transfer);
+        let lane = self.lane_of(subject);
         if kind == HookKind::Event {
             self.make_room_in_lane(lane, now);
         }
@@ -229,18 +234,24 @@ impl Lanes {
         self.endpoints[endpoint].hooks += 1;
         self.counters.held += 1;
         let sequence = self.next_number();
-        let is_action = kind == HookKind::Action;
-        let report_by = now + self.limits.events_wait + self.limits.timeout;
+        let (report_by, expires) = match kind {
+            HookKind::Event => (None, None),
+            HookKind::Action => {
+                let report_by = now + self.limits.events_wait + self.limits.timeout;
+                // The first attempt is made even if no other shall follow.
+                (Some(report_by), Some(report_by.max(now + self.limits.action_retry_for)))
+            }
+            HookKind::Question => (Some(now + self.limits.timeout), Some(now + self.limits.timeout)),
+        };
         self.lanes[lane].waiting.push_back(Entry {
             sequence,
             hook: Arc::new(hook),
             endpoint,
             attempts: 0,
-            // The first attempt of an action is made even if no other shall follow.
-            expires: is_action.then(|| report_by.max(now + self.limits.action_retry_for)),
-            report_by: is_action.then_some(report_by),
+            expires,
+            report_by,
         });
-        if !is_action {
+        if kind == HookKind::Event {
             self.droppable.insert(sequence, lane);
         } else if self.lanes[lane]
             .waiting
@@ -370,12 +381,12 @@ impl Lanes {
         self.sequence
     }
 
-    fn lane_of(&mut self, transfer: TransferId) -> usize {
-        if let Some(&lane) = self.by_transfer.get(&transfer) {
+    fn lane_of(&mut self, subject: Subject) -> usize {
+        if let Some(&lane) = self.by_subject.get(&subject) {
             return lane;
         }
         let lane = self.lanes.insert(Lane {
-            transfer,
+            subject,
             waiting: VecDeque::new(),
             state: LaneState::Empty,
             missed: 0,
@@ -383,7 +394,7 @@ impl Lanes {
             forget_at: None,
             deadline: None,
         });
-        self.by_transfer.insert(transfer, lane);
+        self.by_subject.insert(subject, lane);
         lane
     }
 
@@ -397,15 +408,15 @@ impl Lanes {
     }
 
     /// A hook was not taken: an action is reported, an event is missing from its transfer.
-    fn refuse(&mut self, transfer: TransferId, kind: HookKind, now: Instant) {
+    fn refuse(&mut self, subject: Subject, kind: HookKind, now: Instant) {
         match kind {
-            HookKind::Action => self.reports.push_back(Report {
-                transfer,
+            HookKind::Action | HookKind::Question => self.reports.push_back(Report {
+                subject,
                 outcome: ActionOutcome::Failed,
             }),
             HookKind::Event => {
-                let lane = self.lane_of(transfer);
-                self.lanes[lane].missed += 1;
+                let lane = self.lane_of(subject);
+                self.lanes[lane].miss();
                 self.settle_lane(lane, now);
             }
         }
@@ -471,7 +482,9 @@ impl Lanes {
     fn remove_missed(&mut self, lane_index: usize, position: usize, now: Instant) {
         let lane = &mut self.lanes[lane_index];
         let mut up_to_it = lane.waiting.iter().take(position + 1);
-        lane.missed += u64::from(up_to_it.all(|entry| entry.hook.kind == HookKind::Event));
+        if up_to_it.all(|entry| entry.hook.kind == HookKind::Event) {
+            lane.miss();
+        }
         self.remove(lane_index, position, now);
     }
 
@@ -482,7 +495,7 @@ impl Lanes {
             self.lanes[lane].events_until = None;
             return;
         };
-        if head.hook.kind == HookKind::Action {
+        if head.hook.kind != HookKind::Event {
             self.lanes[lane].events_until = None;
         } else {
             head.expires.get_or_insert(expires);
@@ -504,10 +517,11 @@ impl Lanes {
     fn start(&mut self, lane_index: usize, endpoint: usize, now: Instant) -> Job {
         let number = self.next_number();
         let lane = &mut self.lanes[lane_index];
+        let has_action = lane.has_action();
         let head = lane.waiting.front_mut().expect("a lane that is ready has a head");
         debug_assert!(matches!(lane.state, LaneState::Ready { .. }));
         lane.state = LaneState::UnderWay;
-        if head.hook.kind == HookKind::Action && head.attempts == 0 {
+        if head.hook.kind == HookKind::Action && head.attempts == 0 && has_action {
             // Once and for all: a repeat has the same id, so it must have the same body.
             let hook = Arc::make_mut(&mut head.hook);
             add_missed(&mut hook.body, std::mem::take(&mut lane.missed));
@@ -536,10 +550,13 @@ impl Lanes {
 
     fn on_outcome(&mut self, lane_index: usize, outcome: Outcome, now: Instant) {
         let lane = &mut self.lanes[lane_index];
-        let transfer = lane.transfer;
+        let subject = lane.subject;
         let Some(head) = lane.waiting.front_mut() else { return };
         let kind = head.hook.kind;
-        let verdict = outcome.verdict(head.hook.default_word);
+        let verdict = match outcome.verdict(head.hook.default_word) {
+            Verdict::Again { .. } if kind == HookKind::Question => Verdict::GivenUp,
+            verdict => verdict,
+        };
         let delivered = matches!(verdict, Verdict::Delivered(_));
         let owed = head.report_by.take().is_some();
         let mut reply = None;
@@ -547,7 +564,7 @@ impl Lanes {
             Verdict::Again { not_before } => {
                 let (base, most) = match kind {
                     HookKind::Event => (EVENT_RETRY_BASE, EVENT_RETRY_MAX),
-                    HookKind::Action => (ACTION_RETRY_BASE, ACTION_RETRY_MAX),
+                    HookKind::Action | HookKind::Question => (ACTION_RETRY_BASE, ACTION_RETRY_MAX),
                 };
                 let delay = jitter(&mut self.random, doubled(base, head.attempts - 1, most));
                 let until = now + delay.max(not_before.unwrap_or_default().min(most));
@@ -584,7 +601,7 @@ impl Lanes {
                 true => ActionOutcome::Delivered { reply },
                 false => ActionOutcome::Failed,
             };
-            self.reports.push_back(Report { transfer, outcome });
+            self.reports.push_back(Report { subject, outcome });
         }
     }
 
@@ -594,7 +611,7 @@ impl Lanes {
             if entry.report_by.is_some_and(|by| by <= now) {
                 entry.report_by = None;
                 self.reports.push_back(Report {
-                    transfer: lane.transfer,
+                    subject: lane.subject,
                     outcome: ActionOutcome::Failed,
                 });
             }
@@ -635,7 +652,7 @@ impl Lanes {
                 }
                 self.remembered -= usize::from(lane.forget_at.is_some());
                 let lane = self.lanes.remove(index);
-                self.by_transfer.remove(&lane.transfer);
+                self.by_subject.remove(&lane.subject);
                 return;
             }
             if lane.forget_at.is_none() {
@@ -696,13 +713,22 @@ impl Lanes {
         assert!(self.held() <= self.limits.queue_max);
         assert!(self.attempts.len() <= self.under_way_max());
         assert!(self.brisk <= self.limits.threads);
-        assert_eq!(self.lanes.len(), self.by_transfer.len());
+        assert_eq!(self.lanes.len(), self.by_subject.len());
         assert_eq!(self.endpoints.len(), self.by_key.len());
         assert!(self.deadlines.len() <= self.lanes.len() + self.endpoints.len() + self.attempts.len());
     }
 }
 
 impl Lane {
+    /// Whether an action will come that says what was missed.
+    fn has_action(&self) -> bool {
+        matches!(self.subject, Subject::Transfer(_))
+    }
+
+    fn miss(&mut self) {
+        self.missed += u64::from(self.has_action());
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         let reports = self.waiting.iter().filter_map(|entry| entry.report_by).min();
         let expires = self.waiting.front().and_then(|head| head.expires);
@@ -741,6 +767,7 @@ impl Counters {
         match kind {
             HookKind::Event => &mut self.events_submitted,
             HookKind::Action => &mut self.actions_submitted,
+            HookKind::Question => &mut self.questions_submitted,
         }
     }
 
@@ -748,6 +775,7 @@ impl Counters {
         match kind {
             HookKind::Event => &mut self.events_delivered,
             HookKind::Action => &mut self.actions_delivered,
+            HookKind::Question => &mut self.questions_delivered,
         }
     }
 
@@ -755,6 +783,7 @@ impl Counters {
         match kind {
             HookKind::Event => &mut self.events_given_up,
             HookKind::Action => &mut self.actions_given_up,
+            HookKind::Question => &mut self.questions_given_up,
         }
     }
 
@@ -762,6 +791,7 @@ impl Counters {
         match kind {
             HookKind::Event => &mut self.events_dropped,
             HookKind::Action => &mut self.actions_dropped,
+            HookKind::Question => &mut self.questions_dropped,
         }
     }
 }

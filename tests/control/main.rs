@@ -7,6 +7,7 @@
 )]
 
 mod rig;
+mod shown;
 mod stream;
 
 use referee::command::{AddressView, CallSelector, Command, Refusal, Reply, TrunkView};
@@ -367,6 +368,17 @@ fn bad_bodies_are_named() {
     assert_eq!(
         (&answer.json()["line"], &answer.json()["column"]),
         (&json!(2), &json!(12))
+    );
+    for number in ["+4930123", "004930123", "  +49"] {
+        let answer = verbs(JSON, &format!("{{\n\"verb\": \"sip:refer\", \"referTo\": {number}}}"));
+        answer.is_problem(400, "malformed");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.ends_with("A telephone number must be in quotes."), "{detail}");
+    }
+    let answer = verbs(JSON, "{\"verb\": \"sip:refer\", \"referTo\": 4930123}");
+    assert_eq!(
+        answer.json()["errors"][0]["message"],
+        "is a number, must be a string: put it in quotes"
     );
     verbs(JSON, "").is_problem(400, "malformed");
     verbs(JSON, &format!("\"{}\"", "x".repeat(70_000))).is_problem(413, "too_large");

@@ -175,6 +175,22 @@ impl Rig {
         self.ask(method, path, headers, body).join().unwrap()
     }
 
+    /// Asks with HEAD and makes sure that nothing follows the head.
+    pub fn head(&self, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.control.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request("HEAD", path, &[], "").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "");
+        Answer {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: head.to_owned(),
+            body: String::new(),
+        }
+    }
+
     pub fn asked(&self) -> Asked {
         self.asked.recv_timeout(PATIENCE).expect("a command")
     }

@@ -116,6 +116,8 @@ const OTHER_SERVER_MORE: &str = "
 const TRANSFER: &str = "
     Sending   | REFER sent                  | Sending
     Sending   | refused here                | Done
+    Sending   | caller redirected           | Done
+    Sending   | replaced                    | Done
     Sending   | unsendable                  | Done
     Sending   | transport error             | Done, Lingering
     Sending   | no response                 | Done, Lingering
@@ -160,6 +162,7 @@ const TRANSFER: &str = "
   ? Backoff   | transport error             | Done, Lingering
     Backoff   | BYE of the notifier         | Done
     Backoff   | BYE of the other party      | Done
+  ? Backoff   | replaced                    | Done
     Backoff   | call ended here             | Done
     Backoff   | T_total                     | Done, Lingering
   ? Backoff   | subscription expires        | Backoff
@@ -175,6 +178,7 @@ const TRANSFER: &str = "
     Waiting   | BYE of the notifier         | ByeGrace
   ? Waiting   | BYE of the notifier         | Waiting
     Waiting   | BYE of the other party      | Waiting
+    Waiting   | replaced                    | Done
     Waiting   | call ended here             | Done
     Waiting   | T_first                     | Done
     Waiting   | T_total                     | Done
@@ -187,6 +191,7 @@ const TRANSFER: &str = "
     Progress  | BYE of the notifier         | ByeGrace
   ? Progress  | BYE of the notifier         | Progress
     Progress  | BYE of the other party      | Progress
+    Progress  | replaced                    | Done
     Progress  | call ended here             | Done
     Progress  | T_total                     | Done
     Progress  | T_bye_grace                 | Done
@@ -258,6 +263,9 @@ const CAUSES: &[&str] = &[
     "unsendable",
     "invalid_target",
     "busy",
+    "not_answered",
+    "caller_redirected",
+    "replaced",
 ];
 
 /// A line of a drawing.

@@ -627,7 +627,33 @@ fn each_mistake_is_told_with_its_place() {
         // Applications.
         (
             "[[application]]\nname = \"ivr\"\ncall_hook = \"https://app.example.com/call\"\n",
-            &["4:1: `[[application]]` is not supported yet: calls can be relayed to trunks only"],
+            &[],
+        ),
+        (
+            "[[application]]\nname = \"ivr\"\ncall_hook = \"/call\"\ncall_status_hook = \"//other.example\"\n\
+             on_unanswered = \"wait\"\nmedia_verbs = \"skp\"\nmedia_address = \"192.0.2.1\"\nusername = \"a:b\"\n\
+             answer_timeout = \"0s\"\n",
+            &[
+                "6:13: `/call` is no http or https URL",
+                "7:20: `//other.example` is no http or https URL",
+                "8:17: `on_unanswered` is \"wait\", must be \"answer\" or \"redirect\" or \"fail\"",
+                "9:15: `media_verbs` is \"skp\", must be \"reject\" or \"skip\"; did you mean `skip`?",
+                "10:17: `media_address` is `192.0.2.1`, must be an IP address and a port such as 192.0.2.1:4000",
+                "11:12: `username` holds a colon or control characters",
+                "11:12: `username` needs `password`",
+                "12:18: `answer_timeout` is 0s, must be 1s to 1h",
+            ],
+        ),
+        (
+            "[[application]]\nmedia_address = \"0.0.0.0:4000\"\nsecrte = \"x\"\n[[application]]\nname = \"a\"\n\
+             call_hook = \"http://a\"\n[[application]]\nname = \"a\"\ncall_hook = \"http://b\"\n",
+            &[
+                "4:1: `[[application]]` lacks `name`",
+                "4:1: `[[application]]` lacks `call_hook`",
+                "5:17: `media_address` is `0.0.0.0:4000`, where nobody can send to",
+                "6:1: unknown key `secrte` in `[[application]]`; did you mean `secret`?",
+                "11:8: the name `a` is taken already",
+            ],
         ),
     ] {
         check_after_listener(rest, expected);
@@ -706,7 +732,11 @@ fn a_route_leads_from_a_known_trunk_to_one_with_addresses() {
         ("", &["12:1: `[[route]]` lacks `from`", "12:1: `[[route]]` lacks `to`"]),
         (
             "from = \"caller\"\napplication = \"ivr\"\n",
-            &["14:15: `application` is not supported yet: a route leads `to` a trunk"],
+            &["14:15: there is no `[[application]]` named `ivr`"],
+        ),
+        (
+            "from = \"caller\"\napplication = \"ivr\"\nto = \"callee\"\n[[application]]\nname = \"ivr\"\ncall_hook = \"http://a\"\n",
+            &["15:6: `to` says how calls go to trunks: a route leads to an `application` or `to` trunks"],
         ),
         (
             "from = \"caller\"\nto = \"callee\"\nmatch = { usr = \"a\", header = { name = \"X Y\" } }\n",

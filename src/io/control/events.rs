@@ -178,13 +178,16 @@ impl Filter {
 }
 
 impl LastSeen {
-    /// `None`: it is not of our making.
-    pub fn parse(text: &str) -> Option<LastSeen> {
-        let (start, number) = text.split_once('-')?;
-        Some(LastSeen {
-            start: u64::from_str_radix(start, 16).ok()?,
-            number: number.parse().ok()?,
-        })
+    /// What is none of ours names an event that is no longer there.
+    pub fn of(text: &[u8]) -> LastSeen {
+        let parts = std::str::from_utf8(text).ok().and_then(|text| text.split_once('-'));
+        let read = parts.and_then(|(start, number)| {
+            Some(LastSeen {
+                start: u64::from_str_radix(start, 16).ok()?,
+                number: number.parse().ok()?,
+            })
+        });
+        read.unwrap_or(LastSeen { start: 0, number: 0 })
     }
 }
 

@@ -44,10 +44,17 @@ impl Problem {
         Problem::new(503, "busy", "Too much is being asked at the moment.")
     }
 
-    pub fn malformed_json(error: &serde_json::Error) -> Problem {
+    pub fn malformed_json(error: &serde_json::Error, body: &[u8]) -> Problem {
+        let line = body.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1));
+        let before = line.unwrap_or_default().get(..error.column()).unwrap_or_default();
+        // What a JSON value may not begin with, where one was expected: `+49…`, or the zero of `0049…`.
+        let hint = match before {
+            [.., b'+'] | [.., b'0', b'0'..=b'9'] => " A telephone number must be in quotes.",
+            _ => "",
+        };
         Problem {
             place: Some((error.line(), error.column())),
-            ..Problem::new(400, "malformed", format!("The body is not JSON: {error}."))
+            ..Problem::new(400, "malformed", format!("The body is not JSON: {error}.{hint}"))
         }
     }
 

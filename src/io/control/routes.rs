@@ -5,7 +5,8 @@ use super::problem::Problem;
 use super::{ANSWER_WITHIN, Context};
 use crate::command::{CallSelector, Command, Reply};
 use crate::identifiers::{CallId, TransferId};
-use crate::verb::{self, Verb, VerbError};
+use crate::spelling;
+use crate::verb::{self, Verb, VerbError, shown};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -13,19 +14,18 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
-type Name = Result<Path<String>, PathRejection>;
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// `GET /v1/calls`: live calls, page by page.
 pub(super) async fn calls(State(context): State<Arc<Context>>, query: Parameters) -> Result<Response, Problem> {
-    let query = query_of(query)?;
+    let query = query_of(query, &["limit", "cursor"])?;
     let limit = limit_of(&query)?;
     let mut at = match parameter(&query, "cursor") {
         Some(text) => Cursor::parse(text)
@@ -89,7 +89,7 @@ pub(super) async fn verbs(
     let verbs = verb::parse(&value).map_err(Problem::invalid)?;
     let request = Request {
         name: name_of(name)?,
-        dry_run: flag(&query_of(query)?, "dry_run")?,
+        dry_run: flag(&query_of(query, &["dry_run"])?, "dry_run")?,
         fingerprint: Fingerprint::new("verbs", &value),
         verbs,
     };
@@ -116,7 +116,7 @@ pub(super) async fn refer(
     })?;
     let request = Request {
         name: name_of(name)?,
-        dry_run: flag(&query_of(query)?, "dry_run")?,
+        dry_run: flag(&query_of(query, &["dry_run"])?, "dry_run")?,
         fingerprint: Fingerprint::new("refer", &value),
         verbs,
     };
@@ -125,7 +125,7 @@ pub(super) async fn refer(
 
 /// `GET /v1/transfers`: newest first.
 pub(super) async fn transfers(State(context): State<Arc<Context>>, query: Parameters) -> Result<Response, Problem> {
-    let limit = limit_of(&query_of(query)?)?;
+    let limit = limit_of(&query_of(query, &["limit"])?)?;
     let mut all = Vec::new();
     for shard in 0..context.shards.count() {
         match ask(&context, shard, Command::Transfers { limit }).await? {
@@ -141,11 +141,7 @@ pub(super) async fn transfers(State(context): State<Arc<Context>>, query: Parame
 
 /// `GET /v1/transfers/{transfer}`.
 pub(super) async fn transfer(State(context): State<Arc<Context>>, name: Name) -> Result<Response, Problem> {
-    let unknown = || Problem::new(404, "not_found", "There is no such transfer, or it has been forgotten.");
-    let id: TransferId = name_of(name)?.parse().map_err(|_| unknown())?;
-    if id.shard >= context.shards.count() {
-        return Err(unknown());
-    }
+    let id = transfer_of(&context, &name_of(name)?)?;
     match ask(&context, id.shard, Command::Transfer { id }).await? {
         Reply::Transfer(view) => Ok(Json(view).into_response()),
         other => Err(unexpected(other)),
@@ -312,7 +308,7 @@ pub(super) fn unexpected(reply: Reply) -> Problem {
 }
 
 /// Whose call it is, and how it is named: by its id or by its SIP Call-ID.
-fn select(context: &Context, name: &str) -> Result<(u16, CallSelector), Problem> {
+pub(super) fn select(context: &Context, name: &str) -> Result<(u16, CallSelector), Problem> {
     let count = context.shards.count();
     match name.parse::<CallId>() {
         Ok(id) if id.shard < count => Ok((id.shard, CallSelector::Id(id))),
@@ -324,19 +320,38 @@ fn select(context: &Context, name: &str) -> Result<(u16, CallSelector), Problem>
     }
 }
 
+/// Which transfer is meant. Whether there is one only its shard knows.
+pub(super) fn transfer_of(context: &Context, name: &str) -> Result<TransferId, Problem> {
+    let id = name.parse::<TransferId>().ok();
+    let unknown = || Problem::new(404, "not_found", "There is no such transfer, or it has been forgotten.");
+    id.filter(|id| id.shard < context.shards.count()).ok_or_else(unknown)
+}
+
 /// The path's last variable part, percent-decoded.
-fn name_of(name: Name) -> Result<String, Problem> {
+pub(super) fn name_of(name: Name) -> Result<String, Problem> {
     name.map(|Path(name)| name)
         .map_err(|_| Problem::new(400, "malformed", "The path is not percent-encoded UTF-8."))
 }
 
-pub(super) fn query_of(query: Parameters) -> Result<Vec<(String, String)>, Problem> {
-    query
-        .map(|Query(query)| query)
-        .map_err(|_| Problem::new(400, "malformed", "The query is not of the form name=value&name=value."))
+/// The query, in which nothing may stand but parameters of these names, each once.
+pub(super) fn query_of(query: Parameters, known: &[&'static str]) -> Result<Vec<(String, String)>, Problem> {
+    let malformed = |_| Problem::new(400, "malformed", "The query is not of the form name=value&name=value.");
+    let Query(query) = query.map_err(malformed)?;
+    for (i, (name, _)) in query.iter().enumerate() {
+        let detail = if !known.contains(&name.as_str()) {
+            let suggestion = spelling::suggestion(name, known.iter().copied());
+            format!("`{}` is no parameter of this path{suggestion}", shown(name))
+        } else if query[..i].iter().any(|(other, _)| other == name) {
+            format!("{name} stands there twice.")
+        } else {
+            continue;
+        };
+        return Err(Problem::new(400, "invalid", detail).field(shown(name)));
+    }
+    Ok(query)
 }
 
-fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query
         .iter()
         .find(|(key, _)| key == name)
@@ -344,12 +359,24 @@ fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 fn limit_of(query: &[(String, String)]) -> Result<usize, Problem> {
-    match parameter(query, "limit").map(str::parse) {
-        None => Ok(LIMIT_DEFAULT),
-        Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
-        Some(_) => {
-            let detail = format!("limit must be a number from 1 to {LIMIT_MAX}.");
-            Err(Problem::new(400, "invalid", detail).field("limit"))
+    Ok(number(query, "limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT))
+}
+
+/// A number within a range, in digits alone.
+pub(super) fn number(
+    query: &[(String, String)],
+    name: &'static str,
+    range: RangeInclusive<usize>,
+) -> Result<Option<usize>, Problem> {
+    let Some(text) = parameter(query, name) else {
+        return Ok(None);
+    };
+    let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if is_digits && range.contains(&number) => Ok(Some(number)),
+        _ => {
+            let detail = format!("{name} must be a number from {} to {}.", range.start(), range.end());
+            Err(Problem::new(400, "invalid", detail).field(name))
         }
     }
 }
@@ -363,7 +390,7 @@ fn flag(query: &[(String, String)], name: &'static str) -> Result<bool, Problem>
 }
 
 /// The body as JSON. Only what says it is JSON: a web page can send anything else across origins without being asked.
-fn json_of(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
+pub(super) fn json_of(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -377,7 +404,7 @@ fn json_of(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(413, "too_large", "The body is larger than 64 KiB."),
         _ => Problem::new(400, "malformed", "The body did not arrive whole."),
     })?;
-    serde_json::from_slice(&body).map_err(|error| Problem::malformed_json(&error))
+    serde_json::from_slice(&body).map_err(|error| Problem::malformed_json(&error, &body))
 }
 
 /// `{"target_uri", "leg"?}` as a verb.
@@ -417,12 +444,15 @@ impl Cursor {
     /// Opaque to clients, so that it may come to mean something else.
     fn text(self) -> String {
         let after = self.after.map(|after| after.to_string()).unwrap_or_default();
-        URL_SAFE_NO_PAD.encode(format!("{}:{after}", self.shard))
+        format!("{}-{after}", self.shard)
     }
 
     fn parse(text: &str) -> Option<Cursor> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (shard, after) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+        let (shard, after) = text.split_once('-')?;
+        let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        if !is_digits(shard) || !is_digits(after) {
+            return None;
+        }
         Some(Cursor {
             shard: shard.parse().ok()?,
             after: match after {
@@ -461,7 +491,7 @@ mod tests {
         ] {
             assert_eq!(Cursor::parse(&cursor.text()), Some(cursor));
         }
-        for text in ["", "!", "MQ", "MTo6", "Ojox"] {
+        for text in ["", "-", "1", "1-x", "+1-", "1-+1", "65536-", "1-2-3", " 1-2"] {
             assert_eq!(Cursor::parse(text), None, "{text}");
         }
     }

@@ -3,7 +3,7 @@
 use super::Context;
 use super::events::{Filter, Hub, LastSeen, Taken};
 use super::problem::Problem;
-use super::routes::{Parameters, ask, query_of, unexpected};
+use super::routes::{Parameters, ask, number, query_of, unexpected};
 use crate::command::{Command, Reply};
 use crate::event;
 use crate::identifiers::TransferId;
@@ -14,11 +14,12 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use http_body::Frame;
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
-use tokio::time::{Interval, interval};
+use tokio::time::{Interval, Sleep, interval, sleep};
 
 /// `GET /v1/events`.
 pub(super) async fn events(
@@ -26,15 +27,10 @@ pub(super) async fn events(
     query: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let filter = filter_of(query_of(query)?)?;
-    let last = match headers.get("last-event-id").map(HeaderValue::to_str) {
-        None => None,
-        Some(text) => {
-            let last = text.ok().and_then(LastSeen::parse);
-            let problem = || Problem::new(400, "invalid", "Last-Event-ID is none that was given out.");
-            Some(last.ok_or_else(|| problem().field("Last-Event-ID"))?)
-        }
-    };
+    let query = query_of(query, &["call", "transfer", "type", "for"])?;
+    let seconds = number(&query, "for", 0..=FOR_SECONDS_MAX)?;
+    let filter = filter_of(query)?;
+    let last = headers.get("last-event-id").map(|text| LastSeen::of(text.as_bytes()));
     if filter.wants_calls() {
         listen_to_calls(&context).await?;
     }
@@ -48,6 +44,7 @@ pub(super) async fn events(
         // A client that has lost its connection waits as long as this says.
         first: Some(format!("retry: {RETRY_MILLIS}\n\n{}", opened.gap.unwrap_or_default()).into()),
         heartbeat,
+        end: seconds.map(|seconds| Box::pin(sleep(Duration::from_secs(seconds as u64)))),
     };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -82,6 +79,9 @@ fn filter_of(query: Vec<(String, String)>) -> Result<Filter, Problem> {
     let mut filter = Filter::default();
     for (name, value) in query {
         match name.as_str() {
+            "call" if value.is_empty() => {
+                return Err(Problem::new(400, "invalid", "call is empty.").field("call"));
+            }
             "call" => filter.call = Some(value),
             "transfer" => {
                 let id = value.parse::<TransferId>();
@@ -112,6 +112,8 @@ struct Listener {
     filter: Filter,
     first: Option<Bytes>,
     heartbeat: Interval,
+    /// When the client wants it to end.
+    end: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpBody for Listener {
@@ -127,6 +129,11 @@ impl HttpBody for Listener {
             Taken::End => return Poll::Ready(None),
             Taken::Nothing => {}
         }
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(task).is_ready()
+        {
+            return Poll::Ready(None);
+        }
         // A comment: it keeps proxies from closing the connection, and finds out who is gone.
         let tick = self.heartbeat.poll_tick(task);
         tick.map(|_| Some(Ok(Frame::data(Bytes::from_static(b":\n\n")))))
@@ -141,5 +148,8 @@ impl Drop for Listener {
 
 /// Below the shortest time after which proxies close what is silent, often 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A day; whoever wants more names no end.
+const FOR_SECONDS_MAX: usize = 86_400;
 
 const RETRY_MILLIS: u32 = 2_000;

@@ -87,13 +87,16 @@ impl Watch {
 
 /// What the delivery of hooks counts.
 pub(super) fn lanes(counters: &webhook::Counters, faults: &mut Faults) {
-    let submitted = counters.events_submitted + counters.actions_submitted;
+    let submitted = counters.events_submitted + counters.actions_submitted + counters.questions_submitted;
     let ended = counters.events_delivered
         + counters.actions_delivered
         + counters.events_given_up
         + counters.actions_given_up
         + counters.events_dropped
         + counters.actions_dropped
+        + counters.questions_delivered
+        + counters.questions_given_up
+        + counters.questions_dropped
         + counters.defaults_unanswered;
     if submitted != ended + counters.held {
         faults.push(format!("{submitted} hooks, {ended} ended, {} held", counters.held));

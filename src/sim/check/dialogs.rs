@@ -59,6 +59,13 @@ impl Dialogs {
         }
     }
 
+    /// A response leaves: the tag of whoever answers is one of the dialog's.
+    pub fn answered(&mut self, text: &Text) {
+        if text.method() == "INVITE" && text.code() < 300 {
+            self.note_tag(text, "To");
+        }
+    }
+
     /// A response of a party's is passed on.
     pub fn passed_on(&mut self, text: &Text) {
         // A challenged BYE comes again.

@@ -1,12 +1,13 @@
 //! What the application is told: one action for each execution, in order, and nothing but what peers have said.
 
 use super::Faults;
+use super::calls::Calls;
 use super::notifies::Told;
 use crate::command::Reply;
 use crate::config::Config;
 use crate::sim::application::Posted;
 use crate::sim::peer::text::Text;
-use crate::webhook::{Hook, HookKind};
+use crate::webhook::{Hook, HookKind, Subject};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ pub(super) struct Hooks {
     accepted: BTreeSet<String>,
     /// Hooks that shards handed over, by their ids.
     handed: BTreeMap<String, Handed>,
+    calls: Calls,
     /// By transfer, the actions handed over.
     actions: BTreeMap<String, usize>,
     /// By the Call-ID of a dialog that a REFER has made, that of the call which it is about.
@@ -36,7 +38,7 @@ pub(super) struct Hooks {
 #[derive(Debug)]
 struct Handed {
     kind: HookKind,
-    transfer: String,
+    subject: String,
     /// The body without what delivery adds.
     body: Value,
     /// Its place among all.
@@ -109,11 +111,16 @@ impl Hooks {
     }
 
     pub fn handed(&mut self, hook: &Hook, faults: &mut Faults) {
-        let transfer = hook.transfer.to_string();
+        let subject = hook.subject.to_string();
         let id = hook.webhook_id.clone();
         let body: Value = serde_json::from_str(&hook.body).unwrap_or(Value::Null);
-        let actions = self.actions.entry(transfer.clone()).or_default();
+        if !matches!(hook.subject, Subject::Transfer(_)) {
+            self.calls.handed(hook, &body, faults);
+            return self.keep(id, hook.kind, subject, body, faults);
+        }
+        let actions = self.actions.entry(subject.clone()).or_default();
         match hook.kind {
+            HookKind::Question => faults.push(format!("{id} is a question about a transfer")),
             HookKind::Action => {
                 *actions += 1;
                 if *actions > 1 {
@@ -128,15 +135,19 @@ impl Hooks {
             }
         }
         let says = match hook.kind {
-            HookKind::Action => self.is_true_action(&body),
+            HookKind::Action | HookKind::Question => self.is_true_action(&body),
             HookKind::Event => self.is_true_event(&id, &body),
         };
         if let Err(lie) = says {
             faults.push(format!("{id} says {lie}"));
         }
+        self.keep(id, hook.kind, subject, body, faults);
+    }
+
+    fn keep(&mut self, id: String, kind: HookKind, subject: String, body: Value, faults: &mut Faults) {
         let handed = Handed {
-            kind: hook.kind,
-            transfer,
+            kind,
+            subject,
             body,
             place: self.handed.len(),
         };
@@ -215,6 +226,7 @@ impl Hooks {
         for (transfer, actions) in self.actions.iter().filter(|(_, actions)| **actions == 0) {
             faults.push(format!("{transfer} has events and {actions} actions"));
         }
+        self.calls.over(faults);
         self.delivered(posted, by_lanes, faults);
         for told in told.iter().filter(|_| self.all_ask_for_events) {
             let tells = |(id, handed): (&String, &Handed)| {
@@ -242,7 +254,7 @@ impl Hooks {
             if let Some(body) = body.as_object_mut() {
                 body.remove("missed");
             }
-            if body != handed.body || post.kind != handed.kind || post.transfer != handed.transfer {
+            if body != handed.body || post.kind != handed.kind || post.subject != handed.subject {
                 faults.push(format!("{id} is posted with another body than was handed over"));
             }
             let before = attempts.insert(id, post.attempt).unwrap_or_default();
@@ -257,7 +269,7 @@ impl Hooks {
                 taken.insert(id);
             }
             // Hooks of one transfer keep their order; what was overtaken does not come any more.
-            let last = last.entry(&post.transfer).or_default();
+            let last = last.entry(&post.subject).or_default();
             if handed.place < *last {
                 faults.push(format!("{id} is posted after a later one"));
             }

@@ -164,7 +164,14 @@ impl Transactions {
         self.is_asked = true;
         let key = key(text);
         let span = 64 * self.timers.t1;
-        let Some(client) = self.clients.get_mut(&key).filter(|client| client.flow == flow) else {
+        // One whose Vias are not those of the request is nobody's (RFC 3261 §18.1.2), and so is one from elsewhere.
+        let vias = |text: &Text| -> (usize, String) {
+            let vias = text.list("Via");
+            let sent_by = vias.first().and_then(|top| top.split(';').next()).unwrap_or_default();
+            (vias.len(), sent_by.trim().to_owned())
+        };
+        let is_its = |client: &&mut Client| client.flow == flow && vias(&client.text) == vias(text);
+        let Some(client) = self.clients.get_mut(&key).filter(is_its) else {
             return;
         };
         let code = text.code();

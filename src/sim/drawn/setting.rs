@@ -48,6 +48,10 @@ pub struct Setting {
     names: Vec<(String, IpAddr)>,
     /// referee asks trunks how they are until it drains.
     pub has_probes: bool,
+    /// By member; empty without an application.
+    calls_with: Vec<Caller>,
+    /// Some calls are led by an application.
+    pub has_application: bool,
     /// How long calls go on after that.
     pub goes_on: Duration,
     /// A world in which little else goes on than transfers.
@@ -78,6 +82,38 @@ struct Drawn {
     gate: Option<Gate>,
 }
 
+/// What a peer says in its calls where applications lead some.
+#[derive(Debug)]
+struct Caller {
+    offers: bool,
+    answers_offers: bool,
+    headers: Headers,
+}
+
+type Headers = &'static [(&'static str, &'static str)];
+
+/// Header lines of calls and of the answers to them.
+const CALLERS: &[Headers] = &[
+    &[("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO")],
+    &[
+        ("Allow", "INVITE, ACK, BYE, UPDATE"),
+        ("Supported", "timer"),
+        ("Session-Expires", "90;refresher=uas"),
+    ],
+    &[
+        ("Allow", "INVITE, ACK, BYE"),
+        ("Supported", "timer"),
+        ("Session-Expires", "90;refresher=uas"),
+    ],
+    &[
+        ("Allow", "INVITE, ACK, BYE"),
+        ("Supported", "timer"),
+        ("Session-Expires", "90"),
+    ],
+    &[("Allow", "INVITE, ACK, BYE"), ("Require", "100rel")],
+    &[("Allow", "INVITE, ACK, BYE"), ("Session-Expires", "120")],
+];
+
 /// A peer of the world.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -90,7 +126,7 @@ pub struct Member {
 }
 
 impl Setting {
-    pub fn draw(mut dice: Dice) -> Setting {
+    pub fn draw(mut dice: Dice, mut of_led: Dice) -> Setting {
         let is_about_transfers = dice.one_in(4);
         let shards = 1 + dice.below(3) as u16;
         let t1 = Duration::from_millis(dice.one_of(&[500, 500, 500, 250, 1_000]));
@@ -109,9 +145,11 @@ impl Setting {
             manners: Vec::new(),
             names: Vec::new(),
             has_probes: false,
+            calls_with: Vec::new(),
             // In some longer than a session interval that nobody refreshes.
             goes_on: Duration::from_secs(dice.one_of(&[0, 0, 0, 120])),
             is_about_transfers,
+            has_application: of_led.one_in(3),
             trunks,
         };
         if is_about_transfers {
@@ -127,8 +165,15 @@ impl Setting {
         for number in 0..setting.trunks.len() {
             setting.trunk(number, &mut dice);
         }
+        if setting.has_application {
+            setting.application(&mut of_led);
+        }
         for number in 0..setting.trunks.len() {
+            setting.led(number, &mut of_led);
             setting.routes(number, &mut dice);
+        }
+        if setting.has_application {
+            setting.callers(&mut of_led);
         }
         setting.behind(&mut dice);
         setting.members(&mut dice);
@@ -304,6 +349,41 @@ impl Setting {
         self.has_probes = true;
     }
 
+    /// An application that leads some calls.
+    fn application(&mut self, dice: &mut Dice) {
+        self.line("[[application]]");
+        self.line("name = \"ivr\"");
+        self.line("call_hook = \"https://ivr.example.com/call\"");
+        self.line("call_status_hook = \"/status\"");
+        self.key(dice, "on_unanswered", &["\"answer\"", "\"redirect\"", "\"fail\""]);
+        self.key(dice, "media_verbs", &["\"skip\"", "\"reject\""]);
+        self.key(dice, "media_address", &["\"192.0.2.99:4000\""]);
+        self.key(dice, "answer_timeout", &["\"5s\"", "\"3m\"", "\"1s\""]);
+    }
+
+    /// A route to it, for some or all calls of a trunk.
+    fn led(&mut self, from: usize, dice: &mut Dice) {
+        if !self.has_application || dice.one_in(3) {
+            return;
+        }
+        let name = self.trunks[from].name.clone();
+        let user = dice.one_of(&["+4930*", "alice", "+49*"]);
+        self.line(&format!(
+            "[[route]]\nfrom = \"{name}\"\nmatch = {{ user = \"{user}\" }}\napplication = \"ivr\""
+        ));
+    }
+
+    /// How those are who call it.
+    fn callers(&mut self, dice: &mut Dice) {
+        self.calls_with = (0..MEMBERS_MAX)
+            .map(|_| Caller {
+                offers: !dice.one_in(4),
+                answers_offers: !dice.one_in(6),
+                headers: dice.one_of(CALLERS),
+            })
+            .collect();
+    }
+
     fn routes(&mut self, from: usize, dice: &mut Dice) {
         let mut others: Vec<usize> = (0..self.trunks.len()).filter(|other| *other != from).collect();
         // Who is first asked differs.
@@ -458,6 +538,7 @@ impl Setting {
             slow: self.hooks.1,
             failing: self.hooks.0,
             replies: replies(),
+            lists: lists(),
         });
         for (name, ip) in &self.names {
             world.name(name, &[*ip]);
@@ -483,6 +564,13 @@ impl Setting {
                 Transport::Tcp => format!("<sip:{ip}:5060;transport=tcp;lr;n={}>", drawn.address),
             });
             manners.t1 = self.t1;
+            if let Some(caller) = self.calls_with.get(members.len()) {
+                manners.calls_applications = true;
+                manners.offers = caller.offers;
+                manners.answers_offers = caller.answers_offers;
+                let lines = caller.headers.iter();
+                manners.headers = lines.map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            }
             let mut peer = Peer::new(&name, &format!("{ip}:5060"), manners);
             peer.instinct = Some(Instinct {
                 dice,
@@ -558,6 +646,25 @@ fn weather(dice: &mut Dice) -> Weather {
         delay_min: Duration::from_millis(1),
         delay_max: Duration::from_millis(1 + dice.below(most)),
     }
+}
+
+/// What applications answer when a call comes in, or is redirected to them.
+fn lists() -> Vec<Value> {
+    let refer = |to: &str| json!({"verb": "sip:refer", "referTo": to, "actionHook": "/a", "eventHook": "/e"});
+    let info = json!({"verb": "sip:request", "method": "INFO", "body": "a=b", "actionHook": "/info"});
+    vec![
+        json!([{"verb": "answer"}, refer("+4930111"), {"verb": "hangup"}]),
+        json!([{"verb": "config", "notifyEvents": true}, refer("+4930111"), refer("sip:queue@backup.example")]),
+        json!([{"verb": "pause", "length": 2}, {"verb": "answer"}, info, {"verb": "pause", "length": 60}]),
+        json!([{"verb": "answer"}, {"verb": "pause", "length": 300}]),
+        json!([{"verb": "answer"}, {"verb": "redirect", "actionHook": "/next"}]),
+        json!([{"verb": "tag", "data": {"a": 1}}, {"verb": "answer"}, {"verb": "say", "text": "x"}, refer("+4930111")]),
+        json!([{"sip:decline": {"status": 486, "headers": {"X-Why": "busy"}}}]),
+        json!([refer("sip:nobody@elsewhere.example"), {"verb": "answer"}, refer("tel:+493022")]),
+        json!([{"verb": "hangup"}]),
+        json!([]),
+        json!([{"verb": "nonsense"}]),
+    ]
 }
 
 /// What applications answer to an action.

@@ -2,7 +2,7 @@
 
 use super::dialog::DialogState;
 use super::text::{Text, host_port, uri_of};
-use super::{Client, ClientState, Due, Key, Path, Peer, real_call_id};
+use super::{Client, ClientState, Due, Key, OFFER, Path, Peer, real_call_id};
 use crate::timer::Instant;
 use crate::transport::Transport;
 
@@ -380,9 +380,14 @@ impl Peer {
             return;
         };
         let path = dialog.next_path(follows, transport);
-        let lines = dialog.head("ACK", number, follows);
+        let mut lines = dialog.head("ACK", number, follows);
         let first = format!("ACK {} SIP/2.0", dialog.request_uri(follows));
-        let bytes = self.write(&first, Some((&branch, path)), &lines, "");
+        let has_offered = self.manners.offers || !self.manners.answers_offers;
+        let body = if has_offered { "" } else { OFFER };
+        if !body.is_empty() {
+            lines.push(("Content-Type".into(), "application/sdp".into()));
+        }
+        let bytes = self.write(&first, Some((&branch, path)), &lines, body);
         self.put(path, bytes.clone(), now);
         if let Some(client) = self.clients.get_mut(key) {
             client.ack = Some((path, bytes));
@@ -395,9 +400,10 @@ impl Peer {
             return;
         };
         let (host, port) = host_port(uri_of(&contact));
-        if referee
-            .iter()
-            .any(|address| address.ip().to_string() == host && address.port() == port)
+        if !self.manners.calls_applications
+            && referee
+                .iter()
+                .any(|address| address.ip().to_string() == host && address.port() == port)
         {
             self.violation(format!("`{}` shows referee's own Contact", text.label()));
         }

@@ -146,6 +146,12 @@ pub struct Manners {
     pub event_ids: EventIds,
     /// Whether it refuses an INVITE that it has had already, with another branch (RFC 3261 §8.2.2.2).
     pub refuses_merged: bool,
+    /// Whether referee may be the other party of its calls, with a Contact of its own.
+    pub calls_applications: bool,
+    /// Whether its INVITEs offer; otherwise it answers the other's offer with its ACK.
+    pub offers: bool,
+    /// Whether it does: an ACK without an answer is a fault.
+    pub answers_offers: bool,
     /// Whether a challenged request comes again with credentials.
     pub has_credentials: bool,
     /// Whether it agrees to a session interval that is asked for (RFC 4028 §9).
@@ -176,6 +182,9 @@ impl Manners {
             first_cseq: 1,
             event_ids: EventIds::FromTheSecond,
             refuses_merged: false,
+            calls_applications: false,
+            offers: true,
+            answers_offers: true,
             has_credentials: false,
             agrees_to_intervals: false,
             t1: Duration::from_millis(500),

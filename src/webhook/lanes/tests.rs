@@ -1,15 +1,23 @@
 use super::*;
+use crate::identifiers::{CallId, TransferId};
 use crate::webhook::{Failure, signature};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
-fn transfer(number: u64) -> TransferId {
-    TransferId { shard: 0, number }
+fn transfer(number: u64) -> Subject {
+    Subject::Transfer(TransferId { shard: 0, number })
+}
+
+fn number_of(subject: Subject) -> u64 {
+    match subject {
+        Subject::Transfer(transfer) => transfer.number,
+        other => panic!("{other}"),
+    }
 }
 
 fn hook(number: u64, kind: HookKind, url: &str, id: &str) -> Hook {
     Hook {
-        transfer: transfer(number),
+        subject: transfer(number),
         kind,
         url: url.to_owned(),
         basic_auth: None,
@@ -90,7 +98,7 @@ fn hooks_of_a_transfer_go_one_after_another_and_the_action_last() {
         lanes.finished(job.id, answered(200), now);
     }
     let delivered = Report {
-        transfer: transfer(1),
+        subject: transfer(1),
         outcome: DELIVERED,
     };
     assert_eq!(lanes.poll_report(), Some(delivered));
@@ -238,17 +246,17 @@ fn an_action_that_cannot_be_attempted_in_time_is_reported_and_still_goes() {
         now = lanes.next_deadline().unwrap();
         lanes.handle_timeout(now);
     }
-    assert_eq!(lanes.poll_report().unwrap().transfer, transfer(9));
+    assert_eq!(lanes.poll_report().unwrap().subject, transfer(9));
     assert_eq!(now, submitted + Duration::from_secs(12));
     lanes.finished(probe.id, answered(200), now);
     assert_eq!(lanes.counters().endpoints_suspended, 0);
     let mut left = HashSet::new();
     while !lanes.is_idle() {
         let job = next_job(&mut lanes, &mut now);
-        left.insert(job.hook.transfer.number);
+        left.insert(job.hook.subject);
         lanes.finished(job.id, answered(200), now);
     }
-    assert!(left.contains(&9));
+    assert!(left.contains(&transfer(9)));
     assert_eq!(lanes.poll_report(), None);
 }
 
@@ -320,9 +328,58 @@ fn when_full_events_are_dropped_and_actions_are_not() {
     lanes.submit(action(20, "a"), now);
     assert_eq!(lanes.counters().actions_dropped, 1);
     let report = lanes.poll_report().unwrap();
-    assert_eq!((report.transfer, report.outcome), (transfer(20), FAILED));
+    assert_eq!((report.subject, report.outcome), (transfer(20), FAILED));
     let job = lanes.poll_job(now).unwrap();
     assert_eq!(job.body(), r#"{"a":1,"missed":1}"#, "a dropped event is missed");
+}
+
+#[test]
+fn a_question_has_one_attempt_and_its_reply_is_wanted_now() {
+    let call = CallId { shard: 2, number: 7 };
+    let question = |number| Hook {
+        subject: Subject::Question(call, number),
+        kind: HookKind::Question,
+        ..action(0, "q")
+    };
+    let now = Instant::START;
+    // A 503 that asks for another attempt gets none.
+    let mut lanes = lanes();
+    lanes.submit(question(0), now);
+    let job = lanes.poll_job(now).unwrap();
+    assert!(
+        job.wants_reply() && job.body() == r#"{"a":1}"#,
+        "nothing is added to it"
+    );
+    lanes.finished(job.id, answered(503), now);
+    let report = lanes.poll_report().unwrap();
+    assert_eq!((report.subject.shard(), report.outcome), (2, FAILED));
+    assert!(lanes.is_idle());
+    assert_eq!(lanes.counters().questions_given_up, 1);
+    // One that hangs is reported after the time of an attempt, without a wait for events.
+    let mut lanes = lanes_with(Hooks {
+        timeout: Duration::from_secs(3),
+        ..Hooks::default()
+    });
+    lanes.submit(question(1), now);
+    let job = lanes.poll_job(now).unwrap();
+    let late = now + Duration::from_secs(3);
+    lanes.handle_timeout(late);
+    assert_eq!(lanes.poll_report().unwrap().outcome, FAILED);
+    lanes.finished(job.id, answered(200), late);
+    assert!(lanes.poll_report().is_none() && lanes.is_idle());
+}
+
+#[test]
+fn nothing_is_remembered_of_events_that_no_action_will_tell_of() {
+    let mut lanes = lanes();
+    let status = Hook {
+        subject: Subject::Status(CallId { shard: 0, number: 1 }),
+        ..event(0, "s")
+    };
+    lanes.submit(status, Instant::START);
+    let job = lanes.poll_job(Instant::START).unwrap();
+    lanes.finished(job.id, answered(403), Instant::START);
+    assert_eq!((lanes.lanes.len(), lanes.remembered), (0, 0));
 }
 
 #[test]
@@ -477,7 +534,7 @@ struct Run {
 impl Run {
     fn drain(&mut self) {
         while let Some(job) = self.lanes.poll_job(self.now) {
-            let number = job.hook.transfer.number;
+            let number = number_of(job.hook.subject);
             let place: u64 = id(&job).parse().unwrap();
             let last = self.last_started.entry(number).or_insert(0);
             assert!(*last <= place, "order within transfer {number}");
@@ -485,7 +542,7 @@ impl Run {
             let of_same = self
                 .under_way
                 .iter()
-                .filter(|other| other.hook.transfer == job.hook.transfer);
+                .filter(|other| other.hook.subject == job.hook.subject);
             for other in of_same {
                 assert_eq!(
                     other.hook.kind,
@@ -497,7 +554,7 @@ impl Run {
         }
         assert!(self.under_way.len() <= self.lanes.under_way_max());
         while let Some(report) = self.lanes.poll_report() {
-            *self.reported.entry(report.transfer.number).or_insert(0) += 1;
+            *self.reported.entry(number_of(report.subject)).or_insert(0) += 1;
         }
         let c = self.lanes.counters();
         let gone = c.events_delivered + c.actions_delivered + c.events_given_up + c.actions_given_up;
