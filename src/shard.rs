@@ -39,6 +39,7 @@ mod request;
 mod response;
 mod restored;
 mod route;
+mod saying;
 mod sources;
 mod targets;
 mod topology;

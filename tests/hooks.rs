@@ -6,13 +6,14 @@
     reason = "the peer of a socket test needs sockets and threads"
 )]
 
-use referee::config::Hooks;
+use referee::config::{self, Hooks};
 use referee::identifiers::TransferId;
 use referee::io::deliver::Deliverer;
+use referee::transport::Transport;
 use referee::webhook::{ActionOutcome, Hook, HookKind, Subject, signature};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -238,6 +239,67 @@ fn stopping_delivers_what_is_held() {
         request.answer("200 OK", "", "");
     }
     assert_eq!(stopped.join().unwrap(), 0);
+}
+
+#[test]
+fn a_call_is_led_by_an_application_through_the_whole_process() {
+    let server = Server::start();
+    let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    let text = format!(
+        "[[listen]]\nname = \"l\"\nbind = [\"udp:127.0.0.1:5060\"]\n[[trunk]]\nname = \"t\"\n\
+         listen = \"l\"\nsources = [\"127.0.0.1/32\"]\n[[application]]\nname = \"a\"\ncall_hook = \"{}\"\nsecret = \"whsec_c2VjcmV0\"\n\
+         [[route]]\nfrom = \"t\"\napplication = \"a\"\n",
+        server.url("/call")
+    );
+    let mut config = config::parse(&text, &|_| None).unwrap();
+    config.binds[0].address.set_port(0);
+    config.control.listen = None;
+    let running = referee::io::start(config).unwrap();
+    let is_udp = |bind: &&config::Bind| bind.transport == Transport::Udp;
+    let referee = running.addresses().iter().find(is_udp).unwrap().address;
+    caller.connect(referee).unwrap();
+    let here = caller.local_addr().unwrap();
+    let say = |method: &str, number: u32, to_tag: &str, body: &str| {
+        let request = format!(
+            "{method} sip:ivr@{referee} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{number}{method}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@a.example>;tag=1\r\nTo: <sip:ivr@{referee}>{to_tag}\r\nCall-ID: led\r\nCSeq: {number} {method}\r\n\
+             Contact: <sip:a@{here}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        caller.send(request.as_bytes()).unwrap();
+    };
+    let hears = |start: &str| loop {
+        let mut bytes = [0; 4_096];
+        let count = caller.recv(&mut bytes).expect("a message");
+        let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        if text.starts_with(start) {
+            return text;
+        }
+    };
+    let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    say("INVITE", 1, "", offer);
+    let question = server.next();
+    assert_eq!(question.line, "POST /call HTTP/1.1");
+    assert!(question.body.contains("\"call_status\":\"trying\""));
+    assert!(question.header("webhook-signature").starts_with("v1,"));
+    let json = "Content-Type: application/json\r\n";
+    question.answer(
+        "200 OK",
+        json,
+        r#"[{"verb": "answer"}, {"verb": "hangup", "headers": {"X-Why": "done"}}]"#,
+    );
+    let answer = hears("SIP/2.0 200");
+    assert!(answer.contains("m=audio 9 RTP/AVP 0\r\n"), "{answer}");
+    let to = answer.lines().find(|line| line.starts_with("To:")).unwrap();
+    let (_, tag) = to.rsplit_once(";tag=").unwrap();
+    say("ACK", 1, &format!(";tag={tag}"), "");
+    let bye = hears("BYE");
+    assert!(
+        bye.contains("\r\nX-Why: done\r\n") && bye.starts_with(&format!("BYE sip:a@{here} SIP/2.0")),
+        "{bye}"
+    );
+    running.stop();
 }
 
 /// Far more than anything here takes.

@@ -56,10 +56,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "verb",
         ],
     ),
+    ("application", &["config", "verb"]),
+    ("offer_answer", &["message"]),
     ("dialog_usage", &["message"]),
     ("digest", &["config", "identifiers", "message"]),
     ("route_set", &["message"]),
-    ("session_timer", &["message"]),
+    ("session_timer", &["message", "timer"]),
     ("traversal", &["call", "config", "identifiers"]),
     (
         "proxy",

@@ -3,7 +3,8 @@
 
 use super::arrival::Arrival;
 use super::notify::is_of_refer;
-use super::own::{Unsent, refer_lines};
+use super::own::refer_lines;
+use super::saying::Unsent;
 use super::{ClientOwner, Shard};
 use crate::call::{Call, Party, Trait, TransferKey};
 use crate::config::ReferMode;

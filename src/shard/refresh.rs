@@ -1,7 +1,7 @@
 //! Requests of referee's own as the user agent of a call: session refreshes (RFC 4028 §7, §10; RFC 3261 §14.1) and what an
 //! application has it send.
 
-use super::own::{Saying, Unsent};
+use super::saying::{Saying, Unsent};
 use super::{ClientOwner, Shard, TimerKey, Waiting};
 use crate::call::{CallKey, CallState, Party, Trait};
 use crate::message::value::lists_token;

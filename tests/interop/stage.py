@@ -42,6 +42,17 @@ base_url = "http://{hooks}:9000"
 events_wait = "60s"
 """
 
+APPLICATION = """
+[[application]]
+name = "ivr"
+call_hook = "http://{hooks}:9000/call"
+call_status_hook = "/status"
+
+[[route]]
+from = "carrier"
+application = "ivr"
+"""
+
 # No sound card and no registration: what it hears it says again; commands come by TCP.
 BARESIP = """
 module_path /usr/lib/baresip/modules
@@ -133,7 +144,7 @@ def all_done(processes, codes=(0,)):
 
 
 class Hooks(http.server.ThreadingHTTPServer):
-    """An application's webhooks: keeps what is posted, answers 200."""
+    """An application's webhooks: keeps what is posted, answers 200, with the list of verbs that the path has in `lists`."""
     daemon_threads = True
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -142,16 +153,20 @@ class Hooks(http.server.ThreadingHTTPServer):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.server.posts.append((self.path, self.headers["webhook-id"], body))
+            reply = json.dumps(self.server.lists[self.path]).encode() if self.path in self.server.lists else b""
             self.send_response(200)
-            self.send_header("Content-Length", "0")
+            if reply:
+                self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(reply)))
             self.end_headers()
+            self.wfile.write(reply)
 
         def log_message(self, *_):
             pass
 
     def __init__(self, address):
         super().__init__(address, Hooks.Handler)
-        self.posts = []
+        self.posts, self.lists = [], {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def forget(self):
@@ -244,20 +259,26 @@ class Stage:
 
     # ---- referee ----
 
-    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, source=None, hooks=True, auth=None, secret=None):
+    def edge(self, carrier=None, platform=None, more="", routes=None, mode=None, source=None, hooks=True, auth=None, secret=None, verbs=None):
         """referee between the trunks `carrier` and `platform`, each the address where calls to it go, and `more` trunks. Routes are
         (from, to) or (from, to, further lines); `mode` is that of those with several targets, `source` the network of both sides,
-        `auth` the trunk that has credentials, `secret` that of Jambonz-Signature."""
+        `auth` the trunk that has credentials, `secret` that of Jambonz-Signature, `verbs` what an application says of the carrier's
+        calls, which then leads them."""
         text = EDGE.format(public=self.ip(self.PUBLIC), private=self.ip(self.PRIVATE), hooks=self.ip(self.HOOKS))
         text += f'jambonz_secret = "{secret}"\n' if secret else ""
         text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", source, "carrier", auth == "carrier")
         text += self.trunk("platform", "private", platform or f"udp:{self.ip(self.PLATFORM)}:5060", source, "platform", auth == "platform") + more
+        if verbs is not None:
+            text += APPLICATION.format(hooks=self.ip(self.HOOKS))
+            routes = [("platform", "carrier")]
         for here, there, *lines in routes or [("carrier", "platform"), ("platform", "carrier")]:
             lines += [f'mode = "{mode}"'] if isinstance(there, list) and mode else []
             text += "\n".join(["", "[[route]]", f'from = "{here}"', f"to = {json.dumps(there)}", *lines, ""])
         (self.folder / "edge.toml").write_text(text)
         if hooks and not self.hooks:
             self.hooks = Hooks((self.ip(self.HOOKS), 9000))
+            if verbs is not None:
+                self.hooks.lists["/call"] = verbs
         self.referee("--config", "edge.toml")
 
     def trunk(self, name, listen, address, source=None, side=None, auth=False):
@@ -315,6 +336,12 @@ class Stage:
         status, answer = self.get(f"/v1/calls/{urllib.parse.quote(call['call_id'], safe='')}/verbs", verb)
         if status != 202:
             raise Failure(f"the verb got {status}: {answer}")
+
+    def told(self, statuses):
+        """Waits until the application has been told how the last call ended, and holds all it was told to these statuses."""
+        of = lambda: [body["call_status"] for path, _, body in self.hooks.posts if path == "/status"]
+        wait("end of the call", lambda: of()[-1:] == statuses[-1:])
+        expect("statuses", of(), statuses)
 
     def verdict(self, result, cause, events=None, final=None, **fields):
         """Waits for the action hook, and holds all hooks to what they must say; `fields`: of the action hook."""
