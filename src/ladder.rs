@@ -149,7 +149,10 @@ pub fn http_label(start: &str, body: &str) -> String {
     if !verbs.is_empty() {
         return format!("{start} · {}", verbs.join(", "));
     }
-    start.to_owned()
+    match body["call_status"].as_str() {
+        Some(status) => format!("{start} · {status}"),
+        None => start.to_owned(),
+    }
 }
 
 /// `sip:refer to +49`; `None`: it is no verb.
@@ -249,6 +252,7 @@ mod tests {
                 "200 OK · sip:refer to the second call",
             ),
             ("[]", "200 OK"),
+            (r#"{"call_status":"in-progress"}"#, "200 OK · in-progress"),
             (
                 r#"{"verb":"sip:refer","event":"transfer-status","call_status":180,"notify_reason":"Ringing"}"#,
                 "200 OK · 180 Ringing",
