@@ -713,7 +713,7 @@ fn reason_of(status: u16) -> &'static str {
         604 => "Does Not Exist Anywhere",
         606 => "Not Acceptable",
         400..=499 => "Request Failure",
-        500..=599 => "Server Failure",
+        501..=599 => "Server Failure",
         _ => "Global Failure",
     }
 }

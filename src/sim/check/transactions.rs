@@ -107,6 +107,8 @@ impl Transactions {
     }
 
     pub fn replayed(&mut self, text: &Text) {
+        // Its transaction may have ended with an ACK, and what was decided of it with that: an INVITE opens another.
+        self.decided.remove(&text.branch());
         self.replayed.insert(text.branch());
     }
 
@@ -127,15 +129,6 @@ impl Transactions {
             return;
         }
         let is_invite = key.1 == "INVITE";
-        if is_invite
-            && self
-                .servers
-                .get(&(key.clone(), flow.peer))
-                .is_some_and(|server| server.ended.is_some_and(|(at, _)| now >= at + span))
-        {
-            // Recorded by somebody, or on the way for long: it is a new one by now.
-            self.decided.remove(&key.0);
-        }
         let server = self.servers.entry((key.clone(), flow.peer)).or_insert(Server {
             ended: None,
             is_provisional: false,
