@@ -110,7 +110,10 @@ impl fmt::Display for Performance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Scenario { name, summary, .. } = self.scenario;
         writeln!(f, "Scenario {name}: {summary}.\n")?;
-        writeln!(f, "The verb, as the application posts it to the control API:\n")?;
+        match self.scenario.is_led {
+            true => writeln!(f, "The verbs, with which the application answers the call hook:\n")?,
+            false => writeln!(f, "The verb, as the application posts it to the control API:\n")?,
+        }
         indented(f, &self.verb)?;
         writeln!(
             f,
@@ -178,22 +181,23 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
     let mut consulting = agent(Column::Platform, "second-line")?;
     let mut target = agent(Column::Carrier, "target")?;
     let ids = [new_call_id("call"), new_call_id("consultation")];
-    let verbs: Vec<String> = (0..)
+    let mut verbs: Vec<String> = (0..)
         .zip(scenario.transfers)
         .map(|(i, transfer)| verb(i, transfer, &ids[1]))
         .collect();
-    let replies = (0..scenario.transfers.len()).map(|i| match scenario.transfers.get(i + 1) {
-        Some(next) if next.asked == Asked::ByReply => verbs[i + 1].clone(),
-        _ => String::new(),
-    });
-    let application =
-        Application::start(&trace, replies.collect()).map_err(|error| format!("the application: {error}"))?;
-    let stage = configuration(
-        &application.base_url(),
-        target.address(),
-        platform.address(),
-        scenario.total_timeout,
-    )?;
+    let mut replies: Vec<String> = (1..)
+        .zip(scenario.transfers)
+        .map(|(next, _)| match scenario.transfers.get(next) {
+            Some(transfer) if transfer.asked == Asked::ByReply => verbs[next].clone(),
+            _ => String::new(),
+        })
+        .collect();
+    if scenario.is_led {
+        verbs[0] = format!("{ANSWER}, {}", verbs[0]);
+        replies.insert(0, verbs[0].clone());
+    }
+    let application = Application::start(&trace, replies).map_err(|error| format!("the application: {error}"))?;
+    let stage = configuration(&application.base_url(), target.address(), platform.address(), scenario)?;
     let running = io::start(stage).map_err(|error| format!("referee does not start: {error}"))?;
     let [public, private] = running.addresses() else {
         return Err("referee does not listen on both sides".into());
@@ -214,10 +218,10 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
         let conduct = || -> Result<(), String> {
             let (carrier, platform, consulting, target) = agents;
             let enter = |agent, entry, steps| enter(scope, agent, entry, steps, whom_to_join.clone());
-            let mut told = vec![
-                enter(platform, Entry::Answers, scenario.platform),
-                enter(carrier, Entry::Calls(&ids[0], public.address), scenario.carrier),
-            ];
+            let mut told = vec![enter(carrier, Entry::Calls(&ids[0], public.address), scenario.carrier)];
+            if !scenario.is_led {
+                told.push(enter(platform, Entry::Answers, scenario.platform));
+            }
             await_ready(&told, &trace)?;
             if scenario.consults {
                 let consultation = [
@@ -259,7 +263,10 @@ pub fn perform(scenario: &'static Scenario) -> Result<Performance, String> {
     );
     Ok(Performance {
         scenario,
-        verb: verbs.into_iter().next().unwrap_or_default(),
+        verb: match (scenario.is_led, verbs.into_iter().next()) {
+            (true, Some(list)) => format!("[{list}]"),
+            (_, verb) => verb.unwrap_or_default(),
+        },
         events,
         checks,
         lasted: trace.now(),
@@ -321,7 +328,17 @@ fn await_action(hooks: &Receiver<String>, trace: &Trace) -> Result<(), String> {
 }
 
 /// What a file would say, but for the ports: those are free ones, which a file cannot ask for.
-fn configuration(hooks: &str, carrier: SocketAddr, platform: SocketAddr, total_timeout: u32) -> Result<Config, String> {
+fn configuration(
+    hooks: &str,
+    carrier: SocketAddr,
+    platform: SocketAddr,
+    scenario: &Scenario,
+) -> Result<Config, String> {
+    let total_timeout = scenario.total_timeout;
+    let way = match scenario.is_led {
+        true => r#"application = "ivr""#,
+        false => r#"to = "platform""#,
+    };
     let text = format!(
         r#"
         [[listen]]
@@ -359,9 +376,14 @@ fn configuration(hooks: &str, carrier: SocketAddr, platform: SocketAddr, total_t
         listen = "private"
         addresses = ["udp:{platform}"]
 
+        [[application]]
+        name = "ivr"
+        call_hook = "{hooks}/call"
+        call_status_hook = "/status"
+
         [[route]]
         from = "carrier"
-        to = "platform"
+        {way}
 
         [[route]]
         from = "platform"
@@ -407,6 +429,9 @@ const VERB: &str = r#"{
   }
 }"#;
 
+/// Before it, where the application leads the call.
+const ANSWER: &str = r#"{"verb": "answer"}"#;
+
 /// What the verb becomes on the wire; of its target see [`Target`].
 const REFERRED_BY: &str = "<sip:caller@example.com>";
 const CUSTOM_HEADER: (&str, &str) = ("X-Custom-Header", "Value");
@@ -443,10 +468,13 @@ mod tests {
     #[test]
     fn the_configuration_is_one_that_a_file_could_have() {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5070));
-        let config = configuration("http://127.0.0.1:9000", address, address, 30).unwrap();
-        assert_eq!(
-            (config.binds.len(), config.trunks.len(), config.routes.len()),
-            (2, 2, 2)
-        );
+        for scenario in SCENARIOS {
+            let config = configuration("http://127.0.0.1:9000", address, address, scenario).unwrap();
+            assert_eq!(
+                (config.binds.len(), config.trunks.len(), config.routes.len()),
+                (2, 2, 2)
+            );
+            assert_eq!(config.routes[0].application.is_some(), scenario.is_led);
+        }
     }
 }

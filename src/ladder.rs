@@ -137,18 +137,32 @@ pub fn http_label(start: &str, body: &str) -> String {
     if !body["notify_reason"].is_null() {
         return format!("{start} · {} {}", text("call_status"), text("notify_reason"));
     }
-    if body["verb"].is_string() {
-        let target = match body["replaces"] {
-            Value::Null => text("referTo"),
-            _ => "the second call".to_owned(),
-        };
-        let start = match start.ends_with("/verbs") {
-            true => "POST /v1/calls/…/verbs",
-            false => start,
-        };
-        return format!("{start} · {} to {target}", text("verb"));
+    // A hook has its verb's name too: it was looked at before.
+    let verbs = match &body {
+        Value::Array(list) => list.iter().map_while(verb_label).collect(),
+        one => Vec::from_iter(verb_label(one)),
+    };
+    let start = match start.ends_with("/verbs") {
+        true => "POST /v1/calls/…/verbs",
+        false => start,
+    };
+    if !verbs.is_empty() {
+        return format!("{start} · {}", verbs.join(", "));
     }
-    start.to_owned()
+    match body["call_status"].as_str() {
+        Some(status) => format!("{start} · {status}"),
+        None => start.to_owned(),
+    }
+}
+
+/// `sip:refer to +49`; `None`: it is no verb.
+fn verb_label(verb: &Value) -> Option<String> {
+    let name = verb["verb"].as_str()?;
+    Some(match (&verb["referTo"], &verb["replaces"]) {
+        (Value::String(target), _) => format!("{name} to {target}"),
+        (_, Value::Object(_)) => format!("{name} to the second call"),
+        _ => name.to_owned(),
+    })
 }
 
 /// Printable text of one column a character, whatever the terminal: no control characters, nothing that combines, runs from
@@ -223,6 +237,28 @@ mod tests {
         Ladder {
             parties: parties.map(str::to_owned).into(),
             rungs,
+        }
+    }
+
+    #[test]
+    fn verbs_are_named_with_whom_they_are_about() {
+        for (body, label) in [
+            (
+                r#"[{"verb":"answer"},{"verb":"sip:refer","referTo":"+49"}]"#,
+                "200 OK · answer, sip:refer to +49",
+            ),
+            (
+                r#"{"verb":"sip:refer","replaces":{"call":"a"}}"#,
+                "200 OK · sip:refer to the second call",
+            ),
+            ("[]", "200 OK"),
+            (r#"{"call_status":"in-progress"}"#, "200 OK · in-progress"),
+            (
+                r#"{"verb":"sip:refer","event":"transfer-status","call_status":180,"notify_reason":"Ringing"}"#,
+                "200 OK · 180 Ringing",
+            ),
+        ] {
+            assert_eq!(http_label("200 OK", body), label);
         }
     }
 

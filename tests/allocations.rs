@@ -7,13 +7,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use referee::command::Command;
 use referee::config::{Health, TrunkId};
 use referee::health::{Failure, Table};
 use referee::message::edit::{Editor, Response, ViaStamp, write_response};
 use referee::message::properties::malformed_fields;
 use referee::message::{Index, Message, check, parse};
 use referee::shard::{Input, Output, Setup, Shard};
-use referee::sim::scene::{self, TWO_SIDES};
+use referee::sim::peer::script::request;
+use referee::sim::scene::{self, Scene, TWO_SIDES, carrier, platform};
 use referee::timer::Instant;
 use referee::transport::{BindId, Flow, Transport};
 use referee::usage::{Places, Usage};
@@ -237,4 +239,26 @@ fn trunks_are_asked_and_told_without_an_allocation() {
         }
     });
     assert_eq!((count, usage.calls(trunk)), (0, 0));
+}
+
+/// Events of calls and ladders: where nobody listens and no call is transferred, a call costs what it costs without them.
+#[test]
+fn what_nobody_watches_costs_nothing() {
+    let of_a_call = |text: &str, listens: bool| {
+        let mut scene = Scene::with(&format!("[control]\n{text}\n{TWO_SIDES}"), carrier(), platform());
+        if listens {
+            scene.world.command(Command::Listen);
+        }
+        allocations_of(|| {
+            let call = scene.answered();
+            scene.carrier_does(&call, request("INFO"));
+            scene.run(1_000);
+            scene.carrier_does(&call, request("BYE"));
+            scene.run(60_000);
+        })
+    };
+    let without = of_a_call("listen = \"off\"", false);
+    assert_eq!(of_a_call("", false), without);
+    assert!(of_a_call("", true) > without);
+    assert!(of_a_call("ladders = \"all\"", false) > without);
 }

@@ -233,6 +233,25 @@ fn the_caller_takes_the_place_of_the_platform_in_the_second_call() {
 }
 
 #[test]
+fn an_application_has_the_call_answered_and_transferred() {
+    plays(
+        "application",
+        &[
+            "INVITE #314 ",
+            "POST /call · trying",
+            "200 OK · answer, sip:refer to +49XXXXXXXXXXX",
+            "200 OK · INVITE #314",
+            "ACK #314 ",
+            "REFER #1 ",
+            "NOTIFY #317: 200 OK",
+            "POST /action · success: notify_final, 202 then 200",
+            "BYE #2 ",
+            "POST /status · completed",
+        ],
+    );
+}
+
+#[test]
 fn the_printed_text_has_ladder_hooks_and_verdict() {
     let performance = demo::perform(&SCENARIOS[0]).unwrap();
     let text = performance.to_string();

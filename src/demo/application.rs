@@ -26,7 +26,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Listens on a free port of the loopback interface. `replies`: what the actionHooks get, one after the other; after that, and
+    /// Listens on a free port of the loopback interface. `replies`: what the call hook and the actionHooks get, one after the other; after that, and
     /// where one is empty, no further verbs.
     pub fn start(trace: &Trace, replies: Vec<String>) -> io::Result<Application> {
         let replies = Arc::new(Mutex::new(replies.into_iter()));
@@ -134,7 +134,7 @@ fn serve(stream: &TcpStream, trace: &Trace, told: &Sender<String>, replies: &Mut
             repeat: false,
         });
         let verbs = match path.as_str() {
-            "/action" => replies.lock().unwrap_or_else(PoisonError::into_inner).next(),
+            "/call" | "/action" => replies.lock().unwrap_or_else(PoisonError::into_inner).next(),
             _ => None,
         };
         let verbs = verbs.unwrap_or_default();
@@ -146,7 +146,7 @@ fn serve(stream: &TcpStream, trace: &Trace, told: &Sender<String>, replies: &Mut
                 what: What::Http(Http {
                     start: "200 OK".to_owned(),
                     headers: Vec::new(),
-                    body: verbs.clone(),
+                    body: format!("[{verbs}]"),
                 }),
                 repeat: false,
             });

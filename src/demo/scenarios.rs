@@ -19,6 +19,8 @@ pub struct Scenario {
     pub(super) total_timeout: u32,
     /// Before the first transfer the platform calls its target and talks to it (RFC 5589 §7.1).
     pub(super) consults: bool,
+    /// The call is led by the application, and nobody else is called.
+    pub(super) is_led: bool,
 }
 
 /// How one transfer comes about, and how it has to end.
@@ -39,7 +41,7 @@ pub(super) struct Transfer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     ByApi,
-    /// In its reply to the actionHook of the transfer before.
+    /// In its reply to the actionHook of the transfer before, or to the call hook.
     ByReply,
 }
 
@@ -296,6 +298,16 @@ pub const SCENARIOS: &[Scenario] = &[
         consults: true,
         ..USUAL
     },
+    Scenario {
+        name: "application",
+        summary: "there is no platform: the application has the call answered and transferred by its reply to the call hook",
+        transfers: &[Transfer {
+            asked: Asked::ByReply,
+            ..SUCCESS
+        }],
+        is_led: true,
+        ..USUAL
+    },
 ];
 
 const USUAL: Scenario = Scenario {
@@ -315,6 +327,7 @@ const USUAL: Scenario = Scenario {
     ending: Ending::Referee,
     total_timeout: LONG,
     consults: false,
+    is_led: false,
 };
 
 pub(super) const SUCCESS: Transfer = Transfer {

@@ -24,7 +24,7 @@ pub fn judge(events: &[Event], scenario: &Scenario, ids: &[String; 2], secrets: 
     let consultation = Seen { events: &consultation };
     let check = |claim, problems| Check { claim, problems };
     let mut checks = vec![
-        check("the call was answered and acknowledged", seen.set_up()),
+        check("the call was answered and acknowledged", seen.set_up(scenario)),
         check("the control API took the verb", seen.verbs(scenario)),
         check(
             "the REFER speaks as the platform, with the verb's target, referrer and header",
@@ -56,6 +56,12 @@ pub fn judge(events: &[Event], scenario: &Scenario, ids: &[String; 2], secrets: 
             seen.challenges(),
         ));
     }
+    if scenario.is_led {
+        checks.push(check(
+            "the application was asked once, and told how the call went",
+            seen.call_hooks(),
+        ));
+    }
     if scenario.consults {
         checks.push(check(
             "the caller took the platform's place in the other call, and that ended",
@@ -68,7 +74,7 @@ pub fn judge(events: &[Event], scenario: &Scenario, ids: &[String; 2], secrets: 
 impl Ending {
     fn claim(self) -> &'static str {
         match self {
-            Ending::Referee => "referee ended the call with one BYE on each leg",
+            Ending::Referee => "referee ended the call with one BYE on each leg that there was",
             Ending::Carrier => "the call went on until the carrier hung up",
             Ending::Platform => "the call went on: the carrier took the platform's re-INVITE, ACK and BYE",
         }
@@ -109,13 +115,23 @@ impl<'a> Seen<'a> {
             .filter(|http| http.start.starts_with("POST "))
     }
 
-    fn set_up(&self) -> Vec<String> {
+    fn set_up(&self, scenario: &Scenario) -> Vec<String> {
         let mut problems = Vec::new();
-        let invites = self.requests(Column::Referee, Column::Platform, "INVITE");
-        if invites.is_empty() {
-            problems.push("no INVITE reached the platform".into());
+        // Where the application leads the call, referee answers it: at once, and nobody else hears of it.
+        let (called, statuses) = match scenario.is_led {
+            true => (0, &[100, 200][..]),
+            false => (1, &[100, 180, 200][..]),
+        };
+        for method in ["INVITE", "ACK"] {
+            let is_there = !self.requests(Column::Referee, Column::Platform, method).is_empty();
+            expect_count(
+                &mut problems,
+                &format!("{method}s at the platform"),
+                usize::from(is_there),
+                called,
+            );
         }
-        for status in [100, 180, 200] {
+        for &status in statuses {
             let came = self
                 .sip(Column::Referee, Column::Carrier)
                 .any(|message| message.status() == Some(status) && message.cseq().is_some_and(|(_, m)| m == "INVITE"));
@@ -123,8 +139,9 @@ impl<'a> Seen<'a> {
                 problems.push(format!("the carrier got no {status} to its INVITE"));
             }
         }
-        if self.requests(Column::Referee, Column::Platform, "ACK").is_empty() {
-            problems.push("no ACK reached the platform".into());
+        let acks = self.requests(Column::Carrier, Column::Referee, "ACK");
+        if acks.is_empty() {
+            problems.push("the carrier sent no ACK".into());
         }
         problems
     }
@@ -266,6 +283,19 @@ impl<'a> Seen<'a> {
         if first(self.events, "BYE") < first(call.events, "REFER") {
             problems.push("it ended before the REFER".into());
         }
+        problems
+    }
+
+    fn call_hooks(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        expect_count(&mut problems, "call hooks", self.hooks("/call").len(), 1);
+        let statuses: Vec<String> = self
+            .hooks("/status")
+            .iter()
+            .filter_map(|hook| body_of(hook)["call_status"].as_str().map(str::to_owned))
+            .collect();
+        let expected = ["trying", "in-progress", "completed"].map(str::to_owned);
+        expect_equal(&mut problems, "the call's statuses", &statuses[..], &expected[..]);
         problems
     }
 
@@ -425,7 +455,7 @@ impl<'a> Seen<'a> {
             let transfer = body_of(hook)["trace_id"].clone();
             if hook.start == "POST /action" {
                 ended.push(transfer);
-            } else if ended.contains(&transfer) {
+            } else if hook.start == "POST /event" && ended.contains(&transfer) {
                 problems.push("an eventHook came after its actionHook".into());
             }
         }
@@ -458,6 +488,7 @@ impl<'a> Seen<'a> {
             ("BYEs that the platform got", byes(Column::Referee, Column::Platform)),
         ];
         let expected = match scenario.ending {
+            Ending::Referee if scenario.is_led => [0, 1, 0, 0],
             Ending::Referee => [0, 1, 0, 1],
             Ending::Carrier => [1, 0, 0, 1],
             Ending::Platform => [0, 1, 1, 0],

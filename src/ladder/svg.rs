@@ -20,11 +20,11 @@ pub fn svg(ladder: &Ladder) -> String {
                 // The label stands above its line, as wide as that.
                 let label = shortened(&plain(label), (right - left) / CHARACTER - 2);
                 let head = if end > start { end - HEAD } else { end + HEAD };
-                let _ = write!(
+                let _ = writeln!(
                     body,
                     "<text x=\"{TIME_X}\" y=\"{y}\" text-anchor=\"end\" fill=\"#777\">{time}</text>\
                      <text x=\"{middle}\" y=\"{above}\" text-anchor=\"middle\">{label}</text>\
-                     <path stroke=\"#246\" fill=\"none\" d=\"M{start} {y}H{end}M{head} {up}L{end} {y}L{head} {down}\"/>\n",
+                     <path stroke=\"#246\" fill=\"none\" d=\"M{start} {y}H{end}M{head} {up}L{end} {y}L{head} {down}\"/>",
                     time = seconds(*at),
                     middle = (left + right) / 2,
                     above = y - 4,

@@ -712,11 +712,9 @@ fn reason_of(status: u16) -> &'static str {
         603 => "Decline",
         604 => "Does Not Exist Anywhere",
         606 => "Not Acceptable",
-        _ => match status / 100 {
-            4 => "Request Failure",
-            5 => "Server Failure",
-            _ => "Global Failure",
-        },
+        400..=499 => "Request Failure",
+        501..=599 => "Server Failure",
+        _ => "Global Failure",
     }
 }
 

@@ -249,7 +249,8 @@ impl Shard {
         };
         self.counters.challenges_answered_total += 1;
         if let (Place::Branch(..), Some(message), Some(own)) = (challenged.place, challenged.of_party, own) {
-            let until = now + 64 * config.timers.t1;
+            // The request may ring for long, and what comes of it then has to arrive.
+            let until = now + config.limits.ring_max + 64 * config.timers.t1;
             self.renumbered.remember(self.sender_of(message), own, cseq, now, until);
         }
         self.note_again(challenged.owner, client, cseq, own, now);

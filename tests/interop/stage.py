@@ -263,7 +263,7 @@ class Stage:
         """referee between the trunks `carrier` and `platform`, each the address where calls to it go, and `more` trunks. Routes are
         (from, to) or (from, to, further lines); `mode` is that of those with several targets, `source` the network of both sides,
         `auth` the trunk that has credentials, `secret` that of Jambonz-Signature, `verbs` what an application says of the carrier's
-        calls, which then leads them."""
+        calls, which then leads them; jambonz() says it itself."""
         text = EDGE.format(public=self.ip(self.PUBLIC), private=self.ip(self.PRIVATE), hooks=self.ip(self.HOOKS))
         text += f'jambonz_secret = "{secret}"\n' if secret else ""
         text += self.trunk("carrier", "public", carrier or f"udp:{self.ip(self.CARRIER)}:5060", source, "carrier", auth == "carrier")
@@ -277,8 +277,7 @@ class Stage:
         (self.folder / "edge.toml").write_text(text)
         if hooks and not self.hooks:
             self.hooks = Hooks((self.ip(self.HOOKS), 9000))
-            if verbs is not None:
-                self.hooks.lists["/call"] = verbs
+            self.hooks.lists["/call"] = verbs or []
         self.referee("--config", "edge.toml")
 
     def trunk(self, name, listen, address, source=None, side=None, auth=False):

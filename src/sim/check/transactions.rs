@@ -107,6 +107,8 @@ impl Transactions {
     }
 
     pub fn replayed(&mut self, text: &Text) {
+        // Its transaction may have ended with an ACK, and what was decided of it with that: an INVITE opens another.
+        self.decided.remove(&text.branch());
         self.replayed.insert(text.branch());
     }
 

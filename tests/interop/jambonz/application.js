@@ -2,8 +2,8 @@
 //
 //   node application.js ADDRESS PORT SECRET TARGET…
 //
-// The targets are tried one after the other, each once the action of the one before said that it failed. GET /verbs gives the first
-// transfer, for the control API. Every hook that was signed rightly is a line of JSON on stdout; any other gets 401 and `refused`.
+// The targets are tried one after the other, each once the action of the one before said that it failed. The first transfer is in the
+// reply to a call hook, after an answer; or GET /verbs gives it, for the control API. Every hook that was signed rightly is a line of JSON on stdout; any other gets 401 and `refused`.
 'use strict';
 const http = require('http');
 const { WebhookResponse } = require('@jambonz/node-client');
@@ -11,8 +11,8 @@ const { WebhookResponse } = require('@jambonz/node-client');
 const [address, port, secret, ...targets] = process.argv.slice(2);
 const verify = WebhookResponse.verifyJambonzSignature(secret);
 
-function transfer() {
-  return new WebhookResponse().sip_refer({
+function transfer(verbs = new WebhookResponse()) {
+  return verbs.sip_refer({
     id: `target-${targets.length}`,
     referTo: targets.shift(),
     actionHook: '/action',
@@ -22,6 +22,8 @@ function transfer() {
 }
 
 const hooks = {
+  '/call': () => transfer(new WebhookResponse().answer({ id: 'first' })),
+  '/status': () => null,
   '/event': () => null,
   '/action': (hook) => (hook.refer_result === 'failed' && targets.length ? transfer() : new WebhookResponse()),
 };
