@@ -611,6 +611,81 @@ fn a_call_can_be_ended_before_and_after_its_answer() {
 // ---- what the application is told and asked meanwhile ----
 
 #[test]
+fn the_verb_that_runs_when_the_call_ends_has_ended() {
+    for (verb, name) in [
+        (json!({"verb": "hangup", "id": "h"}), "hangup"),
+        (json!({"verb": "pause", "length": 600}), "pause"),
+        (json!({"verb": "sip:refer", "referTo": "+491"}), "sip:refer"),
+        (json!({"verb": "sip:request", "method": "INFO"}), "sip:request"),
+    ] {
+        let mut scene = Scene::new();
+        scene.list(json!([{"verb": "config", "notifyEvents": true}, {"verb": "answer"}, verb]));
+        scene.world.peer_mut(scene.carrier).on(
+            "REFER",
+            steps([(10, respond(202)), (500, notify("200 OK", "terminated"))]),
+        );
+        scene.world.peer_mut(scene.carrier).on("INFO", steps([]));
+        let call = scene.call();
+        scene.run(3_000);
+        if matches!(name, "pause" | "sip:request") {
+            scene.world.act(scene.carrier, &call, request("BYE"));
+        }
+        scene.end();
+        let told = scene.told();
+        let expected = [
+            format!("starting {name}"),
+            format!("finished {name}"),
+            "completed".to_owned(),
+        ];
+        assert_eq!(told[told.len() - 3..], expected, "{told:?}");
+    }
+}
+
+#[test]
+fn a_request_that_is_open_when_the_call_ends_is_told_of() {
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "answer"}, {"verb": "sip:request", "method": "INFO", "actionHook": "/result"}]));
+    scene.world.peer_mut(scene.carrier).on("INFO", steps([]));
+    let call = scene.call();
+    scene.run(3_000);
+    scene.world.act(scene.carrier, &call, request("BYE"));
+    scene.end();
+    let posted = scene.world.application.posted();
+    let results: Vec<_> = posted.iter().filter(|posted| posted.url.ends_with("/result")).collect();
+    assert_eq!(results.len(), 1);
+    assert_eq!(
+        (&results[0].body["result"], &results[0].body["err"]),
+        (&json!("failed"), &json!("the call has ended"))
+    );
+}
+
+#[test]
+fn a_list_of_the_control_api_that_cannot_run_touches_nothing() {
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 600}]));
+    let call = scene.call();
+    scene.run(3_000);
+    for (verb, field) in [
+        (json!({"verb": "sip:refer", "referTo": "http://x"}), "referTo"),
+        (
+            json!({"verb": "sip:refer", "replaces": {"call": "nobody"}}),
+            "replaces.call",
+        ),
+    ] {
+        let ticket = scene.world.verbs(&call, &verb).unwrap();
+        scene.run(100);
+        let Some(Reply::Refused(refusal)) = scene.world.reply(ticket) else {
+            panic!("{verb} is taken")
+        };
+        assert_eq!((refusal.status, refusal.field.as_deref()), (422, Some(field)));
+    }
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    assert!(scene.posted(HookKind::Action).is_empty());
+    scene.world.act(scene.carrier, &call, request("BYE"));
+    scene.end();
+}
+
+#[test]
 fn each_verb_is_told_where_the_application_wants_that() {
     let mut scene = Scene::new();
     scene.list(json!([

@@ -135,6 +135,9 @@ impl Shard {
         if let (Some(served), Some((code, reason))) = (self.served.get_mut(&key), sip) {
             served.sip_status = (code, reason.to_owned());
         }
+        if matches!(status, "failed" | "busy" | "no-answer") {
+            self.tell_verb_status(key, true);
+        }
         let mut body = self.base_fields(key);
         body.insert("call_status".into(), status.into());
         self.give_out(key, body);
@@ -145,6 +148,7 @@ impl Shard {
         let Some(answered) = self.calls.get(key).and_then(|call| call.answered) else {
             return;
         };
+        self.tell_verb_status(key, true);
         let mut body = self.base_fields(key);
         body.insert("call_status".into(), "completed".into());
         body.insert("call_termination_by".into(), by.into());

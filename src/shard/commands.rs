@@ -151,9 +151,6 @@ impl Shard {
                 return Err(refusal(404, "not_found", None, "The call has ended."));
             }
         }
-        if is_served && !dry_run {
-            return self.on_rest_verbs(key, verbs, now);
-        }
         if !is_served {
             admit_relayed(&verbs).map_err(|error| refusal(422, "invalid", Some(&error.field), &error.message))?;
         }
@@ -168,7 +165,9 @@ impl Shard {
                         format!("[{i}].{field}")
                     }
                 };
-                let prepared = self.prepare(call, refer, first.is_some(), now).map_err(|mut refusal| {
+                // On a call that an application leads the list takes the place of what runs.
+                let queued = is_served || first.is_some();
+                let prepared = self.prepare(call, refer, queued, now).map_err(|mut refusal| {
                     refusal.field = refusal.field.map(|field| at(&field));
                     refusal
                 })?;
@@ -193,6 +192,9 @@ impl Shard {
             return Ok(Reply::WouldSend {
                 message: String::from_utf8_lossy(&message).into_owned(),
             });
+        }
+        if is_served {
+            return self.on_rest_verbs(key, verbs, now);
         }
         let has_refer = first.is_some();
         let asked = asked_for(&verbs);

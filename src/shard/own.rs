@@ -263,7 +263,7 @@ impl Shard {
             };
             self.arm(now, wait, TimerKey::Forget(key));
             if is_served {
-                self.forget_served(key);
+                self.forget_served(key, now);
             }
             self.tell_call(key);
         } else {
@@ -297,10 +297,10 @@ impl Shard {
     }
 
     pub(super) fn remove_call(&mut self, key: CallKey) {
-        let Some(mut call) = self.calls.remove(key) else { return };
-        if call.application.is_some() {
-            self.forget_served(key);
+        if self.served.contains_key(&key) {
+            self.forget_served(key, self.now);
         }
+        let Some(mut call) = self.calls.remove(key) else { return };
         if std::mem::replace(&mut call.state, CallState::Ended) != CallState::Ended {
             self.tell_removed_call(&call);
         }

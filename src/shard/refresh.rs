@@ -214,7 +214,18 @@ impl Shard {
     }
 
     /// What was kept of a call that an application led goes with it.
-    pub(super) fn forget_served(&mut self, key: CallKey) {
+    pub(super) fn forget_served(&mut self, key: CallKey, now: Instant) {
+        let open = self
+            .served
+            .get(&key)
+            .and_then(|served| Some(served.request.as_ref()?.0));
+        if let Some(number) = open {
+            // It is told of; nothing runs any more.
+            if let Some(served) = self.served.get_mut(&key) {
+                served.program.replaced();
+            }
+            self.on_request_failed(key, number, "the call has ended", now);
+        }
         let Some(served) = self.served.remove(&key) else { return };
         if let Some(refresh) = served.refresh
             && self
