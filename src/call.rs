@@ -162,7 +162,22 @@ pub struct Extra {
     pub bye_headers: Vec<(String, String)>,
 }
 
+/// Each hook of a call carries all of it.
+const CUSTOMER_DATA_BYTES_MAX: usize = 64 * 1_024;
+
 impl Extra {
+    /// Adds to what hooks return as `customerData`. `false`: it would be too long in all, and is as it was.
+    pub fn tag(&mut self, data: serde_json::Map<String, serde_json::Value>) -> bool {
+        let mut all = self.customer_data.clone();
+        all.extend(data);
+        let all = serde_json::Value::Object(all);
+        let fits = all.to_string().len() <= CUSTOMER_DATA_BYTES_MAX;
+        if let (true, serde_json::Value::Object(all)) = (fits, all) {
+            self.customer_data = all;
+        }
+        fits
+    }
+
     /// Whether a transfer runs, ours or a party's own: NOTIFYs are to come.
     pub fn is_referring(&self, now: Instant) -> bool {
         self.transfer.is_some() || self.refers.are_alive(now)

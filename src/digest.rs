@@ -292,7 +292,8 @@ fn quote(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// The challenges of a 401 or 407 that are answered: of each realm the topmost that is known here (RFC 8760 §2.4). `is_of_party`:
+/// The challenges of a 401 or 407 that are answered: of each realm the topmost that is known here (RFC 8760 §2.4), but MD5
+/// only where there is nothing else: whoever changes the order on the way must not choose it. `is_of_party`:
 /// whose request it was has sent credentials of its own for this realm. `was_answered`: ours for this realm, made for a challenge
 /// to this very request, were in it.
 ///
@@ -317,7 +318,8 @@ pub fn choose(
             }
             let has_answer = |session: &Session| session.asks == asks && *session.realm == *realm;
             let is_wanted = auth.realms.is_empty() || auth.realms.iter().any(|wanted| wanted.as_bytes() == &*realm);
-            if !is_wanted || chosen.iter().any(has_answer) || chosen.len() == REALMS_MAX {
+            let known = chosen.iter().position(has_answer);
+            if !is_wanted || known.is_none() && chosen.len() == REALMS_MAX {
                 continue;
             }
             let Some(session) = Session::of(asks, &challenge, random) else {
@@ -326,7 +328,11 @@ pub fn choose(
             if was_answered(asks, &realm) && !challenge.stale {
                 return Err(Unanswered::Rejected);
             }
-            chosen.push(session);
+            match known {
+                None => chosen.push(session),
+                Some(at) if chosen[at].hash == Hash::Md5 && session.hash != Hash::Md5 => chosen[at] = session,
+                Some(_) => {}
+            }
         }
     }
     match chosen.is_empty() {

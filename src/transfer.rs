@@ -473,7 +473,10 @@ impl Transfer {
             429 => self.conclude(Outcome::Failed, Cause::ReferrerIdentity, now),
             481 => {
                 let mut steps = self.conclude(Outcome::Failed, Cause::NoDialog, now);
-                steps.push(Step::Suspect);
+                // Outside the call's dialog it says nothing of that.
+                if self.rules.refer_mode == ReferMode::InDialog {
+                    steps.push(Step::Suspect);
+                }
                 steps
             }
             _ => self.conclude(Outcome::Failed, Cause::Rejected, now),
@@ -557,7 +560,17 @@ impl Transfer {
         if self.state == State::ByeGrace {
             return self.conclude(Outcome::Canceled, Cause::CallEnded, now);
         }
+        if self.is_known_accepted() && matches!(cause, Cause::Timeout | Cause::Transport) {
+            // The target may ring already: the NOTIFYs go on telling.
+            self.state = State::Progress;
+            return Steps::new();
+        }
         self.conclude(Outcome::Failed, cause, now)
+    }
+
+    /// Whether NOTIFYs tell that the REFER was accepted, though its response was lost.
+    fn is_known_accepted(&self) -> bool {
+        self.last_event.is_some()
     }
 
     /// A NOTIFY of our subscription. `Err`: it is older than one already seen and says nothing final (RFC 3261 §12.2.2).
@@ -758,6 +771,9 @@ impl Transfer {
                 if self.final_status.is_some() {
                     return self.conclude_by_status(now);
                 }
+                if self.is_known_accepted() {
+                    return self.conclude(Outcome::Unknown, Cause::RingTimeout, now);
+                }
                 self.conclude(Outcome::Failed, Cause::Timeout, now)
             }
             (TransferTimer::Total, State::Waiting | State::Progress) => {
@@ -800,7 +816,11 @@ impl Transfer {
             }
             return self.conclude_by_status(now);
         }
-        let accepted = matches!(self.refer_status, Some(Status { code: 200..=299, .. }));
+        let accepted = match &self.refer_status {
+            Some(status) if status.is_local => self.is_known_accepted(),
+            Some(status) => (200..=299).contains(&status.code),
+            None => false,
+        };
         if !accepted {
             if self.refer_status.is_none() {
                 self.refer_status = Some(Status::local(487, "Request Terminated"));

@@ -288,6 +288,20 @@ mod tests {
     }
 
     #[test]
+    fn credentials_stay_within_one_origin() {
+        let of = "https://app.example.com/call";
+        for (url, expected) in [
+            ("https://APP.example.com:443/x", true),
+            ("http://app.example.com/call", false),
+            ("https://app.example.com:8443/call", false),
+            ("https://app.example.com.evil.example/", false),
+            ("/call", false),
+        ] {
+            assert_eq!(is_same_origin(url, of), expected, "{url}");
+        }
+    }
+
+    #[test]
     fn one_endpoint_has_one_key() {
         for (url, key) in [
             ("http://Host/a", "http://host:80"),

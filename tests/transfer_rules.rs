@@ -684,6 +684,26 @@ fn a_refer_outside_the_dialog_is_tried_again_in_its_own_numbers() {
 }
 
 #[test]
+fn a_481_outside_the_dialog_says_nothing_of_the_call() {
+    let mut scene = outside();
+    for _ in 0..2 {
+        scene
+            .world
+            .peer_mut(scene.carrier)
+            .on("REFER", steps([(5, respond(481))]));
+    }
+    let call = scene.answered();
+    for id in ["a", "b"] {
+        let mut verb = refer();
+        verb["id"] = json!(id);
+        accepted(scene.verbs(&call, verb));
+        scene.run(1_000);
+    }
+    assert_eq!(actions(&scene).len(), 2);
+    goes_on(&mut scene, &call);
+}
+
+#[test]
 fn a_dry_run_shows_the_refer_outside_the_dialog() {
     let mut scene = outside();
     let call = scene.answered();

@@ -143,6 +143,72 @@ fn a_notify_without_a_response_to_the_refer_still_tells() {
 }
 
 #[test]
+fn a_target_that_rings_is_no_timeout_though_the_response_to_the_refer_is_lost() {
+    let (mut scene, call) = after(steps([(5, notify("180 Ringing", "active;expires=600"))]));
+    // Timer F has ended the REFER, and its NOTIFYs still tell.
+    scene.run(40_000);
+    assert!(actions(&scene).is_empty());
+    scene.carrier_does(&call, notify("200 OK", TERMINATED));
+    scene.world.finish();
+    let (_, last, result, cause) = verdict(&scene);
+    assert_eq!(
+        (last, result.as_str(), cause.as_str()),
+        (Some(200), "success", "notify_final")
+    );
+
+    let (mut scene, call) = after(steps([(5, notify("180 Ringing", "active;expires=600"))]));
+    scene.run(130_000);
+    is(&scene, 408, None, "unknown", "ring_timeout");
+    goes_on(&mut scene, &call);
+}
+
+#[test]
+fn while_the_answer_to_an_action_is_awaited_the_call_is_busy() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", course("486 Busy Here", 1_500));
+    scene.world.application.answer_action(Answer {
+        after: Duration::from_secs(8),
+        ..Answer::default()
+    });
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(5_000);
+    // What is accepted runs; the reply could take its place unseen.
+    let mut another = refer();
+    another["id"] = json!("t2");
+    let refusal = refused(scene.verbs(&call, another.clone()));
+    assert_eq!((refusal.status, refusal.code), (409, "busy"));
+    scene.run(10_000);
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 1_500));
+    accepted(scene.verbs(&call, another));
+    scene.world.finish();
+    assert_eq!(actions(&scene).len(), 2);
+}
+
+#[test]
+fn the_data_of_a_call_does_not_grow_for_ever() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    for number in 0..6 {
+        let data = json!({ format!("k{number}"): "x".repeat(15 * 1_024) });
+        scene.verbs(&call, json!({"verb": "tag", "data": data}));
+    }
+    assert_eq!(scene.world.shard(0).counters().tags_refused_total, 2);
+    scene
+        .world
+        .peer_mut(scene.carrier)
+        .on("REFER", course("486 Busy Here", 1_500));
+    accepted(scene.verbs(&call, refer()));
+    scene.run(10_000);
+    let data = actions(&scene)[0].body["customerData"].as_object().unwrap().clone();
+    assert_eq!(data.keys().collect::<Vec<_>>(), ["k0", "k1", "k2", "k3"]);
+    goes_on(&mut scene, &call);
+}
+
+#[test]
 fn no_subscription_is_a_success_at_once() {
     let (mut scene, _) = after(steps([(10, respond_with(202, &[("Refer-Sub", "false")]))]));
     scene.world.finish();

@@ -485,7 +485,10 @@ impl Shard {
             }
             self.tell_verb_status(key, false);
             match verb {
-                Verb::Tag { data, .. } => self.calls[key].extra_mut().customer_data.extend(data),
+                Verb::Tag { data, .. } => {
+                    let fits = self.calls[key].extra_mut().tag(data);
+                    self.counters.tags_refused_total += u64::from(!fits);
+                }
                 // What needs media was left out when the list came.
                 Verb::Config { .. } | Verb::Media { .. } => {}
                 Verb::Answer { .. } if is_answered => {}

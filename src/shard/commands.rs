@@ -262,7 +262,8 @@ impl Shard {
             self.tell_verb(key, verb.name(), verb.id(), "starting");
             match verb {
                 Verb::Tag { id, data } => {
-                    self.calls[key].extra_mut().customer_data.extend(data);
+                    let fits = self.calls[key].extra_mut().tag(data);
+                    self.counters.tags_refused_total += u64::from(!fits);
                     self.tell_verb(key, "tag", id.as_deref(), "finished");
                 }
                 Verb::Pause { id, length } => {
@@ -363,7 +364,8 @@ impl Shard {
             let is_ending = extra
                 .last_transfer
                 .is_some_and(|key| is_lingering(&self.transfers, key));
-            if is_ending || !queued && (extra.transfer.is_some() || !extra.verbs.is_empty()) {
+            let is_busy = extra.transfer.is_some() || extra.awaits_reply || !extra.verbs.is_empty();
+            if is_ending || !queued && is_busy {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
             }
             if extra.refers.are_alive(now) {

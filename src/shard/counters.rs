@@ -95,6 +95,7 @@ counters! {
     notifies_unreadable_total Counter "NOTIFYs of our own transfers without a readable status.",
     events_total Counter "Event hooks handed over.",
     actions_total Counter "Action hooks handed over.",
+    tags_refused_total Counter "Tags that would have made the data of a call longer than 64 KiB.",
     replies_refused_total Counter "Replies to action hooks that are no valid list of verbs.",
     probes_total Counter "OPTIONS begun to addresses of trunks.",
     probes_failed_total Counter "OPTIONS to addresses of trunks that counted as a failure.",

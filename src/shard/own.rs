@@ -592,7 +592,9 @@ impl Shard {
             for verb in verbs {
                 match verb {
                     Verb::Hangup { headers: of_bye, .. } if ends_call => headers = of_bye,
-                    Verb::Tag { data, .. } if ends_call => extra.customer_data.extend(data),
+                    Verb::Tag { data, .. } if ends_call => {
+                        self.counters.tags_refused_total += u64::from(!extra.tag(data));
+                    }
                     _ if ends_call => {}
                     verb => extra.verbs.push_back(verb),
                 }

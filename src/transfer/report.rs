@@ -115,9 +115,6 @@ impl Transfer {
             let body = &mut body;
             if let Some(status) = &self.refer_status {
                 body.insert("refer_status".into(), status.code.into());
-                if status.is_local {
-                    body.insert("refer_status_source".into(), "local".into());
-                }
             }
             if let Some(status) = &self.final_status {
                 body.insert("final_referred_call_status".into(), call.status_value(status.code));

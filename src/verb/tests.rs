@@ -723,3 +723,104 @@ proptest::proptest! {
         verb_json(&format!("[{{\"verb\": \"{verb}\"{}}}]", properties.concat()));
     }
 }
+
+#[test]
+fn verbs_of_applications_are_read() {
+    let verbs = parse(&json!([
+        {"verb": "answer", "id": "a"},
+        {"sip:decline": {"status": 486, "reason": "Off Today", "headers": {"X-A": 1}}},
+        {"verb": "redirect", "actionHook": "/next", "statusHook": {"url": "/told"}},
+        {"verb": "config", "notifyEvents": true, "synthesizer": {"vendor": "x"}, "bargeIn": 7},
+        {"verb": "sip:request", "method": "INFO", "body": "a\r\nb", "headers": {"Content-Type": "text/x", "Event": "y"}},
+        {"verb": "say", "id": "s", "anything": [1]},
+    ]))
+    .unwrap();
+    let names: Vec<_> = verbs.iter().map(|verb| (verb.name(), verb.id())).collect();
+    let expected = [
+        ("answer", Some("a")),
+        ("sip:decline", None),
+        ("redirect", None),
+        ("config", None),
+        ("sip:request", None),
+        ("say", Some("s")),
+    ];
+    assert_eq!(names, expected);
+    assert!(
+        matches!(&verbs[1], Verb::SipDecline { status: 486, reason: Some(reason), headers, .. }
+        if reason == "Off Today" && headers[0] == ("X-A".to_owned(), "1".to_owned()))
+    );
+    assert!(
+        matches!(&verbs[2], Verb::Redirect { action_hook, status_hook: Some(told), .. }
+        if action_hook.url == "/next" && told.url == "/told")
+    );
+    assert!(matches!(
+        &verbs[3],
+        Verb::Config {
+            notify_events: Some(true),
+            ..
+        }
+    ));
+    assert!(matches!(&verbs[4], Verb::SipRequest(request) if request.method == "INFO" && request.body == "a\r\nb"));
+}
+
+#[test]
+fn mistakes_in_verbs_of_applications_name_their_field() {
+    let long = "x".repeat(20_000);
+    for (value, expected) in [
+        (
+            json!({"verb": "answer", "delay": 1}),
+            &["delay: is no property of this verb"][..],
+        ),
+        (json!({"verb": "sip:decline"}), &["status: is missing"]),
+        (
+            json!({"verb": "sip:decline", "status": "486"}),
+            &["status: is a string, must be a number"],
+        ),
+        (
+            json!({"verb": "sip:decline", "status": 302}),
+            &["status: is 302, must be 400 to 699"],
+        ),
+        (
+            json!({"verb": "sip:decline", "status": 486.5}),
+            &["status: is 486.5, must be 400 to 699"],
+        ),
+        (
+            json!({"verb": "sip:decline", "status": 486, "reason": "a\r\nb", "headers": {"Contact": "x"}}),
+            &[
+                "reason: holds line breaks or other control characters",
+                "headers.Contact: is a header that referee writes itself",
+            ],
+        ),
+        (json!({"verb": "redirect"}), &["actionHook: is missing"]),
+        (
+            json!({"verb": "redirect", "actionHook": 7}),
+            &["actionHook: is a number, must be a URL or an object with a `url`"],
+        ),
+        (
+            json!({"verb": "config", "notifyEvents": "yes"}),
+            &["notifyEvents: is a string, must be true or false"],
+        ),
+        (json!({"verb": "sip:request"}), &["method: is missing"]),
+        (
+            json!({"verb": "sip:request", "method": "IN FO"}),
+            &["method: is no method"],
+        ),
+        (
+            json!({"verb": "sip:request", "method": "bye"}),
+            &["method: is a method that referee sends itself where the call needs it"],
+        ),
+        (
+            json!({"verb": "sip:request", "method": "INFO", "body": long, "headers": {"Via": "x"}}),
+            &[
+                "body: is longer than 16384 bytes",
+                "headers.Via: is a header that referee writes itself",
+            ],
+        ),
+        (
+            json!({"verb": "sip:request", "method": "INFO", "body": {}}),
+            &["body: is an object, must be a string"],
+        ),
+    ] {
+        assert_eq!(errors(&value), expected, "{value}");
+    }
+}

@@ -116,8 +116,9 @@ const OTHER_SERVER_MORE: &str = "
 const TRANSFER: &str = "
     Sending   | REFER sent                  | Sending
     Sending   | refused here                | Done
-    Sending   | caller redirected           | Done
+  ? Sending   | caller redirected           | Done
     Sending   | replaced                    | Done
+  ? Sending   | replaced                    | Lingering
     Sending   | unsendable                  | Done
     Sending   | transport error             | Done, Lingering
     Sending   | no response                 | Done, Lingering

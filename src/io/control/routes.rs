@@ -187,12 +187,12 @@ impl Request {
             };
         }
         let accepted = match self.key(headers)? {
-            None => execute(context, shard, call, self.verbs).await?,
+            None => in_time(execute(context, shard, call, self.verbs)).await?,
             Some((kind, key)) => {
                 let asked = Scope::new(&self.name, kind, &key);
                 let (scope, entry) = self.claim(context, shard, &call, asked, kind, &key).await?;
                 let (context, verbs) = (Arc::clone(context), self.verbs);
-                // A task of its own: when the client hangs up, its repeat must still find the answer.
+                // A task of its own: when the client hangs up or has waited for long, its repeat must still find the answer.
                 let task = tokio::spawn(async move {
                     let execution = || execute(&context, shard, call, verbs);
                     let result = entry.answer.get_or_try_init(execution).await.copied();
@@ -203,8 +203,8 @@ impl Request {
                     }
                     result
                 });
-                task.await
-                    .map_err(|_| Problem::new(500, "internal", "This is a bug in referee."))??
+                let bug = |_| Problem::new(500, "internal", "This is a bug in referee.");
+                in_time(async { task.await.map_err(bug)? }).await?
             }
         };
         let mut body = json!({ "call": accepted.call.to_string() });
@@ -277,28 +277,37 @@ async fn execute(context: &Context, shard: u16, call: CallSelector, verbs: Vec<V
         verbs,
         dry_run: false,
     };
-    match ask(context, shard, command).await? {
+    match ask_patiently(context, shard, command).await? {
         Reply::Accepted { transfer, call } => Ok(Accepted { call, transfer }),
         other => Err(unexpected(other)),
     }
 }
 
-/// Asks a shard; a refusal is a problem.
+/// Asks a shard; a refusal is a problem, and so is no answer in time.
 pub(super) async fn ask(context: &Context, shard: u16, command: Command) -> Result<Reply, Problem> {
+    in_time(ask_patiently(context, shard, command)).await
+}
+
+/// As [`ask`], however long it takes: for what must be known to have happened or not.
+async fn ask_patiently(context: &Context, shard: u16, command: Command) -> Result<Reply, Problem> {
     let mut ticket = context.replies.open().ok_or_else(Problem::busy)?;
     let sent = context.shards.send(shard, ticket.number, command);
     sent.map_err(|_| Problem::busy())?;
-    match tokio::time::timeout(ANSWER_WITHIN, &mut ticket.answer).await {
-        Ok(Ok(Reply::Refused(refusal))) => Err(refusal.into()),
-        Ok(Ok(reply)) => Ok(reply),
+    match (&mut ticket.answer).await {
+        Ok(Reply::Refused(refusal)) => Err(refusal.into()),
+        Ok(reply) => Ok(reply),
         // The other end is gone: the shard has ended, or it was stopped with its commands unread.
-        Ok(Err(_)) => Err(Problem::busy()),
-        Err(_) => Err(Problem::new(
-            503,
-            "timeout",
-            "The call's worker did not answer in time.",
-        )),
+        Err(_) => Err(Problem::busy()),
     }
+}
+
+/// As long as a client is kept waiting.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let in_time = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+    in_time.unwrap_or_else(|_| {
+        let detail = "The call's worker did not answer in time.";
+        Err(Problem::new(503, "timeout", detail))
+    })
 }
 
 /// A shard answered what was not asked: a bug, and the caller should know that it is not theirs.

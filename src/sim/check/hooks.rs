@@ -180,6 +180,7 @@ impl Hooks {
         let call_id = body["call_id"].as_str().unwrap_or_default();
         let (result, cause) = (&body["refer_result"], &body["refer_cause"]);
         if let Some(status) = body.get("refer_status").map(code)
+            && !result.is_null()
             && body.get("refer_status_source").is_none()
             && !self
                 .refer_statuses
