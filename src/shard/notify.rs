@@ -6,7 +6,7 @@ use super::own::learn_swallowed;
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, Party, TransferKey};
 use crate::message::Message;
-use crate::message::refer::Sipfrag;
+use crate::message::refer::{Event, Sipfrag};
 use crate::proxy::Refused;
 use crate::sequence::Origin;
 use crate::timer::Instant;
@@ -33,23 +33,22 @@ impl Shard {
     ) -> bool {
         let call = &self.calls[key];
         let ended_here = call.extra().is_some_and(|extra| extra.ended_here);
-        if !is_of_refer(message) {
+        let event = message.event().ok().flatten();
+        if !is_event_of_refer(event.as_ref(), message) {
             if ended_here {
                 let answer = Refused::new(489, "Bad Event");
                 self.refuse(message, arrival, answer, &[("Allow-Events", b"refer")], now);
             }
             return ended_here;
         }
-        let id = message.event().ok().flatten().and_then(|event| event.id_number());
+        let id = event.and_then(|event| event.id_number());
         let cseq = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
-        let subscription = message.subscription_state().ok().flatten();
         let inserted = id.is_some_and(|id| call.sequence(party.other()).inward(id) == Origin::Inserted);
-        let status = Sipfrag::parse(message.body()).map(|frag| frag.code);
-        let is_last = subscription.as_ref().is_some_and(|state| state.terminated);
         let refers = self.calls[key].extra_if_any().map(|extra| &mut extra.refers);
         let referrer = refers.and_then(|refers| {
+            let status = Sipfrag::parse(message.body()).map(|frag| frag.code);
             let referrer = refers.of_notify(party, id, cseq, status, now)?;
-            if is_last {
+            if matches!(message.subscription_state(), Ok(Some(state)) if state.terminated) {
                 refers.ended(referrer);
             }
             Some(referrer)
@@ -113,7 +112,11 @@ impl Shard {
 
 /// Whether a NOTIFY speaks of a REFER. One without Event does if its body has a status (RFC 3515 §2.4.5).
 pub(super) fn is_of_refer(notify: Message<'_>) -> bool {
-    match notify.event().ok().flatten() {
+    is_event_of_refer(notify.event().ok().flatten().as_ref(), notify)
+}
+
+fn is_event_of_refer(event: Option<&Event<'_>>, notify: Message<'_>) -> bool {
+    match event {
         Some(event) => event.is_refer(),
         None => matches!(notify.content_type(), Ok(Some(media)) if media.is("message/sipfrag")),
     }

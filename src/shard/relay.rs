@@ -335,18 +335,23 @@ pub(super) fn next_uri<'a>(message: Message<'a>, own_routes: usize, changes: &Ch
 
 /// The Event id of a relayed NOTIFY or SUBSCRIBE of a party's own REFER, as the other side knows it.
 pub(super) fn mapped_event_id(call: &Call, party: Party, message: Message<'_>, method: Method) -> Option<u32> {
-    if !matches!(method, Method::Notify | Method::Subscribe) {
+    let sequence = match method {
+        // The id is the CSeq of the listener's REFER as the notifier saw it.
+        Method::Notify => call.sequence(party.other()),
+        // A refresh names the subscriber's own REFER.
+        Method::Subscribe => call.sequence(party),
+        _ => return None,
+    };
+    if !sequence.is_shifted() {
         return None;
     }
     let id = message.event().ok()??.id_number()?;
     let mapped = match method {
-        // The id is the CSeq of the listener's REFER as the notifier saw it.
-        Method::Notify => match call.sequence(party.other()).inward(id) {
+        Method::Notify => match sequence.inward(id) {
             crate::sequence::Origin::Party(number) => number,
             crate::sequence::Origin::Inserted => return None,
         },
-        // A refresh names the subscriber's own REFER.
-        _ => call.sequence(party).outward(id)?,
+        _ => sequence.outward(id)?,
     };
     (mapped != id).then_some(mapped)
 }

@@ -50,6 +50,11 @@ stages! {
 #[bench::info_200(Relayed::before("info_200"))]
 #[bench::bye(Relayed::before("bye"))]
 #[bench::bye_200(Relayed::before("bye_200"))]
+#[bench::refer(Relayed::before("refer"))]
+#[bench::as_refer(Relayed::before("as_refer"))]
+#[bench::notify(Relayed::before("notify"))]
+#[bench::as_notify(Relayed::before("as_notify"))]
+#[bench::own_notify(Relayed::before("own_notify"))]
 fn relay(mut call: Relayed) -> Relayed {
     call.relay();
     black_box(call)

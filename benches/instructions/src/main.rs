@@ -144,8 +144,8 @@ fn judged(row: &Row, table: &Table, counted: &[Row], at_most: bool) -> Vec<Strin
     failures
 }
 
-/// The number behind a cell of the column `at most`: a number, `40/B` (40 for each byte and 1,000), or `1.5index` (one
-/// and a half of what the index of the message costs).
+/// The number behind a cell of the column `at most`: a number, `40/B` (40 for each byte and 1,000), `1.5index` (one and a
+/// half of what the index of the message costs), or `1.1as_refer` (a tenth more than the row `as_refer` of the stage).
 fn limit(row: &Row, counted: &[Row]) -> Option<u64> {
     match row.at_most.as_str() {
         "" | "-" => None,
@@ -154,7 +154,15 @@ fn limit(row: &Row, counted: &[Row]) -> Option<u64> {
             let of_message = |other: &&Row| other.stage == "index" && other.message == row.message;
             Some(counted.iter().find(of_message)?.count? * 3 / 2)
         }
-        number => number.parse().ok(),
+        other => {
+            let end = other.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(other.len());
+            let (factor, message) = other.split_at(end);
+            let of_stage = |row_of: &&Row| row_of.stage == row.stage && row_of.message == message;
+            match message {
+                "" => factor.parse().ok(),
+                _ => Some((factor.parse::<f64>().ok()? * counted.iter().find(of_stage)?.count? as f64) as u64),
+            }
+        }
     }
 }
 
