@@ -147,6 +147,11 @@ impl Check {
         self.dialogs.replayed(text);
     }
 
+    /// Referee will be told that this request has not arrived; another copy of it may have.
+    pub fn send_failed(&mut self, text: &Text) {
+        self.transactions.send_failed(text);
+    }
+
     // ---- what leaves ----
 
     /// What leaves is a message by our own strict reading, with every field of ours as its grammar wants it.

@@ -100,6 +100,9 @@ impl World {
             Some(Down::Refusing) => {
                 self.tally.note(Fault::Refusal);
                 if let Some((shard, ticket)) = ticket {
+                    if let Ok(text) = Text::read(bytes) {
+                        self.check.send_failed(&text);
+                    }
                     let at = self.now + self.network.latency(self.now);
                     self.plan(at, Event::SendFailed { shard, ticket });
                 }

@@ -442,6 +442,15 @@ fn each_mistake_is_told_with_its_place() {
         ),
         // Types and values.
         (
+            "[control]\nladders = \"some\"\nladder_messages_max = 1\nevents_bytes_max = 65535\nevent_streams_max = 1001\n",
+            &[
+                "5:11: `ladders` is \"some\", must be \"off\" or \"transfers\" or \"all\"",
+                "6:23: `ladder_messages_max` is 1, must be 2 to 10000",
+                "7:20: `events_bytes_max` is 65535, must be 65536 to 4294967296",
+                "8:21: `event_streams_max` is 1001, must be 0 to 1000",
+            ],
+        ),
+        (
             "[limits]\ncalls_max = \"1\"\n",
             &["5:13: `calls_max` is a string, must be an integer"],
         ),

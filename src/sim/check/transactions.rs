@@ -21,6 +21,8 @@ pub(super) struct Transactions {
     clients: BTreeMap<Key, Client>,
     servers: BTreeMap<(Key, SocketAddr), Server>,
     replayed: BTreeSet<String>,
+    /// Branches of requests of which a sending has failed.
+    unsent: BTreeSet<String>,
     /// INVITEs, by the branch of their sender, that nobody is to answer any more.
     decided: BTreeSet<String>,
     /// What the message that is being dealt with must cause.
@@ -100,6 +102,7 @@ impl Transactions {
             clients: BTreeMap::new(),
             servers: BTreeMap::new(),
             replayed: BTreeSet::new(),
+            unsent: BTreeSet::new(),
             decided: BTreeSet::new(),
             owed: Vec::new(),
             is_asked: false,
@@ -110,6 +113,11 @@ impl Transactions {
         // Its transaction may have ended with an ACK, and what was decided of it with that: an INVITE opens another.
         self.decided.remove(&text.branch());
         self.replayed.insert(text.branch());
+    }
+
+    /// RFC 3261 §17.1.4: its client transaction may end with that, and what answers another copy of it finds none.
+    pub fn send_failed(&mut self, text: &Text) {
+        self.unsent.insert(text.branch());
     }
 
     // ---- what comes ----
