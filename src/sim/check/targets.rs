@@ -204,7 +204,9 @@ impl Targets {
             };
             is_clear && addresses.any(|address| untried(&address.host, address.port))
         };
-        if self.routes(came.flow).all(misses_one) {
+        // Whoever is on no route has sent it again as somebody else's.
+        let mut routes = self.routes(came.flow).peekable();
+        if routes.peek().is_some() && routes.all(misses_one) {
             faults.push(format!(
                 "`{}` of {} leaves and only {:?} were asked",
                 text.label(),
