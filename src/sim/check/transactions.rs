@@ -193,6 +193,9 @@ impl Transactions {
             }
             return;
         }
+        if self.unsent.contains(&key.0) {
+            return;
+        }
         let to = text.header("To").unwrap_or_default().to_owned();
         let is_late = now >= client.begun + span;
         let is_first = client.ended.is_none();
