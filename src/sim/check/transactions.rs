@@ -193,9 +193,6 @@ impl Transactions {
             }
             return;
         }
-        if self.unsent.contains(&key.0) {
-            return;
-        }
         let to = text.header("To").unwrap_or_default().to_owned();
         let is_late = now >= client.begun + span;
         let is_first = client.ended.is_none();
@@ -205,7 +202,8 @@ impl Transactions {
             to: to.clone(),
             is_late,
         });
-        if key.1 != "INVITE" || end.is_late || now >= end.at + span {
+        let is_unsent = self.unsent.contains(&key.0);
+        if key.1 != "INVITE" || is_unsent || end.is_late || now >= end.at + span {
             return;
         }
         let label = format!("`{}` of {}", text.label(), text.call_id());
