@@ -87,7 +87,7 @@ const INVITE_SERVER: &str = "
 /// Beyond the figures: what comes too late is discarded, and an ACK that matches by its branch goes on to the user.
 const INVITE_SERVER_MORE: &str = "
     Confirmed  | request            | Confirmed
-    Accepted   | ACK                | Accepted
+  ? Accepted   | ACK                | Accepted
   ? Proceeding | ACK                | Proceeding
     Accepted   | response discarded | Accepted
   ? Completed  | response discarded | Completed
@@ -120,8 +120,8 @@ const TRANSFER: &str = "
     Sending   | replaced                    | Done
   ? Sending   | replaced                    | Lingering
     Sending   | unsendable                  | Done
-    Sending   | transport error             | Done, Lingering
-    Sending   | no response                 | Done, Lingering
+    Sending   | transport error             | Done, Lingering, Progress
+    Sending   | no response                 | Done, Lingering, Progress
     Sending   | 2xx                         | Waiting
     Sending   | 2xx                         | Progress
     Sending   | 2xx                         | Lingering
@@ -157,9 +157,7 @@ const TRANSFER: &str = "
     Sending   | T_bye_grace                 | Sending
     Sending   | subscription expires        | Sending
   ? Sending   | T_first                     | Sending
-    Backoff   | backoff over                | Backoff
-    Backoff   | REFER sent                  | Sending
-    Backoff   | unsendable                  | Done
+    Backoff   | backoff over                | Sending
   ? Backoff   | transport error             | Done, Lingering
     Backoff   | BYE of the notifier         | Done
     Backoff   | BYE of the other party      | Done
@@ -218,6 +216,7 @@ const TRANSFER: &str = "
     ByeGrace  | T_total                     | Done
     ByeGrace  | subscription expires        | ByeGrace
   ? ByeGrace  | T_first                     | ByeGrace
+  ? Lingering | 2xx                         | Lingering
     Lingering | action answered             | Done
     Lingering | T_linger                    | Done
     Lingering | call ended here             | Done
