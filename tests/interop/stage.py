@@ -207,18 +207,23 @@ class Jambonz:
         """It ends with the other programs."""
 
 
+INSTALLING = threading.Lock()
+
+
 def modules():
     """The folder with what jambonz/package-lock.json names, installed once for each state of it."""
     source, folder = HERE / "jambonz", HERE.parent.parent / "target/jambonz"
     files = ("package.json", "package-lock.json")
     lock = folder / "node_modules/.of"
-    if not lock.exists() or lock.read_text() != (source / files[1]).read_text():
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            shutil.copy(source / file, folder / file)
-        # No scripts: none of it needs to be built.
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--silent"], cwd=folder, check=True)
-        shutil.copy(folder / files[1], lock)
+    # Cases run beside each other, and npm empties the folder before it fills it.
+    with INSTALLING:
+        if not lock.exists() or lock.read_text() != (source / files[1]).read_text():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                shutil.copy(source / file, folder / file)
+            # No scripts: none of it needs to be built.
+            subprocess.run(["npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--silent"], cwd=folder, check=True)
+            shutil.copy(folder / files[1], lock)
     return folder
 
 
