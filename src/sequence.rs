@@ -125,8 +125,12 @@ impl Sequence {
         Some(number)
     }
 
-    /// Takes the next number for a request that the party has sent as `number`; `None` as of [`Sequence::insert`].
+    /// Takes the next number for a request that the party has sent as `number`; `None` as of [`Sequence::insert`], and if it is not
+    /// known to have sent that: its dialog was forgotten since.
     pub fn send_again(&mut self, number: u32, left: u32) -> Option<u32> {
+        if self.next <= number {
+            return None;
+        }
         let again = self.insert(left)?;
         self.again.push((number, again));
         Some(again)
@@ -262,6 +266,17 @@ mod tests {
         assert_eq!(party.insert(0), None);
         assert_eq!(party.outward(NUMBER_MAX), None);
         assert_eq!(party.outward(NUMBER_MAX - 1), Some(NUMBER_MAX - 1));
+    }
+
+    #[test]
+    fn what_a_party_has_not_sent_is_not_sent_again() {
+        let mut party = Sequence::default();
+        assert_eq!(party.send_again(1_001, 0), None);
+        party.observe(1_000);
+        assert_eq!(
+            (party.send_again(1_001, 0), party.send_again(1_000, 0)),
+            (None, Some(1_001))
+        );
     }
 
     #[test]

@@ -466,6 +466,20 @@ fn what_is_late_in_a_dialog_of_an_invite_that_was_sent_again_and_refused_goes_by
 }
 
 #[test]
+fn a_call_that_ends_before_its_answer_is_seen_keeps_its_numbers() {
+    // RFC 3261 §13.2.2.4: the ACK has the number of the INVITE, which the callee has had as 2. Its 200 is lost, and it hangs up.
+    let mut scene = scene(gate(407));
+    scene.world.network.lose("platform", "referee", "200 OK (INVITE)", 1);
+    let rings = steps([(50, respond(180)), (100, respond(200)), (300, request("BYE"))]);
+    scene.world.peer_mut(scene.platform).on("INVITE", rings);
+    scene.call();
+    scene.world.finish();
+    assert_eq!(numbers(&scene, "INVITE"), [1, 2]);
+    let acks = numbers(&scene, "ACK");
+    assert_eq!((acks[0], acks.last()), (1, Some(&2)), "{acks:?}");
+}
+
+#[test]
 fn a_call_that_is_given_up_is_not_tried_again() {
     // Before the challenge comes; before what answers it rings; while that rings.
     for (cancel_at, branches) in [(50, 1), (260, 2), (700, 2)] {

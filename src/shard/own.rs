@@ -243,10 +243,15 @@ impl Shard {
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.end_held(key, now);
         let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
+        let Some(call) = self.calls.get(key) else { return };
+        let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
             return;
         }
+        // Before the answer its numbers are those of the early dialog that was shown last.
+        let shown = call.take_early(digest);
+        call.continue_early(shown);
         let is_served = call.application.is_some();
         if call
             .extra()
@@ -274,12 +279,7 @@ impl Shard {
     /// The INVITE of a call was refused. What its parties still say in its early dialogs must not go by other numbers than before
     /// (RFC 3261 §12.2.1.1): where these are shifted the call is kept for a while.
     pub(super) fn end_refused(&mut self, key: CallKey, now: Instant) {
-        let Some(call) = self.calls.get(key) else { return };
-        let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
-        let Some(call) = self.calls.get_mut(key) else { return };
-        let shown = call.take_early(digest);
-        call.continue_early(shown);
-        match call.is_shifted() {
+        match self.calls.get(key).is_some_and(Call::is_shifted) {
             true => self.end_call(key, now),
             false => self.remove_call(key),
         }

@@ -31,7 +31,8 @@ struct Last {
 }
 
 impl Renumbered {
-    /// The request of `sender` that came as `came` left as `left`; it is remembered until then. `until` never falls.
+    /// The request of `sender` that came as `came` left as `left`; it is remembered until then. `until` never falls. Of several
+    /// branches that were sent again the highest number counts.
     pub fn remember(&mut self, sender: u64, came: u32, left: u32, now: Instant, until: Instant) {
         while self.order.len() >= REMEMBERED_MAX || self.order.front().is_some_and(|(until, _)| *until <= now) {
             let Some((until, sender)) = self.order.pop_front() else {
@@ -41,6 +42,8 @@ impl Renumbered {
                 self.last.remove(&sender);
             }
         }
+        let before = self.last.get(&sender).filter(|last| last.came == came);
+        let left = before.map_or(left, |last| last.left.max(left));
         self.last.insert(sender, Last { came, left, until });
         self.order.push_back((until, sender));
     }
@@ -64,6 +67,17 @@ mod tests {
 
     fn at(millis: u64) -> Instant {
         Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn of_several_branches_the_highest_number_counts() {
+        let mut renumbered = Renumbered::default();
+        for (came, left) in [(1, 2), (1, 3), (1, 2)] {
+            renumbered.remember(7, came, left, at(0), at(100));
+        }
+        assert_eq!(renumbered.of(7, 2, at(50)), Some(4));
+        renumbered.remember(7, 2, 5, at(50), at(150));
+        assert_eq!(renumbered.of(7, 3, at(60)), Some(6));
     }
 
     #[test]
