@@ -183,7 +183,8 @@ impl Dialog {
         }
         self.remote_value = value.to_owned();
         self.remote_has_tag = true;
-        if self.state == DialogState::Early {
+        // Also once another target has hung up before its answer was seen: each has a route set of its own.
+        if self.state != DialogState::Confirmed {
             // RFC 3261 §12.1.2: reversed.
             self.routes = text.list("Record-Route");
             self.routes.reverse();
