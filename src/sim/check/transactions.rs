@@ -163,7 +163,8 @@ impl Transactions {
     /// Nobody is to answer an INVITE any more: whoever rings is cancelled now, and whoever begins to then (RFC 3261 §9.1).
     fn decide(&mut self, origin: &str, but: &str, by: &str) {
         let clients = self.clients.iter().filter(|((branch, method), client)| {
-            method == "INVITE" && client.origin == origin && branch != but && client.is_to_cancel()
+            let is_there = branch != but && !self.unsent.contains(branch);
+            method == "INVITE" && client.origin == origin && is_there && client.is_to_cancel()
         });
         let owed = clients.map(|((branch, _), _)| (Owed::Cancel(branch.clone()), by.to_owned()));
         self.owed.extend(owed);
@@ -187,7 +188,8 @@ impl Transactions {
         let code = text.code();
         if code < 200 {
             client.is_provisional |= client.ended.is_none() && now < client.begun + span;
-            if key.1 == "INVITE" && client.is_to_cancel() && self.decided.contains(&client.origin) {
+            let is_decided = self.decided.contains(&client.origin) && !self.unsent.contains(&key.0);
+            if key.1 == "INVITE" && client.is_to_cancel() && is_decided {
                 self.owed
                     .push((Owed::Cancel(key.0), format!("`{}` of {}", text.label(), text.call_id())));
             }
