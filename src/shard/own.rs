@@ -245,6 +245,11 @@ impl Shard {
         let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
         let Some(call) = self.calls.get(key) else { return };
         let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
+        // Another target may still answer an INVITE that it has under another number.
+        let context = call
+            .invite
+            .and_then(|invite| self.contexts.get(self.context_of(invite)?));
+        let may_shift = context.is_some_and(|context| context.is_initial && context.was_sent_again());
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
             return;
@@ -257,11 +262,12 @@ impl Shard {
             .extra()
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
             || call.is_shifted()
+            || may_shift
         {
             call.state = CallState::Ended;
             call.places.give_back();
             // A request that was under way ends as it began, the ACK of an INVITE included: by the numbers of the dialog.
-            let wait = if call.is_shifted() {
+            let wait = if call.is_shifted() || may_shift {
                 tombstone.max(transaction)
             } else {
                 tombstone
