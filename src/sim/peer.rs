@@ -482,6 +482,10 @@ impl Peer {
                     EventIds::FromTheSecond => refer.is_some_and(|place| place > 0),
                     EventIds::Never => false,
                 };
+                if number.is_some() && refer.is_none() {
+                    // It was another target's, which is not spoken to any more.
+                    return;
+                }
                 let refer = refer.map(|place| &mut dialog.refers[place]);
                 let event = match refer.as_ref().filter(|_| is_named) {
                     Some(refer) => format!("refer;id={}", refer.number),

@@ -19,6 +19,8 @@ pub(super) struct Notifies {
     /// Those of referee's own for which a NOTIFY of another's may be taken, or the other way round, since it does not say
     /// of which it is.
     confused: BTreeSet<String>,
+    /// By Call-ID, where one came that should not have been.
+    misled: BTreeSet<String>,
     /// Branches of REFERs of peers that want no NOTIFY.
     without_notify: BTreeSet<String>,
     /// Branches of REFERs whose last NOTIFY came.
@@ -86,6 +88,10 @@ impl Notifies {
                 && all.len() > 1
             {
                 self.confused.extend(own.iter().cloned());
+                if text.header(AFTER_LAST).is_some() {
+                    // Whatever it is taken for may be sent again.
+                    self.misled.insert(text.call_id().to_owned());
+                }
             }
             self.notifies.entry(text.origin()).or_insert_with(|| Notify {
                 refer: refer.to_owned(),
@@ -159,7 +165,8 @@ impl Notifies {
                 text.label()
             ));
         }
-        let is_clear = !self.confused.contains(&notify.refer) && !notify.is_after_last;
+        let is_misled = self.misled.contains(text.call_id());
+        let is_clear = !is_misled && !self.confused.contains(&notify.refer) && !notify.is_after_last;
         let sent = self.own_refers.get(&notify.refer).copied();
         let is_ours = is_clear && sent.is_some() && !notify.was_relayed;
         // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer is given up so soon.

@@ -180,6 +180,7 @@ impl Dialog {
             // Each callee has numbers of its own.
             self.remote_number = None;
             self.remote_numbers.clear();
+            self.refers.clear();
         }
         self.remote_value = value.to_owned();
         self.remote_has_tag = true;
