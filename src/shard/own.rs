@@ -131,14 +131,15 @@ impl Shard {
         }
     }
 
-    /// Whether an INVITE within the dialog has no answer yet: many peers refuse another request meanwhile. Our REFER waits for
-    /// that, for so long (T_queue).
+    /// Whether an INVITE within the dialog has no answer yet, or as its user agent no ACK: many peers refuse another request
+    /// meanwhile. Our REFER waits for that, for so long (T_queue).
     fn awaits_answer(&mut self, key: CallKey, now: Instant) -> bool {
         let queue = self.config().transfer.queue;
         let invite = self.calls.get(key).and_then(|call| call.invite);
         let context = invite.and_then(|invite| self.contexts.get(self.context_of(invite)?));
-        let is_open = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
-        if is_open && !queue.is_zero() {
+        let is_relayed = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
+        let is_ours = self.served.get(&key).is_some_and(|served| served.has_open_invite());
+        if (is_relayed || is_ours) && !queue.is_zero() {
             self.arm(now, queue, TimerKey::Queue(key));
             return true;
         }
