@@ -15,6 +15,7 @@ use crate::sequence::ROOM;
 use crate::timer::Instant;
 use crate::transfer::{Answer, Cause, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
+use crate::usage::Refers;
 use crate::verb::{SipRefer, Verb};
 use crate::webhook::{ActionOutcome, Hook, HookKind, Subject, resolve_target};
 use smallvec::SmallVec;
@@ -623,6 +624,9 @@ impl Shard {
         self.release_held(call_key, now);
         if code < 200 {
             return;
+        }
+        if let (Some(refers), Some(call)) = (Refers::told_by(code), self.calls.get(call_key)) {
+            self.setup.usage.show_refers(call.trunk(party), refers);
         }
         let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let refer_sub_false = refuses_subscription(message);
