@@ -50,6 +50,8 @@ pub enum Verb {
     Config {
         id: Option<String>,
         notify_events: Option<bool>,
+        /// Told of each INFO and MESSAGE of the caller's.
+        request_hook: Option<HookTarget>,
     },
     SipRequest(Box<SipRequest>),
     /// Needs media, or a second call, of which there is neither. Its properties are not looked at.
@@ -285,8 +287,11 @@ fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
             for ignored in CONFIG_IGNORED {
                 fields.ask(ignored);
             }
-            let (id, notify_events) = (fields.id(), fields.flag("notifyEvents"));
-            Some(Verb::Config { id, notify_events })
+            Some(Verb::Config {
+                id: fields.id(),
+                notify_events: fields.flag("notifyEvents"),
+                request_hook: fields.hook("sipRequestWithinDialogHook"),
+            })
         }
         "sip:request" => sip_request(&fields).map(|request| Verb::SipRequest(Box::new(request))),
         other if MEDIA_VERBS.contains(&other) => {
