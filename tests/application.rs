@@ -213,6 +213,7 @@ fn a_call_is_answered_and_transferred() {
     assert_eq!(refer.header("Refer-To"), Some("<sip:+4930111@trunk.example.net>"));
     assert_eq!(refer.cseq(), (1, "REFER"));
     assert_eq!(refer.header("Contact"), Some("<sip:+4930123456@203.0.113.7:5060>"));
+    assert_eq!(refer.header("Supported"), Some("100rel, timer, replaces"));
 }
 
 #[test]
