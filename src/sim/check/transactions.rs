@@ -187,7 +187,8 @@ impl Transactions {
         };
         let code = text.code();
         if code < 200 {
-            client.is_provisional |= client.ended.is_none() && now < client.begun + span;
+            // What comes at the very instant of Timer B is dealt with before it.
+            client.is_provisional |= client.ended.is_none() && now <= client.begun + span;
             let is_decided = self.decided.contains(&client.origin) && !self.unsent.contains(&key.0);
             if key.1 == "INVITE" && client.is_to_cancel() && is_decided {
                 self.owed
