@@ -199,6 +199,8 @@ impl Shard {
         search.stop();
         search.is_answered = true;
         self.cancel_pending(key, Some(ANSWERED_ELSEWHERE), now);
+        // That of a target whose answer makes no call, for want of room.
+        self.keep_places(key);
     }
 
     /// Takes from a response what it shows of the dialog.
