@@ -27,7 +27,8 @@ use crate::shard::Shard;
 use crate::shard::audit::Pending;
 use crate::timer::Instant;
 use crate::transport::Flow;
-use crate::webhook::{self, Hook, Lanes};
+use crate::webhook::{self, Hook, HookKind, Lanes, Subject};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,7 @@ impl Check {
         self.strangers.received(flow, text.as_ref(), is_known, bytes.len());
         if let Some(text) = text.filter(Text::is_request) {
             self.responses.request(from, &text);
-            self.transactions.request(&text, flow, now);
+            self.transactions.request(&text, flow, now, &mut self.faults);
             self.relayed.request(&text, flow);
             self.targets.request(&text, flow, now);
             self.dialogs.request(&text, now);
@@ -225,6 +226,10 @@ impl Check {
 
     /// A hook is handed over.
     pub fn hook(&mut self, hook: &Hook) {
+        if let (HookKind::Action, Subject::Transfer(_)) = (hook.kind, &hook.subject) {
+            let body: Value = serde_json::from_str(&hook.body).unwrap_or(Value::Null);
+            self.notifies.acted(body["call_id"].as_str());
+        }
         self.hooks.handed(hook, &mut self.faults);
     }
 
@@ -241,6 +246,11 @@ impl Check {
     }
 
     // ---- the end ----
+
+    /// Transactions, once all is over.
+    pub fn transactions(&mut self) {
+        self.transactions.over(&mut self.faults);
+    }
 
     /// Hooks, once all is over.
     pub fn hooks(&mut self, posted: &[Posted], lanes: Option<&Lanes>) {

@@ -12,7 +12,9 @@ pub(super) struct Notifies {
     /// Branches of the REFERs that peers sent, and of those that referee did.
     refers: BTreeSet<String>,
     own_refers: BTreeMap<String, Instant>,
-    /// Those of either whose subscription need not be, by a response to the REFER or an earlier NOTIFY.
+    /// Of these, those whose execution is over.
+    closed: BTreeSet<String>,
+    /// Those of either whose subscription need not be, by a response to the REFER or a NOTIFY that ends it.
     doubted: BTreeSet<String>,
     /// By Call-ID, those of the REFERs that left, and of them those that are referee's.
     refers_of: BTreeMap<String, [BTreeSet<String>; 2]>,
@@ -45,6 +47,7 @@ struct Notify {
     status: Option<u16>,
     /// One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
     is_after_last: bool,
+    is_last: bool,
     has_route: bool,
     was_relayed: bool,
 }
@@ -98,6 +101,7 @@ impl Notifies {
                 cseq: text.cseq().0,
                 status: text.fragment(),
                 is_after_last: text.header(AFTER_LAST).is_some(),
+                is_last: state.starts_with("terminated"),
                 has_route: text.header("Route").is_some(),
                 was_relayed: false,
             });
@@ -140,6 +144,10 @@ impl Notifies {
                 }
                 "REFER" if self.own_refers.insert(text.branch(), now).is_none() => {
                     self.refers_of.entry(text.call_id().to_owned()).or_default()[1].insert(text.branch());
+                    if text.header("Target-Dialog").is_some() {
+                        // The action names another Call-ID.
+                        self.closed.insert(text.branch());
+                    }
                 }
                 _ => {}
             }
@@ -169,8 +177,10 @@ impl Notifies {
         let is_clear = !is_misled && !self.confused.contains(&notify.refer) && !notify.is_after_last;
         let sent = self.own_refers.get(&notify.refer).copied();
         let is_ours = is_clear && sent.is_some() && !notify.was_relayed;
-        // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer is given up so soon.
-        let is_open = sent.is_some_and(|sent| now < sent + Duration::from_secs(1))
+        // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer is given up so soon, and each has an action
+        // when it is.
+        let is_early = sent.is_some_and(|sent| now < sent + Duration::from_secs(1));
+        let is_open = (is_early || !self.closed.contains(&notify.refer))
             && !self.doubted.contains(&notify.refer)
             && !self.hung_up.contains(text.call_id());
         if is_ours && is_open && text.code() == 481 {
@@ -179,7 +189,9 @@ impl Notifies {
                 text.label()
             ));
         }
-        self.doubted.insert(notify.refer.clone());
+        if notify.is_last || text.code() >= 300 {
+            self.doubted.insert(notify.refer.clone());
+        }
         if let Some(status) = notify.status.filter(|status| *status >= 200)
             && is_ours
             && text.code() == 200
@@ -191,6 +203,16 @@ impl Notifies {
                 status,
             });
         }
+    }
+
+    /// An action is handed over: the executions of its call are over. `None`: it does not say of which call it is.
+    pub fn acted(&mut self, call_id: Option<&str>) {
+        let of_call = self
+            .refers_of
+            .iter()
+            .filter(|(known, _)| call_id.is_none_or(|call_id| *known == call_id));
+        self.closed
+            .extend(of_call.flat_map(|(_, [_, own])| own.iter().cloned()));
     }
 
     /// What referee has taken and must have told.
