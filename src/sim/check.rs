@@ -27,8 +27,7 @@ use crate::shard::Shard;
 use crate::shard::audit::Pending;
 use crate::timer::Instant;
 use crate::transport::Flow;
-use crate::webhook::{self, Hook, HookKind, Lanes, Subject};
-use serde_json::Value;
+use crate::webhook::{self, Hook, Lanes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,7 +187,7 @@ impl Check {
             self.relayed.sent_request(text, &mut self.faults);
             self.targets.sent_request(text, sent.flow, now, &mut self.faults);
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
-            self.notifies.sent(text, now, &mut self.faults);
+            self.notifies.sent(text, &mut self.faults);
             self.hooks.referred_outside(text);
         } else {
             // Where an application leads a call, referee is a party of it, with a tag of its own.
@@ -203,7 +202,7 @@ impl Check {
             }
             let is_news = self.responses.sent(to, text, is_stateless, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
-                self.notifies.answered(text, now, &mut self.faults);
+                self.notifies.answered(text, &mut self.faults);
             }
         }
     }
@@ -226,11 +225,9 @@ impl Check {
 
     /// A hook is handed over.
     pub fn hook(&mut self, hook: &Hook) {
-        if let (HookKind::Action, Subject::Transfer(_)) = (hook.kind, &hook.subject) {
-            let body: Value = serde_json::from_str(&hook.body).unwrap_or(Value::Null);
-            self.notifies.acted(body["call_id"].as_str());
+        if let Some(call_id) = self.hooks.handed(hook, &mut self.faults) {
+            self.notifies.given_up(&call_id);
         }
-        self.hooks.handed(hook, &mut self.faults);
     }
 
     /// What the lanes count.

@@ -7,7 +7,7 @@ use super::Faults;
 use crate::config::{Config, Route, Trunk};
 use crate::sim::peer::text::Text;
 use crate::timer::Instant;
-use crate::transport::{Flow, Transport};
+use crate::transport::Flow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl Targets {
         self.unanswered.remove(&sent.flow.peer);
         let (origin, is_first) = (
             sent.origin.clone(),
-            !sent.is_over && text.code() >= 200 && is_way_back(sent.flow, flow),
+            !sent.is_over && text.code() >= 200 && is_answered_by(sent.flow, flow),
         );
         sent.is_over |= is_first;
         let (at, peer) = (sent.at, sent.flow.peer);
@@ -233,12 +233,14 @@ impl Targets {
     }
 }
 
-/// Whether a response comes from where its request went. A stream's may come on a connection that the peer has opened.
-fn is_way_back(sent: Flow, came: Flow) -> bool {
-    match sent.transport {
-        Transport::Udp => sent == came,
-        transport => (transport, sent.bind, sent.peer.ip()) == (came.transport, came.bind, came.peer.ip()),
-    }
+/// Whether what came by `flow` may answer what was sent by `sent`, which knew no connection if it was the first on it.
+fn is_answered_by(sent: Flow, flow: Flow) -> bool {
+    sent == flow
+        || sent
+            == Flow {
+                connection: None,
+                ..flow
+            }
 }
 
 fn is_of(trunk: &Trunk, peer: SocketAddr) -> bool {
