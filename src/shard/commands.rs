@@ -208,6 +208,10 @@ impl Shard {
                 "Too many verbs of this call wait for their turn.",
             ));
         }
+        if extra.verbs.is_empty() && extra.transfer.is_none() {
+            // What is accepted runs: a reply to the last action comes too late to take its place.
+            extra.awaits_reply = false;
+        }
         extra.verbs.extend(verbs);
         if has_refer {
             self.ladder_of_transfer(key);
@@ -366,9 +370,11 @@ impl Shard {
             let is_ending = extra
                 .last_transfer
                 .is_some_and(|key| is_lingering(&self.transfers, key));
-            let is_busy = extra.transfer.is_some() || extra.awaits_reply || !extra.verbs.is_empty();
-            if is_ending || !queued && is_busy {
+            if is_ending || !queued && extra.transfer.is_some() {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
+            }
+            if !queued && !extra.verbs.is_empty() {
+                return Err(refusal(409, "busy", None, "Verbs of this call wait for their turn."));
             }
             if extra.refers.are_alive(now) {
                 return Err(refusal(
@@ -524,7 +530,7 @@ impl Shard {
 
     /// A page in the order of opening; it looks at no more calls than its limit. Calls that have ended are left out.
     fn list_calls(&self, after: Option<u64>, limit: usize) -> Reply {
-        let from = after.map_or(0, |after| after + 1);
+        let from = after.map_or(0, |after| after.saturating_add(1));
         let mut page = self.by_order.range(from..).take(limit.saturating_add(1));
         let calls = page
             .by_ref()
