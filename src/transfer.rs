@@ -686,6 +686,9 @@ impl Transfer {
             State::Sending if from != self.party && self.final_status.is_some() => Steps::new(),
             State::Sending | State::Backoff if from != self.party || self.state == State::Backoff => {
                 self.refer_status = Some(Status::local(487, "Request Terminated"));
+                if self.final_status.is_some() {
+                    return self.conclude_by_status(now);
+                }
                 self.conclude(Outcome::Canceled, Cause::CallEnded, now)
             }
             // What the party we speak for does says nothing of the transfer: the NOTIFYs still tell, until T_total.

@@ -358,6 +358,19 @@ fn a_third_491_is_final() {
 }
 
 #[test]
+fn a_final_notify_before_a_491_outweighs_the_bye_after_it() {
+    let carrier = steps([
+        (5, notify("200 OK", TERMINATED)),
+        (10, respond(491)),
+        (20, request(BYE)),
+    ]);
+    let (mut scene, _) = after(carrier);
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 1);
+    is(&scene, 487, Some(200), "success", "notify_final");
+}
+
+#[test]
 fn a_short_retry_after_is_waited_for_once() {
     for (code, seconds, expected) in [(503, "3", 202), (500, "5", 202), (503, "6", 503), (486, "3", 486)] {
         let mut scene = Scene::default();

@@ -200,6 +200,8 @@ impl Shard {
         search.stop();
         search.is_answered = true;
         self.cancel_pending(key, Some(ANSWERED_ELSEWHERE), now);
+        // That of a target whose answer makes no call, for want of room.
+        self.keep_places(key);
     }
 
     /// Takes from a response what it shows of the dialog.
@@ -456,10 +458,7 @@ impl Shard {
             }
             (408, Method::Invite) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
             // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
-            (408, _) => {
-                self.transactions.drop_server(server);
-                self.leave_context(key, |context| context.server_gone = true);
-            }
+            (408, _) => self.transactions.complete_unanswered(server, &mut self.timers, now),
             // RFC 3261 §16.7 step 6, §16.9: a 503, received or not, is passed on as 500.
             _ => self.answer_stored(server, Refused::new(500, "Next Hop Unreachable"), now),
         }
