@@ -225,7 +225,9 @@ impl Check {
 
     /// A hook is handed over.
     pub fn hook(&mut self, hook: &Hook) {
-        self.hooks.handed(hook, &mut self.faults);
+        if let Some(call_id) = self.hooks.handed(hook, &mut self.faults) {
+            self.notifies.given_up(&call_id);
+        }
     }
 
     /// What the lanes count.

@@ -12,7 +12,9 @@ pub(super) struct Notifies {
     /// Branches of the REFERs that peers sent, and of those that referee did.
     refers: BTreeSet<String>,
     own_refers: BTreeMap<String, Instant>,
-    /// Those of either whose subscription need not be, by a response to the REFER or an earlier NOTIFY.
+    /// Those of referee's own by the Call-ID of the call that they are about.
+    own_refers_of: BTreeMap<String, Vec<String>>,
+    /// Those of either whose subscription need not be, by a response to the REFER, an earlier NOTIFY or the action.
     doubted: BTreeSet<String>,
     /// By Call-ID, those of the REFERs that left, and of them those that are referee's.
     refers_of: BTreeMap<String, [BTreeSet<String>; 2]>,
@@ -140,10 +142,19 @@ impl Notifies {
                 }
                 "REFER" if self.own_refers.insert(text.branch(), now).is_none() => {
                     self.refers_of.entry(text.call_id().to_owned()).or_default()[1].insert(text.branch());
+                    let target = text.header("Target-Dialog").and_then(|target| target.split(';').next());
+                    let call_id = target.unwrap_or(text.call_id()).to_owned();
+                    self.own_refers_of.entry(call_id).or_default().push(text.branch());
                 }
                 _ => {}
             }
         }
+    }
+
+    /// An action tells how a transfer of this call has ended: what its REFER has made is not waited for any more.
+    pub fn given_up(&mut self, call_id: &str) {
+        self.doubted
+            .extend(self.own_refers_of.get(call_id).into_iter().flatten().cloned());
     }
 
     /// A NOTIFY has its final response. That of a subscription of a party's is for that party to answer: a peer without route
@@ -169,7 +180,7 @@ impl Notifies {
         let is_clear = !is_misled && !self.confused.contains(&notify.refer) && !notify.is_after_last;
         let sent = self.own_refers.get(&notify.refer).copied();
         let is_ours = is_clear && sent.is_some() && !notify.was_relayed;
-        // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer is given up so soon.
+        // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer runs out of time so soon.
         let is_open = sent.is_some_and(|sent| now < sent + Duration::from_secs(1))
             && !self.doubted.contains(&notify.refer)
             && !self.hung_up.contains(text.call_id());
