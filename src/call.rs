@@ -332,6 +332,11 @@ impl Call {
     }
 
     /// The requests of `party` to the other one.
+    pub fn direction(&self, party: Party) -> &Direction {
+        &self.directions[party as usize]
+    }
+
+    /// As [`Call::direction`].
     pub fn direction_mut(&mut self, party: Party) -> &mut Direction {
         &mut self.directions[party as usize]
     }

@@ -185,6 +185,8 @@ pub struct TrunkView {
     pub calls_max: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls_per_second_max: Option<u32>,
+    /// Whether its peers take REFERs, as the last of referee's own shows: `unknown`, `supported`, `unsupported` (405, 501).
+    pub refer: &'static str,
     pub addresses: Vec<AddressView>,
 }
 

@@ -363,6 +363,28 @@ pub fn credential_lines<'a>(
     })
 }
 
+/// Names and values as whole header lines.
+pub fn lines_of<'a, V: AsRef<[u8]>>(values: impl Iterator<Item = (&'a str, V)>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in values {
+        for part in [name.as_bytes(), b": ", value.as_ref(), b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
+    }
+    lines
+}
+
+/// The lines of [`lines_of`] as names and values again.
+pub fn values_of(lines: &[u8]) -> impl Iterator<Item = (&'static str, &[u8])> {
+    Asks::ALL.into_iter().flat_map(move |asks| {
+        let values = lines.split(|byte| *byte == b'\n').filter_map(move |line| {
+            let value = line.strip_prefix(asks.header_name().as_bytes())?;
+            value.strip_prefix(b": ")?.strip_suffix(b"\r")
+        });
+        values.map(move |value| (asks.header_name(), value))
+    })
+}
+
 /// What one direction of a dialog, or one request outside of one, has answered: its next request needs no challenge.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
@@ -422,13 +444,7 @@ impl Sessions {
 
     /// As [`Sessions::values`], as whole header lines.
     pub fn lines(&mut self, auth: &Auth, request: &Request<'_>, is_of_party: impl Fn(Asks, &[u8]) -> bool) -> Vec<u8> {
-        let mut lines = Vec::new();
-        for (name, value) in self.values(auth, request, is_of_party) {
-            for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
-                lines.extend_from_slice(part);
-            }
-        }
-        lines
+        lines_of(self.values(auth, request, is_of_party))
     }
 
     /// An INVITE leaves with these lines: the ACK of its 2xx will have the same (RFC 3261 §13.2.2.4).

@@ -26,6 +26,13 @@ impl Refused {
     /// RFC 6665 §4.1.3: a NOTIFY of no subscription that is known here.
     pub const NO_SUBSCRIPTION: Refused = Refused::new(481, "Subscription Does Not Exist");
 
+    /// RFC 3261 §12.2.2: a number below one that its sender has used. A reason that names CSeq would be taken for the header
+    /// by SIPp.
+    pub const OUT_OF_ORDER: Refused = Refused::new(500, "Request Out of Order");
+
+    /// There are no numbers left.
+    pub const NO_NUMBERS: Refused = Refused::new(500, "Sequence Numbers Exhausted");
+
     /// There is no room, or referee is on its way out.
     pub const SHED: Refused = Refused::new(503, "Service Unavailable");
 

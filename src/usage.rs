@@ -32,6 +32,39 @@ struct Trunk {
     ahead_max: u64,
     /// What exporters show: [`State`] as a number.
     states: Box<[AtomicU8]>,
+    /// [`Refers`] as a number.
+    refers: AtomicU8,
+}
+
+/// Whether the peers of a trunk take REFERs, as the last one that was sent there shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refers {
+    /// None was answered yet in a way that tells.
+    Unknown,
+    /// By a 2xx.
+    Supported,
+    /// By a 405 or 501.
+    Unsupported,
+}
+
+impl Refers {
+    /// What a final response to a REFER tells, if anything.
+    pub fn told_by(code: u16) -> Option<Refers> {
+        match code {
+            200..=299 => Some(Refers::Supported),
+            405 | 501 => Some(Refers::Unsupported),
+            _ => None,
+        }
+    }
+
+    /// As the control API has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Refers::Unknown => "unknown",
+            Refers::Supported => "supported",
+            Refers::Unsupported => "unsupported",
+        }
+    }
 }
 
 /// A call's place on one trunk. Dropping it gives it back, so on every path that is done once.
@@ -64,6 +97,7 @@ impl Usage {
                 interval: rate.map_or(0, interval),
                 ahead_max: rate.map_or(0, |rate| interval(rate) * u64::from(rate)),
                 states: trunk.addresses.iter().map(|_| AtomicU8::new(UNKNOWN)).collect(),
+                refers: AtomicU8::new(Refers::Unknown as u8),
             }
         };
         Usage {
@@ -120,6 +154,22 @@ impl Usage {
             DEAD => State::Dead,
             _ => State::Unknown,
         }
+    }
+
+    /// Shows what a REFER to a trunk has told of it.
+    pub fn show_refers(&self, trunk: TrunkId, refers: Refers) {
+        if let Some(trunk) = self.trunks.get(usize::from(trunk.0)) {
+            trunk.refers.store(refers as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a trunk takes REFERs, as was last shown.
+    pub fn refers(&self, trunk: TrunkId) -> Refers {
+        let shown = self.trunks[usize::from(trunk.0)].refers.load(Ordering::Relaxed);
+        let all = [Refers::Supported, Refers::Unsupported];
+        all.into_iter()
+            .find(|refers| *refers as u8 == shown)
+            .unwrap_or(Refers::Unknown)
     }
 }
 

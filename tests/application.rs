@@ -7,7 +7,8 @@ use common::assert_ladder;
 use referee::command::{CallSelector, Command, Refusal, Reply};
 use referee::sim::application::{Answer, Posted};
 use referee::sim::peer::Peer;
-use referee::sim::peer::script::{Act, Manners, Steps, notify, request, request_with, respond, steps};
+use referee::sim::peer::gate::Gate;
+use referee::sim::peer::script::{Act, Manners, Steps, notify, request, request_with, respond, respond_with, steps};
 use referee::sim::peer::text::Text;
 use referee::sim::scene::{CARRIER, PUBLIC, config};
 use referee::sim::{PeerId, World};
@@ -1259,6 +1260,74 @@ fn a_session_that_is_ours_to_refresh_is_refreshed_halfway() {
             assert_eq!(refresh.body, scene.answer().body, "it offers what holds");
         }
         assert!(scene.world.peer(scene.carrier).is_up(&call));
+        scene.end();
+    }
+}
+
+#[test]
+fn a_refresh_that_is_challenged_and_its_ack_have_the_same_credentials() {
+    let auth = "[trunk.auth]\nusername = \"referee\"\npassword = \"hush hush\"\n";
+    let text = CONFIG.replace("[[application]]", &format!("{auth}[[application]]"));
+    let manners = Manners {
+        headers: vec![("Allow".into(), "INVITE, ACK, BYE".into())],
+        ..carrier()
+    };
+    let mut scene = Scene::with(&text, manners);
+    scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 3600}]));
+    let call = scene.call_with(OURS);
+    scene.run(1_000);
+    let gate = Gate::new(401, "carrier.example", "referee", "hush hush");
+    scene.world.peer_mut(scene.carrier).gate = Some(gate);
+    for _ in 0..2 {
+        let refreshed = respond_with(
+            200,
+            &[("Session-Expires", "1800;refresher=uac"), ("Supported", "timer")],
+        );
+        scene.on("INVITE", steps([(10, refreshed)]));
+    }
+    scene.run(1_900_000);
+    let credentials = |label: &str| -> Vec<(u32, Option<String>)> {
+        let heard = scene.heard(label);
+        let of_each = heard
+            .iter()
+            .map(|text| (text.cseq().0, text.header("Authorization").map(String::from)));
+        of_each.collect()
+    };
+    let invites = credentials("re-INVITE");
+    let [refused, first, second] = &invites[..] else {
+        panic!("{invites:?}")
+    };
+    assert_eq!(refused.1, None);
+    assert!(
+        first.1.is_some() && second.1.is_some() && first.1 != second.1,
+        "{invites:?}"
+    );
+    // The first ACK is that of the 401, in its transaction.
+    assert_eq!(credentials("ACK")[1..], [first.clone(), second.clone()]);
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    scene.end();
+}
+
+#[test]
+fn a_refer_waits_for_the_answer_of_a_refresh() {
+    let refreshed = respond_with(
+        200,
+        &[("Session-Expires", "1800;refresher=uac"), ("Supported", "timer")],
+    );
+    // With a final response, and for want of one after four seconds.
+    for (answer, sent_at) in [
+        (vec![(1_500, refreshed)], 901_505),
+        (vec![(1_500, respond(180))], 904_101),
+    ] {
+        let (mut scene, call) = timed("INVITE", OURS);
+        scene.on("INVITE", steps(answer));
+        scene.on("REFER", course("200 OK", 500));
+        scene.run(899_100);
+        assert_eq!(scene.heard("re-INVITE").len(), 1);
+        scene.verbs(&call, refer());
+        scene.run(10_000);
+        assert_eq!(scene.heard_at("REFER"), [sent_at]);
+        assert_eq!(scene.actions().len(), 1);
         scene.end();
     }
 }

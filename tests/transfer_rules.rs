@@ -654,7 +654,7 @@ fn what_is_not_of_that_dialog_changes_nothing() {
         scene
             .world
             .peer(scene.carrier)
-            .heard("500 CSeq Out of Order (NOTIFY)")
+            .heard("500 Request Out of Order (NOTIFY)")
             .len(),
         1
     );

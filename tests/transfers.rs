@@ -34,6 +34,7 @@ fn a_transfer_that_succeeds_ends_the_call_on_both_sides() {
         assert!(scene.world.peer(peer).live_calls().is_empty());
     }
     assert!(scene.world.peer(scene.platform).heard("NOTIFY").is_empty());
+    assert_eq!(trunk_refer(&mut scene), "supported");
 }
 
 #[test]
@@ -274,7 +275,18 @@ fn each_refusal_has_its_cause_and_leaves_the_call_as_it_was() {
         assert_eq!(body.get("refer_supported"), unsupported, "{code}");
         assert_eq!(body.get("refer_status_source"), None);
         assert!(events(&scene).is_empty());
+        let known = unsupported.map_or("unknown", |_| "unsupported");
+        assert_eq!(trunk_refer(&mut scene), known, "{code}");
         goes_on(&mut scene, &call);
+    }
+}
+
+/// Whether the carrier takes REFERs, as the control API has it.
+fn trunk_refer(scene: &mut Scene) -> &'static str {
+    let ticket = scene.world.command(Command::Trunks);
+    match scene.world.reply(ticket) {
+        Some(Reply::Trunks(trunks)) => trunks.iter().find(|trunk| trunk.name == "carrier").unwrap().refer,
+        other => panic!("{other:?}"),
     }
 }
 

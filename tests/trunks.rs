@@ -294,7 +294,7 @@ fn an_options_of_ours_is_whole_and_what_is_known_is_shown() {
     let shown = serde_json::to_value(rig.trunks()).unwrap();
     assert_eq!(
         shown[0],
-        json!({"name": "carrier", "side": "carrier", "calls": 1, "addresses": []})
+        json!({"name": "carrier", "side": "carrier", "calls": 1, "refer": "unknown", "addresses": []})
     );
     assert_eq!(shown[2]["addresses"][0]["state"], "unknown");
     let address = &shown[1]["addresses"][0];

@@ -12,7 +12,7 @@ use crate::call::{CallKey, CallState};
 use crate::command::{Refusal, Reply};
 use crate::config::{Application, ApplicationId, OnUnanswered};
 use crate::identifiers::CallId;
-use crate::message::{Header, Message};
+use crate::message::{Header, Message, Method};
 use crate::offer_answer::OfferAnswer;
 use crate::session_timer::agent::{Agent, Agreed};
 use crate::timer::Instant;
@@ -54,6 +54,12 @@ pub(super) struct Served {
 }
 
 impl Served {
+    /// Whether an INVITE of the dialog is open: one of ours without a final response, or the caller's without an ACK.
+    pub fn has_open_invite(&self) -> bool {
+        let is_invite = |refresh: super::refresh::Refresh| refresh.method == Method::Invite;
+        self.answer.is_some() || self.refresh.is_some_and(is_invite)
+    }
+
     pub fn new(
         settings: &Application,
         application: ApplicationId,

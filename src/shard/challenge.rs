@@ -239,8 +239,9 @@ impl Shard {
             body: sent.body(),
         };
         let credentials = sessions.lines(auth, &request, of_party);
-        if let (Some(Method::Invite), Some(own)) = (sent.method(), own) {
-            sessions.keep_for_ack(own, &credentials);
+        if sent.method() == Some(Method::Invite) {
+            // One of ours is counted as it leaves.
+            sessions.keep_for_ack(own.unwrap_or(cseq), &credentials);
         }
         let held = sessions.clone();
         let is_ours = |asks: Asks, realm: &[u8]| held.is_of(asks, realm) && !of_party(asks, realm);

@@ -103,7 +103,7 @@ impl Shard {
                 true
             }
             Err(crate::transfer::Overtaken) => {
-                self.refuse(message, arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+                self.refuse(message, arrival, Refused::OUT_OF_ORDER, &[], now);
                 false
             }
         }

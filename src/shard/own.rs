@@ -15,6 +15,7 @@ use crate::sequence::ROOM;
 use crate::timer::Instant;
 use crate::transfer::{Answer, Cause, Outcome, Step, Steps, Transfer};
 use crate::transport::Flow;
+use crate::usage::Refers;
 use crate::verb::{SipRefer, Verb};
 use crate::webhook::{ActionOutcome, Hook, HookKind, Subject, resolve_target};
 use smallvec::SmallVec;
@@ -131,14 +132,15 @@ impl Shard {
         }
     }
 
-    /// Whether an INVITE within the dialog has no answer yet: many peers refuse another request meanwhile. Our REFER waits for
-    /// that, for so long (T_queue).
+    /// Whether an INVITE within the dialog has no answer yet, or as its user agent no ACK: many peers refuse another request
+    /// meanwhile. Our REFER waits for that, for so long (T_queue).
     fn awaits_answer(&mut self, key: CallKey, now: Instant) -> bool {
         let queue = self.config().transfer.queue;
         let invite = self.calls.get(key).and_then(|call| call.invite);
         let context = invite.and_then(|invite| self.contexts.get(self.context_of(invite)?));
-        let is_open = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
-        if is_open && !queue.is_zero() {
+        let is_relayed = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
+        let is_ours = self.served.get(&key).is_some_and(|served| served.has_open_invite());
+        if (is_relayed || is_ours) && !queue.is_zero() {
             self.arm(now, queue, TimerKey::Queue(key));
             return true;
         }
@@ -646,6 +648,9 @@ impl Shard {
         self.release_held(call_key, now);
         if code < 200 {
             return;
+        }
+        if let (Some(refers), Some(call)) = (Refers::told_by(code), self.calls.get(call_key)) {
+            self.setup.usage.show_refers(call.trunk(party), refers);
         }
         let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default();
         let refer_sub_false = refuses_subscription(message);

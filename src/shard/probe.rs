@@ -373,6 +373,7 @@ impl Shard {
                     calls: self.setup.usage.calls(id),
                     calls_max: trunk.calls_max,
                     calls_per_second_max: trunk.calls_per_second_max,
+                    refer: self.setup.usage.refers(id).word(),
                     addresses: addresses
                         .filter_map(|(place, address)| self.address_view(id, place, address, now))
                         .collect(),

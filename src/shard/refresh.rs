@@ -154,9 +154,17 @@ impl Shard {
             return;
         };
         let Some(refresh) = served.refresh.take() else { return };
+        self.after_refresh(key, refresh.method, message, code, now);
+        self.release_refer(key, now);
+    }
+
+    fn after_refresh(&mut self, key: CallKey, method: Method, message: Message<'_>, code: u16, now: Instant) {
+        let Some(served) = self.served.get_mut(&key) else {
+            return;
+        };
         match code {
             200..=299 => {
-                if refresh.method == Method::Invite {
+                if method == Method::Invite {
                     let answer = crate::offer_answer::body::session(message);
                     let answer = match answer {
                         crate::offer_answer::body::Session::Description(answer) => answer,
@@ -184,7 +192,7 @@ impl Shard {
                 let wait = Duration::from_millis(10 * self.random.below(201));
                 self.refresh_later(key, wait, now);
             }
-            405 | 501 if refresh.method == Method::Update => {
+            405 | 501 if method == Method::Update => {
                 served.refuses_update = true;
                 self.refresh_later(key, Duration::ZERO, now);
             }
@@ -203,6 +211,7 @@ impl Shard {
             true => self.end_both(key, &[], Cause::CallEnded, now),
             false => self.refresh_later(key, TRY_AGAIN, now),
         }
+        self.release_refer(key, now);
     }
 
     /// The ACK for a 2xx to an INVITE of ours.

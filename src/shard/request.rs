@@ -244,7 +244,7 @@ impl Shard {
         };
         let starts_at = self.number_of_new(message, now);
         if starts_at.is_some_and(|number| number > NUMBER_MAX) {
-            return self.refuse(message, &arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+            return self.refuse(message, &arrival, Refused::NO_NUMBERS, &[], now);
         }
         let Ok(session) = self.judge_interval(message, &arrival, now) else {
             return;
@@ -352,7 +352,7 @@ impl Shard {
         match dialog {
             Dialog::Call(key, party) if self.is_out_of_order(message, &arrival, key, party) => {
                 self.counters.out_of_order_total += 1;
-                return self.refuse(message, &arrival, Refused::new(500, "CSeq Out of Order"), &[], now);
+                return self.refuse(message, &arrival, Refused::OUT_OF_ORDER, &[], now);
             }
             Dialog::Call(key, party) => {
                 if self.is_for_us(message, &arrival, key, party, now)
@@ -670,7 +670,7 @@ impl Shard {
                 sequence.observe(cseq.number);
             }
             let Some(outward) = sequence.outward(cseq.number) else {
-                return self.refuse(message, arrival, Refused::new(500, "CSeq Exhausted"), &[], now);
+                return self.refuse(message, arrival, Refused::NO_NUMBERS, &[], now);
             };
             if outward != cseq.number {
                 changes.cseq = Some(outward);

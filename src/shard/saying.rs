@@ -6,6 +6,7 @@ use super::route::NoFlow;
 use super::uas::SUPPORTED;
 use super::{ClientOwner, Shard};
 use crate::call::{Call, CallKey, Party, Trait};
+use crate::digest;
 use crate::message::Method;
 use crate::message::edit::{Injection, RequestWriter, decimal};
 use crate::message::uri::request_uri;
@@ -150,8 +151,12 @@ impl Shard {
         };
         let random = self.setup.secret.mac(b'k', &[call.call_id(), &number.to_be_bytes()]);
         let branch = Branch::without_transaction(random);
+        // RFC 3261 §13.2.2.4: with the credentials of the INVITE.
+        let credentials = call.direction(party.other()).sessions.as_ref();
+        let credentials = credentials.map_or(&b""[..], |sessions| sessions.for_ack(number));
+        let lines: SmallVec<[(&str, &[u8]); 1]> = digest::values_of(credentials).collect();
         let request = Own {
-            saying: &Saying::of(Method::Ack, &[]),
+            saying: &Saying::of(Method::Ack, &lines),
             number,
             flow,
             sent_by: self.topology.sent_by(flow.bind),
@@ -189,8 +194,8 @@ impl Shard {
         let speaker = party.other();
         let flow = self.flow_of(call, party, now)?;
         let credentials = self.credentials_of_own(key, party, saying);
-        let credentials = credentials.iter().map(|(name, value)| (*name, &value[..]));
-        let lines: SmallVec<[(&str, &[u8]); 8]> = saying.lines.iter().copied().chain(credentials).collect();
+        let values = credentials.iter().map(|(name, value)| (*name, &value[..]));
+        let lines: SmallVec<[(&str, &[u8]); 8]> = saying.lines.iter().copied().chain(values.clone()).collect();
         let saying = &Saying {
             lines: &lines,
             ..*saying
@@ -207,6 +212,9 @@ impl Shard {
         let Some(number) = number else {
             return Err(Unsent::Never);
         };
+        if let (Method::Invite, Some(sessions)) = (saying.method, &mut call.direction_mut(speaker).sessions) {
+            sessions.keep_for_ack(number, &digest::lines_of(values));
+        }
         let (client, branch) = self
             .transactions
             .open_client(saying.method, flow, owner, None, &mut self.random);

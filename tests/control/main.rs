@@ -451,6 +451,7 @@ fn trunks_are_shown_as_any_shard_knows_them() {
         calls: 3,
         calls_max: Some(30),
         calls_per_second_max: None,
+        refer: "unsupported",
         addresses: vec![AddressView {
             address: "udp:192.0.2.1:5060".into(),
             state: "dead",
@@ -467,7 +468,7 @@ fn trunks_are_shown_as_any_shard_knows_them() {
         "address": "udp:192.0.2.1:5060", "state": "dead", "since": 5, "probed_at": 7, "probe_result": "timeout",
         "retry_after_until": 9,
     });
-    let trunk = json!({"name": "carrier", "side": "carrier", "calls": 3, "calls_max": 30, "addresses": [address]});
+    let trunk = json!({"name": "carrier", "side": "carrier", "calls": 3, "calls_max": 30, "refer": "unsupported", "addresses": [address]});
     assert_eq!((answer.status, answer.json()), (200, json!({"trunks": [trunk]})));
     rig.ask("POST", "/v1/trunks", JSON, "{}")
         .join()

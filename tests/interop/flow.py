@@ -11,7 +11,8 @@ are put in here, so that a file shows what its case is about:
   <ereg header="RAck:" regexp="…"/>                 in a recv: must match, or must not with absent="true"; as="x": kept as [$x]
 
 All else is SIPp's own. An ending of endings.xml becomes a flow, with <notify event="…" state="…" answer="later">180 Ringing</notify>
-for a NOTIFY about a REFER and its 200, and <burst>…</burst> around requests that are written at once. `{{name}}` is a parameter of the case. The role `caller` calls, the others are called.
+for a NOTIFY about a REFER and its 200 (optional: cseq, the `type` of its body, the `code` that it gets; without text it has no body), and
+<burst>…</burst> around requests that are written at once. `{{name}}` is a parameter of the case. The role `caller` calls, the others are called.
 """
 import pathlib
 import re
@@ -46,7 +47,7 @@ def scenarios(name, parameters):
 def ending(name, parameters):
     """The roles of a call that a carrier ends up with in this way."""
     parameters = {**NUMBERS, **parameters}
-    text = re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parameters.get(found[1], "")), (FOLDER / "endings.xml").read_text())
+    text = re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parameters.get(found[1], ""), {'"': "&quot;"}), (FOLDER / "endings.xml").read_text())
     found = next(each for each in Tree.fromstring(text) if each.get("name") == name)
     carrier = CALLS + "".join(written(part) for each in found for part in parts(each))
     platform = ANSWERS
@@ -68,14 +69,16 @@ def parts(element):
         return [burst]
     if element.tag != "notify":
         return [element]
-    is_final = not element.text.startswith("1")
-    event = element.get("event", "refer")
-    state = element.get("state", "terminated;reason=noresource" if is_final else "active;expires=60")
-    answer = "" if element.get("answer") == "later" else '<recv response="200"/>'
-    return list(Tree.fromstring(f"""<parts><request method="NOTIFY">
+    text = element.text or ""
+    event, kind = element.get("event", "refer"), element.get("type", "message/sipfrag;version=2.0")
+    state = element.get("state", "active;expires=60" if text.startswith("1") else "terminated;reason=noresource")
+    cseq = f'cseq="{element.get("cseq")}"' if "cseq" in element.attrib else ""
+    body = f'<body type="{kind}">SIP/2.0 {escape(text)}</body>' if text else ""
+    answer = "" if element.get("answer") == "later" else f'<recv response="{element.get("code", "200")}"/>'
+    return list(Tree.fromstring(f"""<parts><request method="NOTIFY" {cseq}>
         Event: {event}
         Subscription-State: {state}
-        <body type="message/sipfrag;version=2.0">SIP/2.0 {element.text}</body>
+        {body}
       </request>{answer}</parts>"""))
 
 
