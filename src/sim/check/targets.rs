@@ -88,7 +88,7 @@ impl Targets {
         self.unanswered.remove(&sent.flow.peer);
         let (origin, is_first) = (
             sent.origin.clone(),
-            !sent.is_over && text.code() >= 200 && sent.flow == flow,
+            !sent.is_over && text.code() >= 200 && is_answered_by(sent.flow, flow),
         );
         sent.is_over |= is_first;
         let at = sent.at;
@@ -225,6 +225,16 @@ impl Targets {
         let has_caps = trunk.calls_max.is_some() || trunk.calls_per_second_max.is_some();
         is_literal && !has_caps && self.is_usable(trunk)
     }
+}
+
+/// Whether what came by `flow` may answer what was sent by `sent`, which knew no connection if it was the first on it.
+fn is_answered_by(sent: Flow, flow: Flow) -> bool {
+    sent == flow
+        || sent
+            == Flow {
+                connection: None,
+                ..flow
+            }
 }
 
 fn is_of(trunk: &Trunk, peer: SocketAddr) -> bool {
