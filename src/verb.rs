@@ -1,9 +1,13 @@
 //! Verbs as JSON: their types and their validation, each error with the field it is about. Nothing is executed here.
 
+#[cfg(any(test, feature = "sim"))]
+mod properties;
 mod served;
 
 use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
 use crate::spelling;
+#[cfg(any(test, feature = "sim"))]
+pub use properties::verb_json;
 use serde_json::{Map, Number, Value};
 use served::{CONFIG_IGNORED, MEDIA_VERBS, VERBS, sip_decline, sip_request};
 use std::cell::RefCell;
@@ -50,6 +54,8 @@ pub enum Verb {
     Config {
         id: Option<String>,
         notify_events: Option<bool>,
+        /// Told of each INFO and MESSAGE of the caller's.
+        request_hook: Option<HookTarget>,
     },
     SipRequest(Box<SipRequest>),
     /// Needs media, or a second call, of which there is neither. Its properties are not looked at.
@@ -285,8 +291,11 @@ fn verb(element: &Value, path: &str, errors: &Errors) -> Option<Verb> {
             for ignored in CONFIG_IGNORED {
                 fields.ask(ignored);
             }
-            let (id, notify_events) = (fields.id(), fields.flag("notifyEvents"));
-            Some(Verb::Config { id, notify_events })
+            Some(Verb::Config {
+                id: fields.id(),
+                notify_events: fields.flag("notifyEvents"),
+                request_hook: fields.hook("sipRequestWithinDialogHook"),
+            })
         }
         "sip:request" => sip_request(&fields).map(|request| Verb::SipRequest(Box::new(request))),
         other if MEDIA_VERBS.contains(&other) => {
@@ -853,81 +862,6 @@ const TIMEOUT_SECONDS_MAX: f64 = 300.0;
 const GRACE_SECONDS_MAX: f64 = 32.0;
 const PAUSE_SECONDS_MAX: f64 = 3_600.0;
 const SHOWN_CHARS_MAX: usize = 64;
-
-/// Any text that is JSON: no panic, and what is accepted can stand in a message. The body of a fuzz target.
-#[cfg(any(test, feature = "sim"))]
-pub fn verb_json(text: &str) {
-    use crate::config::{Destination, ReferRules};
-    use crate::destination::{destination_allowed, refer_to_value, referred_by_value};
-    use crate::message::NameAddr;
-
-    let Ok(value) = serde_json::from_str::<Value>(text) else {
-        return;
-    };
-    let verbs = match parse(&value) {
-        Ok(verbs) => verbs,
-        Err(errors) => {
-            assert!(!errors.is_empty());
-            for error in errors {
-                let within = match &value {
-                    Value::Array(elements) => (0..elements.len()).any(|n| error.field.starts_with(&format!("[{n}]"))),
-                    _ => true,
-                };
-                assert!(within || error.field.is_empty(), "{error}");
-                assert!(has_no_control(&error.to_string()), "{error}");
-            }
-            return;
-        }
-    };
-    assert!((1..=VERBS_MAX).contains(&verbs.len()));
-    for verb in verbs {
-        let headers = match &verb {
-            Verb::SipRefer(refer) => {
-                let tel = ReferRules {
-                    bare_number: Some("tel:{number}".into()),
-                    ..ReferRules::default()
-                };
-                for mut rules in [ReferRules::default(), tel] {
-                    let display = refer.referred_by_display_name.as_deref();
-                    let values = [
-                        refer_to_value(refer.refer_to.as_deref().unwrap_or("a"), &rules, "[::1]:5060"),
-                        referred_by_value(
-                            refer.referred_by.as_deref().unwrap_or("a"),
-                            display,
-                            &rules,
-                            "192.0.2.1",
-                        ),
-                    ];
-                    for value in values.into_iter().flatten() {
-                        let name_addr = NameAddr::parse(value.as_bytes()).expect("a name-addr");
-                        assert!(name_addr.bracketed && has_no_control(&value), "{value}");
-                        assert!(!destination_allowed(&value, &rules, "[::1]:5060"), "{value}");
-                        rules.destinations = vec![Destination::Any];
-                        assert!(destination_allowed(&value, &rules, "[::1]:5060"), "{value}");
-                        rules.destinations.clear();
-                    }
-                }
-                &refer.headers
-            }
-            Verb::Hangup { headers, .. } | Verb::SipDecline { headers, .. } => headers,
-            Verb::SipRequest(request) => {
-                assert!(is_token(&request.method));
-                &request.headers
-            }
-            Verb::Tag { .. }
-            | Verb::Pause { .. }
-            | Verb::Answer { .. }
-            | Verb::Redirect { .. }
-            | Verb::Config { .. }
-            | Verb::Media { .. } => continue,
-        };
-        assert!(
-            headers
-                .iter()
-                .all(|(name, value)| is_token(name) && has_no_control(value))
-        );
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ use referee::usage::{Places, Usage};
 
 #[path = "../benches/parse/messages.rs"]
 mod messages;
+#[path = "../benches/instructions/src/relayed.rs"]
+mod relayed;
 #[path = "../benches/parse/view.rs"]
 mod view;
 
@@ -118,6 +120,31 @@ fn answering_allocates_nothing_once_warm() {
     };
     answer_all();
     assert_eq!(allocations_of(answer_all), 0);
+}
+
+/// Through a whole shard that has had such calls for longer than their transactions last: what is within a dialog allocates
+/// nothing, but for the first REFER, which is remembered so that its NOTIFYs are known.
+#[test]
+fn what_passes_within_a_dialog_allocates_nothing() {
+    for step in relayed::STEPS {
+        let most = match step {
+            // State of the call and its first transactions; the early dialog.
+            "invite" => 11,
+            "180" => 2,
+            "refer" => 1,
+            // A hook leaves with it.
+            "own_notify" => continue,
+            _ => 0,
+        };
+        let mut call = relayed::Relayed::before(step);
+        assert!(!call.bytes().is_empty());
+        let mut sends = 0;
+        let count = allocations_of(|| sends = call.relay());
+        assert!(
+            sends > 0 && count <= most,
+            "{step}: {count} allocations, {sends} messages left"
+        );
+    }
 }
 
 fn shard() -> Shard {

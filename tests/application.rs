@@ -227,6 +227,7 @@ fn a_call_is_answered_and_transferred() {
     assert_eq!(refer.header("Refer-To"), Some("<sip:+4930111@trunk.example.net>"));
     assert_eq!(refer.cseq(), (1, "REFER"));
     assert_eq!(refer.header("Contact"), Some("<sip:+4930123456@203.0.113.7:5060>"));
+    assert_eq!(refer.header("Supported"), Some("100rel, timer, replaces"));
 }
 
 #[test]
@@ -1167,6 +1168,53 @@ fn requests_within_the_dialog_are_answered_as_a_user_agent_does() {
     scene.end();
     assert_eq!(scene.world.peer(scene.carrier).outcomes("BYE"), [200]);
     assert_eq!(scene.told(), ["trying", "in-progress", "completed"]);
+}
+
+#[test]
+fn requests_of_the_caller_are_told_in_order_where_the_application_asks_for_that() {
+    let (mut scene, call) = Scene::after(json!([
+        {"verb": "answer"},
+        {"verb": "config", "sipRequestWithinDialogHook": {"url": "/said", "username": "u", "password": "p"}},
+        {"verb": "config", "notifyEvents": false},
+        {"verb": "pause", "length": 60},
+    ]));
+    let digits = [
+        ("Content-Type", "application/dtmf-relay"),
+        ("X-Seen", "yes"),
+        ("Authorization", "Digest a=b"),
+    ];
+    for (method, headers, body, code) in [
+        ("INFO", &digits[..], "Signal=1\r\n", 200),
+        ("INFO", &digits[..], "Signal=2\r\n", 200),
+        ("MESSAGE", &[("Content-Type", "text/plain")], "hello", 202),
+        ("INFO", &[("Info-Package", "x")], "", 469),
+        ("OPTIONS", &[], "", 200),
+    ] {
+        scene.does(&call, request_with(method, headers, body));
+        scene.run(100);
+        assert_eq!(scene.world.peer(scene.carrier).outcomes(method).last(), Some(&code));
+    }
+    let posted = scene.posted(HookKind::Event).into_iter();
+    let said: Vec<_> = posted.filter(|posted| posted.url.ends_with("/said")).collect();
+    let texts = said.iter().map(|posted| {
+        assert!(posted.has_credentials);
+        (
+            posted.body["sip_method"].as_str().unwrap(),
+            posted.body["sip_body"].as_str().unwrap(),
+        )
+    });
+    assert_eq!(
+        texts.collect::<Vec<_>>(),
+        [("INFO", "Signal=1\r\n"), ("INFO", "Signal=2\r\n"), ("MESSAGE", "hello")]
+    );
+    let headers = &said[0].body["sip_headers"];
+    assert_eq!(
+        (&headers["X-Seen"], headers.get("authorization")),
+        (&json!("yes"), None)
+    );
+    assert_eq!(said[0].body["call_status"], "in-progress");
+    assert_eq!(said[0].body["call_id"], call);
+    scene.end();
 }
 
 #[test]

@@ -207,8 +207,8 @@ fn a_hook_without_a_place_to_go_is_refused() {
     is_done(&update(&mut scene, &call, hook("https://other.example.com/next")));
 }
 
-#[test]
-fn on_a_call_of_an_application_the_list_replaces_the_one_that_runs() {
+/// A carrier whose calls an application leads.
+fn with_application() -> Scene {
     let application = "[[application]]\nname = \"ivr\"\ncall_hook = \"https://ivr.example.com/call\"\n\
                        [[route]]\nfrom = \"carrier\"\napplication = \"ivr\"";
     let text = TWO_SIDES.replace("[[route]]\nfrom = \"carrier\"\nto = \"platform\"", application);
@@ -216,7 +216,43 @@ fn on_a_call_of_an_application_the_list_replaces_the_one_that_runs() {
         calls_applications: true,
         ..Manners::new(PUBLIC, "<sip:+4917012345@carrier.example>")
     };
-    let mut scene = Scene::with(&text, Peer::new("carrier", CARRIER, manners), platform());
+    Scene::with(&text, Peer::new("carrier", CARRIER, manners), platform())
+}
+
+/// RFC 5589 §7: the person whom another call has reached; the ACK of ours is lost at first.
+#[test]
+fn a_list_that_names_another_call_may_come_before_the_ack() {
+    let mut scene = with_application();
+    let list = json!([{"verb": "answer"}, {"verb": "pause", "length": 600}]);
+    answers(&mut scene, 10, list.clone());
+    let other = scene.answered();
+    answers(&mut scene, 10, list);
+    scene.world.network.lose("carrier", "referee", "ACK", 2);
+    let call = scene.world.call(scene.carrier, "sip:+4930123456@203.0.113.7", &[]);
+    scene.run(100);
+    refuses(&mut scene, 1);
+    answers(
+        &mut scene,
+        10,
+        json!([{"verb": "sip:refer", "replaces": {"call": other}, "actionHook": "/action"}, {"verb": "hangup"}]),
+    );
+    is_done(&update(&mut scene, &call, hook("/next")));
+    scene.run(1_000);
+    assert_eq!(referred(&scene), 0, "the ACK has not come");
+    scene.run(2_000);
+    let refers = scene.world.peer(scene.carrier).heard("REFER");
+    let refer_to = refers[0].header("Refer-To").unwrap();
+    assert!(
+        refer_to.contains("?Replaces=") && refer_to.contains(&other.replace('@', "%40")),
+        "{refer_to}"
+    );
+    assert_eq!(scene.world.shard(0).counters().replies_refused_total, 0);
+    scene.world.finish();
+}
+
+#[test]
+fn on_a_call_of_an_application_the_list_replaces_the_one_that_runs() {
+    let mut scene = with_application();
     answers(
         &mut scene,
         10,

@@ -49,6 +49,8 @@ pub(super) struct Served {
     /// Relative hooks go to its origin.
     base_url: String,
     status_hook: Option<String>,
+    /// Told of the caller's INFO and MESSAGE requests.
+    request_hook: Option<HookTarget>,
     statuses: u32,
     sip_status: (u16, String),
 }
@@ -86,6 +88,7 @@ impl Served {
             request: None,
             base_url: settings.call_hook.clone(),
             status_hook: settings.call_status_hook.clone(),
+            request_hook: None,
             statuses: 0,
             sip_status: (100, "Trying".to_owned()),
         }
@@ -200,13 +203,35 @@ impl Shard {
         self.give_out(key, body);
     }
 
-    /// Everything that happens to such a call leaves here, in order.
+    /// Tells of a request of the caller's, where the application has asked for that. `false`: it has not.
+    pub(super) fn tell_request(&mut self, key: CallKey, request: Message<'_>) -> bool {
+        let hook = self.served.get(&key).and_then(|served| served.request_hook.clone());
+        let Some(hook) = hook else { return false };
+        let mut body = self.base_fields(key);
+        body.insert(
+            "sip_method".into(),
+            String::from_utf8_lossy(request.method_token()).into(),
+        );
+        body.insert("sip_headers".into(), headers_of(request).into());
+        body.insert("sip_body".into(), String::from_utf8_lossy(request.body()).into());
+        self.post_in_order(key, &hook, body);
+        true
+    }
+
+    /// Tells the status hook.
     fn give_out(&mut self, key: CallKey, body: Map<String, Value>) {
+        let url = self.served.get(&key).and_then(|served| served.status_hook.clone());
+        let Some(url) = url else { return };
+        let hook = HookTarget { url, basic_auth: None };
+        self.post_in_order(key, &hook, body);
+    }
+
+    /// Everything that happens to such a call leaves here, in order.
+    fn post_in_order(&mut self, key: CallKey, target: &HookTarget, body: Map<String, Value>) {
         let (Some(call), Some(served)) = (self.calls.get(key), self.served.get_mut(&key)) else {
             return;
         };
-        let Some(target) = &served.status_hook else { return };
-        let Ok(url) = resolve_target(target, Some(&served.base_url)) else {
+        let Ok(url) = resolve_target(&target.url, Some(&served.base_url)) else {
             return;
         };
         let number = served.statuses;
@@ -216,7 +241,10 @@ impl Shard {
         let hook = Hook {
             subject: Subject::Status(id),
             kind: HookKind::Event,
-            basic_auth: self.credentials_for(application, &url),
+            basic_auth: target
+                .basic_auth
+                .clone()
+                .or_else(|| self.credentials_for(application, &url)),
             url,
             default_word: false,
             webhook_id: format!("{id}-status-{number}"),
@@ -485,11 +513,13 @@ impl Shard {
             };
             if let Some(served) = self.served.get_mut(&key) {
                 if let Verb::Config {
-                    notify_events: Some(wanted),
+                    notify_events,
+                    request_hook,
                     ..
                 } = &verb
                 {
-                    served.program.notify_events = *wanted;
+                    served.program.notify_events = notify_events.unwrap_or(served.program.notify_events);
+                    served.request_hook = request_hook.clone().or(served.request_hook.take());
                 }
                 served.program.begin(&verb);
             }
@@ -678,8 +708,18 @@ impl Shard {
 
 /// The INVITE as the call hook tells it. What proves who the caller is stays here.
 fn sip_of(invite: Message<'_>) -> Value {
+    json!({
+        "method": "INVITE",
+        "uri": String::from_utf8_lossy(invite.request_uri()),
+        "headers": headers_of(invite),
+        "body": String::from_utf8_lossy(invite.body()),
+    })
+}
+
+/// Its header lines by name, those that are known in lower case, without credentials.
+fn headers_of(message: Message<'_>) -> Map<String, Value> {
     let mut headers = Map::new();
-    for line in invite.lines() {
+    for line in message.lines() {
         let name = String::from_utf8_lossy(line.name).into_owned();
         let name = match line.header {
             Header::Authorization | Header::ProxyAuthorization => continue,
@@ -695,12 +735,7 @@ fn sip_of(invite: Message<'_>) -> Value {
             _ => drop(headers.insert(name, value.into_owned().into())),
         }
     }
-    json!({
-        "method": "INVITE",
-        "uri": String::from_utf8_lossy(invite.request_uri()),
-        "headers": headers,
-        "body": String::from_utf8_lossy(invite.body()),
-    })
+    headers
 }
 
 fn lines_of(headers: &[(String, String)]) -> SmallVec<[(&str, &[u8]); 2]> {

@@ -42,7 +42,7 @@ pub(super) enum Aside {
     },
     /// What an action was answered with.
     Reply { transfer: TransferId, verbs: Vec<Verb> },
-    /// What the hook of an update was answered with, on a relayed call.
+    /// What the hook of an update was answered with.
     Update { call: CallKey, verbs: Vec<Verb> },
     /// Of an application that leads a call, by its number there.
     List {

@@ -4,7 +4,7 @@
 use super::arrival::Arrival;
 use super::notify::is_of_refer;
 use super::own::refer_lines;
-use super::saying::Unsent;
+use super::saying::{Unsent, begin};
 use super::{ClientOwner, Shard};
 use crate::call::{Call, Party, Trait, TransferKey};
 use crate::config::ReferMode;
@@ -45,22 +45,8 @@ impl OutsideRefer<'_> {
         let (call, speaker, dialog) = (self.call, self.party.other(), self.dialog);
         let identity = |party| NameAddr::first_of(call.get(party, Trait::Identity)).map_or(&b""[..], |value| value.uri);
         let tag = |party| call.tag(party).unwrap_or_default();
-        let transport = self.flow.transport.via_token().as_bytes();
         let mut writer = RequestWriter::new(out, "REFER", &request_uri(call.target(self.party)));
-        writer
-            .header(
-                "Via",
-                &[
-                    b"SIP/2.0/",
-                    transport,
-                    b" ",
-                    self.sent_by,
-                    b";branch=",
-                    self.branch,
-                    b";rport",
-                ],
-            )
-            .header("Max-Forwards", &[b"70"])
+        begin(&mut writer, self.flow.transport, self.sent_by, self.branch)
             .header("From", &[b"<", identity(speaker), b">;tag=", &dialog.tag])
             .header("To", &[b"<", identity(self.party), b">"])
             .header("Call-ID", &[&dialog.call_id])

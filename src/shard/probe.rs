@@ -11,6 +11,7 @@
 //! An address that asked to be left alone gets no OPTIONS either, and a shard that drains sends none: it has no new calls.
 
 use super::route::NoFlow;
+use super::saying::begin;
 use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::command::{AddressView, TrunkView};
 use crate::config::{Address, Side, TrunkId};
@@ -76,20 +77,7 @@ impl Options<'_> {
             self.address.host, self.address.port
         );
         let mut writer = RequestWriter::new(out, Method::Options.token(), uri.as_bytes());
-        writer
-            .header(
-                "Via",
-                &[
-                    b"SIP/2.0/",
-                    transport.via_token().as_bytes(),
-                    b" ",
-                    self.sent_by,
-                    b";branch=",
-                    self.branch.as_bytes(),
-                    b";rport",
-                ],
-            )
-            .header("Max-Forwards", &[b"70"])
+        begin(&mut writer, transport, self.sent_by, self.branch.as_bytes())
             .header("From", &[b"<sip:", self.sent_by, b">;tag=", &self.tag])
             .header("To", &[b"<", uri.as_bytes(), b">"])
             .header("Call-ID", &[&self.call_id])

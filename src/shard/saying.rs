@@ -14,7 +14,7 @@ use crate::message::value::lists_token;
 use crate::sequence::ROOM;
 use crate::timer::Instant;
 use crate::transaction::{Branch, ClientKey};
-use crate::transport::Flow;
+use crate::transport::{Flow, Transport};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -70,11 +70,22 @@ struct Own<'a> {
     branch: &'a [u8],
 }
 
+/// The lines that every request of ours begins with: Via (RFC 3581 for `rport`) and Max-Forwards.
+pub(super) fn begin<'w, 'o>(
+    writer: &'w mut RequestWriter<'o>,
+    transport: Transport,
+    sent_by: &[u8],
+    branch: &[u8],
+) -> &'w mut RequestWriter<'o> {
+    let transport = transport.via_token().as_bytes();
+    let via: [&[u8]; 7] = [b"SIP/2.0/", transport, b" ", sent_by, b";branch=", branch, b";rport"];
+    writer.header("Via", &via).header("Max-Forwards", &[b"70"])
+}
+
 impl Own<'_> {
     fn write(&self, call: &Call, party: Party, out: &mut Vec<u8>) -> Result<Range<usize>, Injection> {
         let speaker = party.other();
         let Saying { method, token, .. } = *self.saying;
-        let transport = self.flow.transport.via_token().as_bytes();
         let target = request_uri(call.target(party));
         // RFC 3261 §12.2.1.1: a strict router gets its own URI, and the target last.
         let strict = strict_way_to(call, party);
@@ -83,19 +94,7 @@ impl Own<'_> {
             None => (&target[..], call.get(party, Trait::Routes)),
         };
         let mut writer = RequestWriter::new(out, token, request_uri);
-        writer.header(
-            "Via",
-            &[
-                b"SIP/2.0/",
-                transport,
-                b" ",
-                self.sent_by,
-                b";branch=",
-                self.branch,
-                b";rport",
-            ],
-        );
-        writer.header("Max-Forwards", &[b"70"]);
+        begin(&mut writer, self.flow.transport, self.sent_by, self.branch);
         if !routes.is_empty() {
             writer.copied("Route", routes);
         }
@@ -116,12 +115,16 @@ impl Own<'_> {
                 allow => writer.copied("Allow", &[allow, b", NOTIFY"].concat()),
             };
         }
-        if call.application.is_some() && method != Method::Ack {
-            // RFC 4028 §7.1: in every request but ACK.
-            writer.header("Supported", &[SUPPORTED.as_bytes()]);
-        }
+        // RFC 4028 §7.1: in every request but ACK.
+        let mut supported = (call.application.is_some() && method != Method::Ack).then_some(SUPPORTED.as_bytes());
         for (name, value) in self.saying.lines {
-            writer.header(name, &[value]);
+            match supported.take_if(|_| *name == "Supported") {
+                Some(ours) => writer.header(name, &[ours, b", ", value]),
+                None => writer.header(name, &[value]),
+            };
+        }
+        if let Some(ours) = supported {
+            writer.header("Supported", &[ours]);
         }
         writer.finish(self.saying.content_type, self.saying.body)
     }

@@ -557,7 +557,14 @@ impl Shard {
                     now,
                 );
             }
-            Method::Info => self.refuse(message, arrival, Refused::new(200, "OK"), &[], now),
+            Method::Info => {
+                self.tell_request(key, message);
+                self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
+            }
+            // RFC 3428 §7: taken, and where it goes from here is another matter.
+            Method::Message if self.tell_request(key, message) => {
+                self.refuse(message, arrival, Refused::new(202, "Accepted"), &[], now);
+            }
             Method::Refer => self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now),
             Method::Other => {
                 self.refuse_as(

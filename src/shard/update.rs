@@ -2,7 +2,7 @@
 
 use super::attended::Aside;
 use super::commands::{asked_for, refusal};
-use super::{Output, Shard};
+use super::{Output, Shard, is_live};
 use crate::application::{QUESTIONS_MAX, admit_relayed};
 use crate::call::{CallKey, CallState, Party};
 use crate::command::{Reply, Update};
@@ -121,19 +121,23 @@ impl Shard {
         if verbs.is_empty() {
             return;
         }
-        if !is_served {
-            return self.run_update(key, verbs, now);
-        }
-        if self.on_rest_verbs(key, verbs, now).is_err() {
-            self.counters.replies_refused_total += 1;
-        }
+        self.run_update(key, verbs, now);
     }
 
-    /// Runs the list of an update on a relayed call, once the dialogs that it names are known.
+    /// Runs the list of an update, once the dialogs that it names are known.
     pub(super) fn run_update(&mut self, key: CallKey, verbs: Vec<Verb>, now: Instant) {
         let list = Aside::Update { call: key, verbs };
-        if let Some(Aside::Update { verbs, .. }) = self.with_dialogs(list, now) {
+        let Some(Aside::Update { verbs, .. }) = self.with_dialogs(list, now) else {
+            return;
+        };
+        // It may have ended while another shard was asked.
+        let Some(call) = self.calls.get(key).filter(|call| is_live(call.state)) else {
+            return;
+        };
+        if call.application.is_none() {
             self.replace_list(key, verbs, now);
+        } else if self.on_rest_verbs(key, verbs, now).is_err() {
+            self.counters.replies_refused_total += 1;
         }
     }
 }

@@ -116,7 +116,7 @@ pub(super) const MEDIA_VERBS: [&str; 24] = [
 ];
 
 /// Settings of `config` that are about media, or that nothing here asks for: taken and passed over.
-pub(super) const CONFIG_IGNORED: [&str; 22] = [
+pub(super) const CONFIG_IGNORED: [&str; 21] = [
     "synthesizer",
     "recognizer",
     "bargeIn",
@@ -131,7 +131,6 @@ pub(super) const CONFIG_IGNORED: [&str; 22] = [
     "reset",
     "onHoldMusic",
     "actionHookDelayAction",
-    "sipRequestWithinDialogHook",
     "referHook",
     "boostAudioSignal",
     "vad",

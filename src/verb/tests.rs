@@ -416,6 +416,7 @@ const PROPERTIES: &[(&str, &str, Kind)] = &[
     ("redirect", "statusHook", Kind::Hook),
     ("config", "id", Kind::Line(255, true)),
     ("config", "notifyEvents", Kind::Flag),
+    ("config", "sipRequestWithinDialogHook", Kind::Hook),
     ("sip:request", "id", Kind::Line(255, true)),
     ("sip:request", "method", Kind::Line(64, true)),
     ("sip:request", "headers", Kind::Headers),
@@ -730,7 +731,7 @@ fn verbs_of_applications_are_read() {
         {"verb": "answer", "id": "a"},
         {"sip:decline": {"status": 486, "reason": "Off Today", "headers": {"X-A": 1}}},
         {"verb": "redirect", "actionHook": "/next", "statusHook": {"url": "/told"}},
-        {"verb": "config", "notifyEvents": true, "synthesizer": {"vendor": "x"}, "bargeIn": 7},
+        {"verb": "config", "notifyEvents": true, "sipRequestWithinDialogHook": "/said", "synthesizer": {"vendor": "x"}, "bargeIn": 7},
         {"verb": "sip:request", "method": "INFO", "body": "a\r\nb", "headers": {"Content-Type": "text/x", "Event": "y"}},
         {"verb": "say", "id": "s", "anything": [1]},
     ]))
@@ -757,8 +758,9 @@ fn verbs_of_applications_are_read() {
         &verbs[3],
         Verb::Config {
             notify_events: Some(true),
+            request_hook: Some(hook),
             ..
-        }
+        } if hook.url == "/said"
     ));
     assert!(matches!(&verbs[4], Verb::SipRequest(request) if request.method == "INFO" && request.body == "a\r\nb"));
 }

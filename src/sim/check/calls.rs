@@ -45,6 +45,8 @@ impl Calls {
                     faults.push(format!("{call}: {verb} ends and did not begin"));
                 }
             }
+            // What the caller has sent changes nothing.
+            _ if body.get("sip_method").is_some() => {}
             _ => {
                 let status = text("call_status");
                 let follows = match status.as_str() {
