@@ -48,7 +48,7 @@ pub struct Sequence {
     /// For each inserted request in order: `next` at that time. Non-decreasing.
     inserted: SmallVec<[u32; 4]>,
     /// What the count of the inserted requests is wrong by where some were before the party's first. 1 if that had number 0: shifted
-    /// by the count alone it would meet our last one. If it lies more than [`ROOM`] above them: less their count, so that they shift
+    /// by the count alone it would meet our last one. If it lies more than [`GAP_MAX`] above them: less their count, so that they shift
     /// nothing. Else 0.
     extra: i32,
     /// Numbers of the party and the inserted ones that stand for them, in the order of insertion.
@@ -79,7 +79,7 @@ impl Sequence {
             self.extra = match number {
                 0 => 1,
                 // What it sent before may still come, and has the numbers below.
-                _ if number > before + ROOM => -(before as i32),
+                _ if number > before + GAP_MAX => -(before as i32),
                 _ => 0,
             };
         }
@@ -196,8 +196,8 @@ mod tests {
     fn a_first_number_far_above_those_of_ours_is_not_shifted() {
         for (first, outward) in [
             (1, 3),
-            (2 + ROOM, 4 + ROOM),
-            (3 + ROOM, 3 + ROOM),
+            (2 + GAP_MAX, 4 + GAP_MAX),
+            (3 + GAP_MAX, 3 + GAP_MAX),
             (NUMBER_MAX - 2, NUMBER_MAX - 2),
         ] {
             let mut callee = Sequence::default();
@@ -334,7 +334,7 @@ mod tests {
         /// A naive model: the far side's view as a plain list of who sent what, in order.
         #[test]
         fn the_far_side_sees_strictly_rising_numbers_that_map_back(
-            start in prop_oneof![0u32..5, 2 + ROOM..6 + ROOM, Just(NUMBER_MAX - 1_000)],
+            start in prop_oneof![0u32..5, 2 + GAP_MAX..6 + GAP_MAX, Just(NUMBER_MAX - 1_000)],
             steps in proptest::collection::vec(prop_oneof![Just(None), (0u32..3).prop_map(Some), Just(Some(9))], 0..60),
         ) {
             let mut sequence = Sequence::default();
