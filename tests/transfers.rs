@@ -164,7 +164,7 @@ fn a_target_that_rings_is_no_timeout_though_the_response_to_the_refer_is_lost() 
 }
 
 #[test]
-fn while_the_answer_to_an_action_is_awaited_the_call_is_busy() {
+fn verbs_that_come_before_the_answer_to_an_action_run_and_that_answer_does_not() {
     let mut scene = Scene::default();
     scene
         .world
@@ -172,21 +172,28 @@ fn while_the_answer_to_an_action_is_awaited_the_call_is_busy() {
         .on("REFER", course("486 Busy Here", 1_500));
     scene.world.application.answer_action(Answer {
         after: Duration::from_secs(8),
+        reply: Some(json!([{"verb": "sip:refer", "referTo": "sip:third@elsewhere.example"}])),
         ..Answer::default()
     });
     let call = scene.answered();
     accepted(scene.verbs(&call, refer()));
-    scene.run(5_000);
-    // What is accepted runs; the reply could take its place unseen.
-    let mut another = refer();
-    another["id"] = json!("t2");
+    let another = json!({"verb": "sip:refer", "id": "t2", "referTo": "+4930222", "actionHook": "/action"});
+    scene.run(1_000);
     let refusal = refused(scene.verbs(&call, another.clone()));
     assert_eq!((refusal.status, refusal.code), (409, "busy"));
-    scene.run(10_000);
-    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 1_500));
+    scene.run(4_000);
+    scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 9_000));
     accepted(scene.verbs(&call, another));
     scene.world.finish();
-    assert_eq!(actions(&scene).len(), 2);
+    let targets: Vec<_> = actions(&scene)
+        .iter()
+        .map(|posted| posted.body["refer_to"].clone())
+        .collect();
+    assert_eq!(
+        targets,
+        ["<sip:+4930111@trunk.example.net>", "<sip:+4930222@trunk.example.net>"]
+    );
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 2);
 }
 
 #[test]

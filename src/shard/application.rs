@@ -428,6 +428,7 @@ impl Shard {
     pub(super) fn replace_list(&mut self, key: CallKey, verbs: Vec<Verb>, now: Instant) {
         if let Some(call) = self.calls.get_mut(key) {
             let extra = call.extra_mut();
+            extra.awaits_reply = false;
             extra.verbs = verbs.into();
             let (was_paused, id) = (extra.paused_until.take().is_some(), extra.pause_id.take());
             // The verb that runs on a call of an application is told of by its program.

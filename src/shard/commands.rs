@@ -208,6 +208,10 @@ impl Shard {
                 "Too many verbs of this call wait for their turn.",
             ));
         }
+        if extra.verbs.is_empty() && extra.transfer.is_none() {
+            // What is accepted runs: a reply to the last action comes too late to take its place.
+            extra.awaits_reply = false;
+        }
         extra.verbs.extend(verbs);
         if has_refer {
             self.ladder_of_transfer(key);
@@ -366,9 +370,11 @@ impl Shard {
             let is_ending = extra
                 .last_transfer
                 .is_some_and(|key| is_lingering(&self.transfers, key));
-            let is_busy = extra.transfer.is_some() || extra.awaits_reply || !extra.verbs.is_empty();
-            if is_ending || !queued && is_busy {
+            if is_ending || !queued && extra.transfer.is_some() {
                 return Err(refusal(409, "busy", None, "A transfer of this call is under way."));
+            }
+            if !queued && !extra.verbs.is_empty() {
+                return Err(refusal(409, "busy", None, "Verbs of this call wait for their turn."));
             }
             if extra.refers.are_alive(now) {
                 return Err(refusal(

@@ -609,11 +609,9 @@ impl Shard {
         let mut headers = Vec::new();
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
-            // One that was replaced is answered while another may be waited for.
-            if extra.last_transfer == Some(key) {
-                extra.awaits_reply = false;
-            }
-            if extra.end_after_ack {
+            // One that was replaced is answered while another may be waited for, or none since other verbs came.
+            let is_awaited = extra.last_transfer == Some(key) && std::mem::take(&mut extra.awaits_reply);
+            if !is_awaited || extra.end_after_ack {
                 // A hangup that waits for the ACK of the answer is the last word.
                 verbs.clear();
             }
