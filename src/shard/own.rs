@@ -289,6 +289,30 @@ impl Shard {
         }
     }
 
+    /// A BYE has its final response, or will never have one, in a dialog that was none of a call when it came: the callee's 2xx was
+    /// lost, or it overtook that. If the 2xx has come since, its call ends; otherwise there will be none that lives.
+    pub(super) fn end_early(&mut self, first: CallKey, callee: u64, from: Party, now: Instant) {
+        let Some(call) = self.calls.get(first) else { return };
+        let calls = self.by_call_id.get(&self.call_id_digest(call.call_id()));
+        let answered = calls.into_iter().flatten().copied().find(|key| {
+            self.calls.get(*key).is_some_and(|call| {
+                let tag = call.tag(Party::Callee).unwrap_or_default();
+                call.traversal == first && call.state == CallState::Answered && self.tag_digest(tag) == callee
+            })
+        });
+        match answered {
+            Some(key) => {
+                self.on_relayed_bye(key, from, None, now);
+                self.end_call(key, now);
+            }
+            None => {
+                if let Some(early) = self.calls[first].early_if_any() {
+                    early.end(callee);
+                }
+            }
+        }
+    }
+
     /// The INVITE of a call was refused. What its parties still say in its early dialogs must not go by other numbers than before
     /// (RFC 3261 §12.2.1.1): where these are shifted the call is kept for a while.
     pub(super) fn end_refused(&mut self, key: CallKey, now: Instant) {

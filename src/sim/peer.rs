@@ -278,8 +278,11 @@ impl Peer {
             self.past.extend([dialog.call_id, dialog.local_tag]);
         }
         let servers = std::mem::take(&mut self.servers);
-        let names = servers.into_values().map(|server| server.call_id);
-        self.past.extend(names.map(|name| real_call_id(&name).to_owned()));
+        for server in servers.into_values() {
+            self.past.insert(real_call_id(&server.call_id).to_owned());
+            // Those behind it lose their calls as well.
+            self.past.extend(server.others.into_keys());
+        }
         self.agenda.clear();
         self.outgoing.clear();
     }
