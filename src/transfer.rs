@@ -436,6 +436,11 @@ impl Transfer {
         if answer.code < 200 || !matches!(self.state, State::Sending | State::ByeGrace) || self.refer_status.is_some() {
             return Steps::new();
         }
+        if self.final_status.is_some() && matches!(answer.code, 491 | 500 | 503) {
+            // It was carried out, as a NOTIFY has told: another one would be a second transfer.
+            self.refer_status = Some(Status::new(answer.code, answer.reason));
+            return self.conclude_by_status(now);
+        }
         if self.state == State::Sending {
             // RFC 3261 §14.1: glare. The dialog's other usage is busy for a moment.
             if answer.code == 491 && self.retries_491 < TRIES_491 {
@@ -495,8 +500,7 @@ impl Transfer {
             return self.conclude(Outcome::Success, Cause::AcceptedNoSubscription, now);
         }
         if self.subscription_reason.is_some() {
-            self.state = State::Progress;
-            return smallvec![Step::Arm(TransferTimer::Grace, self.rules.bye_grace)];
+            return self.on_subscribed();
         }
         let mut steps = Steps::new();
         // T_total is absolute: it is only ever made shorter.
@@ -514,6 +518,15 @@ impl Transfer {
             steps.push(Step::Arm(TransferTimer::FirstNotify, wait));
         }
         steps
+    }
+
+    /// NOTIFYs have told of a REFER whose response comes only now, or not at all: they go on, unless the last has been.
+    fn on_subscribed(&mut self) -> Steps {
+        self.state = State::Progress;
+        match self.subscription_reason {
+            Some(_) => smallvec![Step::Arm(TransferTimer::Grace, self.rules.bye_grace)],
+            None => Steps::new(),
+        }
     }
 
     fn back_off(&mut self, wait: Duration) -> Steps {
@@ -562,8 +575,7 @@ impl Transfer {
         }
         if self.is_known_accepted() && matches!(cause, Cause::Timeout | Cause::Transport) {
             // The target may ring already: the NOTIFYs go on telling.
-            self.state = State::Progress;
-            return Steps::new();
+            return self.on_subscribed();
         }
         self.conclude(Outcome::Failed, cause, now)
     }
