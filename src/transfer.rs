@@ -173,9 +173,6 @@ impl Transfer {
     pub fn sent(&mut self) {
         self.rows.enter(self.state, "REFER sent");
         self.attempts += 1;
-        if self.state == State::Backoff {
-            self.state = State::Sending;
-        }
     }
 
     /// The REFER was challenged, and has left once more with credentials.
@@ -203,12 +200,7 @@ impl Transfer {
         self.rules.refer_mode
     }
 
-    /// Whether its REFER may be sent: not once its receiver has hung up.
-    pub fn may_send(&self) -> bool {
-        matches!(self.state, State::Sending | State::Backoff)
-    }
-
-    /// Whether our REFER has any final response, so that requests of the other party need not wait for it.
+    /// Whether its REFER is still to be sent, or to be answered: nobody has hung up, and no final response has come.
     pub fn is_sending(&self) -> bool {
         self.state == State::Sending
     }
@@ -704,11 +696,11 @@ impl Transfer {
 
     /// Whether it has the timers that its state needs, so that it ends whatever peers do.
     #[cfg(feature = "sim")]
-    pub fn can_end(&self, is_held: bool) -> bool {
+    pub fn can_end(&self) -> bool {
         let waits_for = |timer: TransferTimer| self.deadlines[timer as usize].is_some();
         match self.state {
             State::Sending | State::Waiting | State::Progress => waits_for(TransferTimer::Total),
-            State::Backoff => waits_for(TransferTimer::Total) && (is_held || waits_for(TransferTimer::Backoff)),
+            State::Backoff => waits_for(TransferTimer::Total) && waits_for(TransferTimer::Backoff),
             State::ByeGrace => waits_for(TransferTimer::Grace),
             State::Lingering => waits_for(TransferTimer::Linger),
             State::Done => true,

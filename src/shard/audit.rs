@@ -348,11 +348,7 @@ impl Shard {
                     ));
                 }
             }
-            let extra = self.calls.get(transfer.call).and_then(Call::extra);
-            let is_named = |waiting: &Waiting| matches!(waiting, Waiting::Refer(waits) if *waits == key);
-            let is_held =
-                extra.is_some_and(|extra| extra.refer_waits == Some(key)) || self.names.waiting().any(is_named);
-            if !transfer.can_end(is_held) {
+            if !transfer.can_end() {
                 faults.push(format!("nothing ends a transfer that is {state}"));
             }
             let runs_on = self.calls.get(transfer.call).and_then(|call| call.extra()?.transfer);

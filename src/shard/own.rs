@@ -54,7 +54,7 @@ impl Shard {
         let Some(transfer) = self.transfers.get(key) else {
             return;
         };
-        if !transfer.may_send() {
+        if !transfer.is_sending() {
             return;
         }
         let call = transfer.call;
@@ -66,7 +66,7 @@ impl Shard {
     }
 
     fn send_refer_now(&mut self, key: TransferKey, now: Instant) {
-        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.may_send()) else {
+        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.is_sending()) else {
             return;
         };
         let (call, party) = (transfer.call, transfer.party);
