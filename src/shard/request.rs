@@ -480,14 +480,11 @@ impl Shard {
                     CallState::Answered | CallState::Ending | CallState::Ended => Some(call.direction_mut(party)),
                 }
             }
-            // An early dialog that is not the one shown last: it may yet be answered, even behind another's answer.
+            // An early dialog that is not the one shown last: it may yet be answered, even behind another's answer, and when the
+            // call of that one is over.
             Dialog::Token(traversal, party) => {
                 let call = self.calls.get_mut(traversal.call)?;
-                let early = match is_live(call.state) {
-                    true => call.early_mut().of(callee),
-                    false => call.early_if_any()?.known(callee)?,
-                };
-                Some(&mut early[party as usize])
+                Some(&mut call.early_mut().of(callee)[party as usize])
             }
         }
     }
