@@ -11,7 +11,7 @@ use referee::sim::application::Posted;
 use referee::sim::peer::Peer;
 use referee::sim::peer::gate::{Gate, Refuses};
 use referee::sim::peer::script::{
-    Act, Manners, Steps, notify, request, request_with, respond, respond_as_other, respond_with, steps,
+    Act, EventIds, Manners, Steps, notify, request, request_with, respond, respond_as_other, respond_with, steps,
 };
 use referee::sim::scene::{PRIVATE, Scene, TWO_SIDES, carrier, config, platform};
 use referee::transport::Transport;
@@ -903,6 +903,35 @@ fn notifies_of_a_partys_refer_that_was_sent_again_are_its_own_and_end_its_subscr
     scene.run(500);
     scene.platform_does(&call, request("BYE"));
     scene.world.finish();
+}
+
+#[test]
+fn so_are_those_that_come_before_the_answer_of_the_call_is_seen() {
+    let mut scene = Scene::with(&text("", AUTH), carrier(), platform());
+    let peer = scene.world.peer_mut(scene.carrier);
+    peer.gate = Some(gate(407));
+    peer.manners.event_ids = EventIds::Always;
+    let course = steps([
+        (10, respond(202)),
+        (20, notify("100 Trying", "active;expires=60")),
+        (100, notify("486 Busy Here", "terminated;reason=noresource")),
+    ]);
+    peer.on("REFER", course);
+    scene.world.network.lose("platform", "referee", "200 OK (INVITE)", 1);
+    let call = scene.call();
+    scene.run(1_100);
+    let headers = [("Refer-To", "<sip:x@y>"), ("Referred-By", "<sip:bot@platform.example>")];
+    scene.platform_does(&call, request_with("REFER", &headers, ""));
+    scene.run(300);
+    assert!(outcomes(&scene, "INVITE").is_empty());
+    assert_eq!(carrier_numbers(&scene, "REFER"), [1, 2]);
+    let heard = scene.world.peer(scene.platform).heard("NOTIFY");
+    let events: Vec<_> = heard.iter().map(|notify| notify.header("Event")).collect();
+    assert_eq!(events, [Some("refer;id=1"); 2]);
+    scene.run(1_000);
+    scene.platform_does(&call, request("BYE"));
+    scene.world.finish();
+    assert_eq!(outcomes(&scene, "INVITE"), [200]);
 }
 
 #[test]

@@ -43,6 +43,12 @@ impl EarlyDialogs {
         &mut self.list[place].directions
     }
 
+    /// As [`EarlyDialogs::of`], but without making it.
+    pub fn known(&self, callee: u64) -> Option<&[Direction; 2]> {
+        let early = self.list.iter().find(|early| early.callee == callee)?;
+        Some(&early.directions)
+    }
+
     /// A BYE has ended the early dialog of this callee: its 2xx, should it still come, makes no call that lives.
     pub fn end(&mut self, callee: u64) {
         if let Some(early) = self.list.iter_mut().find(|early| early.callee == callee) {
@@ -91,6 +97,7 @@ mod tests {
         ] {
             early.of(callee)[party as usize].sequence.observe(number);
         }
+        assert!(early.known(3).is_none() && early.known(2).is_some());
         assert_eq!(highest(early.take(1)), Some([Some(5), None]));
         assert_eq!(highest(early.take(1)), None);
         assert!(!early.is_empty());

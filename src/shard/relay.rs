@@ -1,6 +1,7 @@
 //! Sending a request on: what changes in it, by which flow, and what waits when there is none yet.
 
 use super::arrival::Arrival;
+use super::request::Dialog;
 use super::route::{NoFlow, OwnRoutes};
 use super::{ClientOwner, Output, ServerOwner, Shard, TimerKey, Waiting};
 use crate::call::{Call, Party};
@@ -10,6 +11,7 @@ use crate::message::{Header, Message, MessageBuf, Method, NameAddr, parse};
 use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::proxy::{self, Refused, Relay};
 use crate::route_set::{self, StrictWay, Text};
+use crate::sequence::Origin;
 use crate::timer::Instant;
 use crate::transaction::{Branch, ServerKey};
 use crate::transport::Flow;
@@ -264,6 +266,35 @@ impl Shard {
         Ok(())
     }
 
+    /// The Event id of a relayed NOTIFY or SUBSCRIBE of a party's own REFER, as the other side knows it.
+    pub(super) fn mapped_event_id(
+        &self,
+        dialog: Dialog,
+        callee: u64,
+        message: Message<'_>,
+        method: Method,
+    ) -> Option<u32> {
+        let referrer = match method {
+            // The id is the CSeq of the listener's REFER as the notifier saw it.
+            Method::Notify => dialog.speaker().other(),
+            // A refresh names the subscriber's own REFER.
+            Method::Subscribe => dialog.speaker(),
+            _ => return None,
+        };
+        let sequence = self
+            .sequence_of(dialog, callee, referrer)
+            .filter(|sequence| sequence.is_shifted())?;
+        let id = message.event().ok()??.id_number()?;
+        let mapped = match method {
+            Method::Notify => match sequence.inward(id) {
+                Origin::Party(number) => number,
+                Origin::Inserted => return None,
+            },
+            _ => sequence.outward(id)?,
+        };
+        (mapped != id).then_some(mapped)
+    }
+
     pub(super) fn resume(&mut self, waiting: Waiting, now: Instant) {
         match waiting {
             Waiting::Request { flow, message, server } => self.resume_request(flow, &message, server, now),
@@ -331,27 +362,4 @@ pub(super) fn next_uri<'a>(message: Message<'a>, own_routes: usize, changes: &Ch
         .or_else(left)
         .or(changes.request_uri)
         .unwrap_or(message.request_uri())
-}
-
-/// The Event id of a relayed NOTIFY or SUBSCRIBE of a party's own REFER, as the other side knows it.
-pub(super) fn mapped_event_id(call: &Call, party: Party, message: Message<'_>, method: Method) -> Option<u32> {
-    let sequence = match method {
-        // The id is the CSeq of the listener's REFER as the notifier saw it.
-        Method::Notify => call.sequence(party.other()),
-        // A refresh names the subscriber's own REFER.
-        Method::Subscribe => call.sequence(party),
-        _ => return None,
-    };
-    if !sequence.is_shifted() {
-        return None;
-    }
-    let id = message.event().ok()??.id_number()?;
-    let mapped = match method {
-        Method::Notify => match sequence.inward(id) {
-            crate::sequence::Origin::Party(number) => number,
-            crate::sequence::Origin::Inserted => return None,
-        },
-        _ => sequence.outward(id)?,
-    };
-    (mapped != id).then_some(mapped)
 }

@@ -3,7 +3,7 @@
 use super::admission::Shed;
 use super::arrival::Arrival;
 use super::notify::is_of_refer;
-use super::relay::{Changes, mapped_event_id, next_uri, strict_way};
+use super::relay::{Changes, next_uri, strict_way};
 use super::response::BranchFailure;
 use super::route::NoFlow;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
@@ -17,7 +17,7 @@ use crate::message::{Header, Message, MessageBuf, Method, Uri};
 use crate::proxy::context::{Branch, BranchNumber, Cancelled, Context, ContextKey};
 use crate::proxy::{self, Refused};
 use crate::route_set::Text;
-use crate::sequence::NUMBER_MAX;
+use crate::sequence::{NUMBER_MAX, Sequence};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
 use crate::transaction::client::ClientState;
@@ -489,6 +489,22 @@ impl Shard {
         }
     }
 
+    /// The numbers of a party of a dialog, as of [`Shard::direction_mut`], but without making them.
+    pub(super) fn sequence_of(&self, dialog: Dialog, callee: u64, party: Party) -> Option<&Sequence> {
+        let (key, is_early) = match dialog {
+            Dialog::Call(key, _) => {
+                let state = self.calls.get(key)?.state;
+                (key, matches!(state, CallState::Trying | CallState::Ringing))
+            }
+            Dialog::Token(traversal, _) => (traversal.call, true),
+        };
+        let call = self.calls.get(key)?;
+        match is_early {
+            true => Some(&call.early()?.known(callee)?[party as usize].sequence),
+            false => Some(call.sequence(party)),
+        }
+    }
+
     /// Why a request is not relayed by its token alone. A token is of this process, which has known its call, and has kept it as
     /// long as a party's REFER could have NOTIFYs: once it is forgotten, they are late ones of a REFER of ours. Where the call
     /// is known, the dialog is another fork's, which has none of ours.
@@ -630,6 +646,7 @@ impl Shard {
             rings_until,
         );
         let callee = self.callee_of(dialog, message);
+        changes.event_id = self.mapped_event_id(dialog, callee, message, arrival.method);
         context.from = dialog.speaker();
         if let (Dialog::Token(traversal, _), Method::Bye) = (dialog, arrival.method) {
             context.ends_early = Some((traversal.call, callee));
@@ -646,7 +663,6 @@ impl Shard {
             context.call = Some(key);
             call.shows_life(party);
             call.set_flow(party, arrival.flow);
-            changes.event_id = mapped_event_id(call, party, message, arrival.method);
             if arrival.own.count == 0 {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
                 request_uri = Some(Text::from_slice(&bare(call.target(other))));
