@@ -265,6 +265,15 @@ impl Peer {
         if request.header("Authorization").is_some() || key.1 == "CANCEL" {
             return;
         }
+        // RFC 3262 §4: what it acknowledges is of an INVITE that was challenged since, and of no dialog that it has.
+        let is_of_invite = |rack: &str| {
+            let invite = self.dialogs.get(call_id).and_then(|dialog| dialog.invite.as_ref());
+            let invite = invite.and_then(|invite| self.clients.get(invite));
+            invite.is_none_or(|invite| rack.ends_with(&format!(" {} INVITE", invite.number)))
+        };
+        if request.header("RAck").is_some_and(|rack| !is_of_invite(rack)) {
+            return;
+        }
         let of_head = [
             "Via",
             "Route",
