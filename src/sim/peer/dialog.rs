@@ -2,6 +2,7 @@
 
 use super::text::{Text, host_port, uri_of};
 use super::{Path, transport_of};
+use crate::timer::Instant;
 use crate::transport::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ pub struct Dialog {
     pub acked: BTreeSet<String>,
     /// A provisional response of its own was acknowledged.
     pub was_acked: bool,
+    /// Since when it has a BYE of referee's own, which it need not have accepted.
+    pub given_up: Option<Instant>,
     /// REFERs that came, in order.
     pub refers: Vec<Refer>,
 }
@@ -103,6 +106,7 @@ impl Dialog {
             is_callers: true,
             acked: BTreeSet::new(),
             was_acked: false,
+            given_up: None,
             refers: Vec::new(),
         }
     }
@@ -142,6 +146,7 @@ impl Dialog {
             is_callers: false,
             acked: BTreeSet::new(),
             was_acked: false,
+            given_up: None,
             refers: Vec::new(),
         }
     }

@@ -220,12 +220,17 @@ impl Peer {
             faults.push("has another method in CSeq".to_owned());
         }
         let is_ended = dialog.state == DialogState::Ended;
+        if text.method() == "BYE" && text.list("Via").len() == 1 {
+            dialog.given_up.get_or_insert(now);
+        }
+        // A BYE that it challenges ends the call all the same for referee, which knows its numbers for so long.
+        let is_forgotten = dialog.given_up.is_some_and(|at| now >= at + 64 * self.manners.t1);
         let taken = dialog.remote_numbers.insert(number, text.origin());
-        if taken.is_some() && !is_ended && !self.replayed.contains(&text.origin()) {
+        if taken.is_some() && !is_ended && !is_forgotten && !self.replayed.contains(&text.origin()) {
             faults.push(format!("has the CSeq number {number} of an earlier one"));
         }
         let is_old = dialog.remote_number.is_some_and(|last| number < last);
-        if is_old && in_order {
+        if is_old && in_order && !is_forgotten {
             faults.push(format!("has the CSeq number {number} after {:?}", dialog.remote_number));
         }
         dialog.remote_number = dialog.remote_number.max(Some(number));
