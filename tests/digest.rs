@@ -906,7 +906,7 @@ fn notifies_of_a_partys_refer_that_was_sent_again_are_its_own_and_end_its_subscr
 }
 
 #[test]
-fn so_are_those_that_come_before_the_answer_of_the_call_is_seen() {
+fn notifies_of_a_challenged_refer_have_its_senders_id_before_the_answer_is_seen_too() {
     let mut scene = Scene::with(&text("", AUTH), carrier(), platform());
     let peer = scene.world.peer_mut(scene.carrier);
     peer.gate = Some(gate(407));
