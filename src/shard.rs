@@ -45,6 +45,7 @@ mod targets;
 mod topology;
 mod uas;
 mod update;
+mod verbs;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};
