@@ -40,6 +40,7 @@ mod response;
 mod restored;
 mod route;
 mod saying;
+mod served;
 mod sources;
 mod targets;
 mod topology;
