@@ -40,11 +40,13 @@ mod response;
 mod restored;
 mod route;
 mod saying;
+mod served;
 mod sources;
 mod targets;
 mod topology;
 mod uas;
 mod update;
+mod verbs;
 
 use crate::call::{Call, CallKey, CallState, Party, TransferKey};
 use crate::command::{Command, Reply};

@@ -3,9 +3,10 @@
 //! What is said to the caller is in `uas`; what runs next, and what an answer means, in [`crate::application`].
 
 use super::attended::Aside;
-use super::commands::{HookSettings, is_lingering, refusal};
+use super::commands::refusal;
 use super::uas::{Unacknowledged, Unpracked};
 use super::update::UPDATES_FROM;
+use super::verbs::{HookSettings, is_lingering};
 use super::{Output, Shard, TimerKey, is_live};
 use crate::application::{Admitted, Asked, Program, admit, read};
 use crate::call::{CallKey, CallState, Party};

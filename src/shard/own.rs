@@ -1,8 +1,8 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
 use super::attended::Aside;
-use super::commands::is_lingering;
 use super::saying::Unsent;
+use super::verbs::is_lingering;
 use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::application::admit_relayed;
 use crate::call::refers::Referrer;
