@@ -6,6 +6,7 @@ mod served;
 
 use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
 use crate::spelling;
+pub(crate) use crate::spelling::shown;
 #[cfg(any(test, feature = "sim"))]
 pub use properties::verb_json;
 use serde_json::{Map, Number, Value};
@@ -759,15 +760,6 @@ fn join(path: &str, field: &str) -> String {
     }
 }
 
-/// Text from outside as an error repeats it: not longer than anyone reads, and on one line.
-pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).filter(|c| !c.is_control()).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -861,7 +853,6 @@ const TIMEOUT_SECONDS_MAX: f64 = 300.0;
 /// As long as a transaction may last (64*T1).
 const GRACE_SECONDS_MAX: f64 = 32.0;
 const PAUSE_SECONDS_MAX: f64 = 3_600.0;
-const SHOWN_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

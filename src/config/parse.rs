@@ -11,7 +11,7 @@ use super::{
     SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use super::{refer, value};
-use crate::spelling;
+use crate::spelling::{self, shown};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,7 +47,14 @@ pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result
     let config = match DeTable::parse(text) {
         Ok(root) => file(&document, Table::root(&document, root.get_ref())),
         Err(error) => {
-            document.mistake(error.span().map_or(0, |span| span.start), error.message());
+            let span = error.span().unwrap_or_default();
+            let message = match text.get(span.clone()).unwrap_or_default() {
+                key if error.message() == "duplicate key" && !key.is_empty() => {
+                    format!("duplicate key `{}`", shown(key))
+                }
+                _ => error.message().to_owned(),
+            };
+            document.mistake(span.start, message);
             Config::default()
         }
     };
@@ -146,7 +153,7 @@ fn listeners(document: &Document<'_>, root: &Table<'_>, binds: &mut Vec<Bind>) -
 pub(super) fn unique_name(table: &Table<'_>, names: &[Placed<String>]) -> Option<Placed<String>> {
     let name = table.name("name")?;
     if names.iter().any(|other| other.value == name.value) {
-        table.mistake(name.at, format!("the name `{}` is taken already", name.value));
+        table.mistake(name.at, format!("the name `{}` is taken already", shown(&name.value)));
     }
     Some(name)
 }
@@ -187,7 +194,10 @@ fn trunks(
                 });
             if let Some((name, theirs)) = overlapped {
                 let ours = source.value;
-                let message = format!("the source {ours} overlaps {theirs} of trunk `{name}` on the same listener");
+                let message = format!(
+                    "the source {ours} overlaps {theirs} of trunk `{}` on the same listener",
+                    shown(name)
+                );
                 document.mistake(source.at, message);
             }
         }
@@ -315,7 +325,10 @@ fn check_reachable(document: &Document<'_>, address: &Placed<Address>, listen: &
     {
         document.mistake(
             address.at,
-            format!("the listener `{listen}` binds no {transport} address to send from"),
+            format!(
+                "the listener `{}` binds no {transport} address to send from",
+                shown(listen)
+            ),
         );
         return;
     }
@@ -327,7 +340,10 @@ fn check_reachable(document: &Document<'_>, address: &Placed<Address>, listen: &
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
         document.mistake(
             address.at,
-            format!("the listener `{listen}` binds no {family} address to send from"),
+            format!(
+                "the listener `{}` binds no {family} address to send from",
+                shown(listen)
+            ),
         );
     }
 }
@@ -350,8 +366,10 @@ fn sources(document: &Document<'_>, table: &Table<'_>, addresses: &[Placed<Addre
     for address in addresses {
         let host = &address.value.host;
         let Ok(ip) = host.parse::<IpAddr>() else {
-            let message =
-                format!("`[[trunk]]` lacks `sources`: `{host}` is a name, so nothing says who may speak as this trunk");
+            let message = format!(
+                "`[[trunk]]` lacks `sources`: `{}` is a name, so nothing says who may speak as this trunk",
+                shown(host)
+            );
             document.mistake(address.at, message);
             continue;
         };
@@ -422,7 +440,7 @@ fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead], appli
         if let Some((from, name)) = from {
             let takes_all = |route: &Route| route.from == from && route.matches == RouteMatch::default();
             if routes.iter().any(takes_all) {
-                let name = name.value;
+                let name = shown(&name.value);
                 document.mistake(
                     table.at(),
                     format!("never reached: an earlier route takes every call from `{name}`"),
@@ -487,12 +505,12 @@ fn route_targets(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead
         if trunks[usize::from(trunk.0)].trunk.addresses.is_empty() {
             document.mistake(
                 *at,
-                format!("calls cannot go to trunk `{value}`: it has no `addresses`"),
+                format!("calls cannot go to trunk `{}`: it has no `addresses`", shown(value)),
             );
         }
         // RFC 3261 §16.5: a target is in the set once.
         if targets.iter().any(|target| target.trunk == trunk) {
-            document.mistake(*at, format!("`{value}` is there already"));
+            document.mistake(*at, format!("`{}` is there already", shown(value)));
         }
         targets.push(RouteTarget { trunk, weight: 1 });
     }
@@ -538,14 +556,14 @@ pub(super) fn check_reference<'n>(
         let suggestion = spelling::suggestion(&name.value, known.filter(|known| !known.is_empty()));
         document.mistake(
             name.at,
-            format!("there is no {what} named `{}`{suggestion}", name.value),
+            format!("there is no {what} named `{}`{suggestion}", shown(&name.value)),
         );
     }
 }
 
 fn route_match(table: Table<'_>) -> RouteMatch {
     let mut matches = RouteMatch {
-        user: table.name("user").map(|pattern| pattern.value),
+        user: table.some_text("user").map(|pattern| pattern.value),
         host: table.value("host", value::sent_by_host).map(|host| host.value),
         header: None,
     };
@@ -861,6 +879,11 @@ pub fn config_text(text: &str) {
                     .nth(error.line - 1)
                     .expect("the line is one of the text's");
                 assert!((1..=line.chars().count() + 1).contains(&error.column), "{error}");
+                // Whatever it repeats of the text, it is a sentence that a terminal shows as it is.
+                assert!(
+                    !error.message.contains(char::is_control) && error.message.chars().count() < 400,
+                    "{error}"
+                );
             }
         }
     }

@@ -360,7 +360,7 @@ fn each_mistake_of_a_refer_names_its_field() {
             json!({"headers": {"X-A": "a".repeat(4_097)}}),
             &["headers.X-A: is longer than 4096 bytes"],
         ),
-        (json!({"headers": {"x\r\ny": "1"}}), &["headers.xy: is no header name"]),
+        (json!({"headers": {"x\r\ny": "1"}}), &["headers.x\\r\\ny: is no header name"]),
     ] {
         assert_eq!(refer_errors(properties.clone()), expected, "{properties}");
     }

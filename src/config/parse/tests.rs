@@ -1,3 +1,5 @@
+mod hints;
+
 use super::*;
 use crate::config::{ByeMeansSuccess, HookBodies, OnReferTimeout, ReferMode};
 use crate::config::{Destination, pattern_matches};
@@ -428,7 +430,7 @@ fn each_mistake_is_told_with_its_place() {
         ("", &[][..]),
         // Syntax.
         ("a = ", &["4:5: string values must be quoted, expected literal string"]),
-        ("a = 1\na = 2", &["5:1: duplicate key"]),
+        ("a = 1\na = 2", &["5:1: duplicate key `a`"]),
         // Unknown keys.
         ("[hook]\n", &["4:2: unknown key `hook`; did you mean `hooks`?"]),
         ("[zzz]\n", &["4:2: unknown key `zzz`"]),
@@ -462,7 +464,10 @@ fn each_mistake_is_told_with_its_place() {
             "[limits]\ncalls_max = -1\n",
             &["5:13: `calls_max` is -1, must be 1 to 1073741824"],
         ),
-        ("[limits]\nspin = 5\n", &["5:8: `spin` is an integer, must be a string"]),
+        (
+            "[limits]\nspin = 5\n",
+            &["5:8: `spin` is an integer, must be a string such as \"5s\""],
+        ),
         ("[limits]\nspin = \"1s\"\n", &["5:8: `spin` is 1s, must be 0s to 10ms"]),
         (
             "[limits]\nspin = \"1\"\n",
@@ -563,7 +568,7 @@ fn each_mistake_is_told_with_its_place() {
             "[[listen]]\nname = \"m\"\nbind = [\"tls:127.0.0.1:5061\", 7]\n",
             &[
                 "6:9: the transport `tls` is not supported yet: only udp and tcp are",
-                "6:31: each of `bind` is an integer, must be a string",
+                "6:31: each of `bind` is an integer, must be a string: put it in quotes",
             ],
         ),
         // Health and caps.
@@ -860,7 +865,7 @@ fn a_trunk_has_credentials_for_all_realms_or_for_those_named() {
         ),
         (
             "username = 1\npassword = \"b\"\n",
-            &["1:12: `username` is an integer, must be a string"],
+            &["1:12: `username` is an integer, must be a string: put it in quotes"],
         ),
         (
             "username = \"a\"\npassword = \"b\"\nrealms = [\"\"]\n",
