@@ -337,6 +337,11 @@ fn sip_refer(fields: &Fields<'_>) -> Option<SipRefer> {
         bye_delay: fields.seconds("byeDelay", 0.0..=GRACE_SECONDS_MAX),
         bye_grace: fields.seconds("byeGrace", 0.0..=GRACE_SECONDS_MAX),
     };
+    if let (Some(total), Some(first)) = (timers.timeout, timers.notify_timeout)
+        && first > total
+    {
+        fields.wrong("notifyTimeout", "is longer than `timeout`");
+    }
     let subscription = fields.flag("subscription").unwrap_or(true);
     let (id, headers) = (fields.id(), fields.headers());
     Some(SipRefer {

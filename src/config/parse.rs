@@ -82,12 +82,32 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     root.number("shards", 1..=SHARDS_MAX.into(), &mut shards);
     config.shards = (shards > 0).then_some(shards);
 
+    let transfer_table = root.table("transfer", "[transfer]");
+    let total_timeout_max_at = transfer_table
+        .as_ref()
+        .map_or(0, |table| table.at_value("total_timeout_max"));
+    if let Some(table) = transfer_table {
+        config.transfer = transfer(table);
+    }
     let listeners = listeners(document, &root, &mut config.binds);
     let rules = match root.table("refer", "[refer]") {
-        Some(table) => refer::read(table, ReferRules::default()),
+        Some(table) => refer::read(table, ReferRules::default(), config.transfer.total_timeout_max),
         None => ReferRules::default(),
     };
-    let trunks = trunks(document, &root, &listeners, &config.binds, &rules);
+    let trunks = trunks(
+        document,
+        &root,
+        &listeners,
+        &config.binds,
+        &rules,
+        config.transfer.total_timeout_max,
+    );
+    check_default_total(
+        document,
+        &trunks,
+        config.transfer.total_timeout_max,
+        total_timeout_max_at,
+    );
     config.applications = applications(document, &root);
     config.routes = routes(document, &root, &trunks, &config.applications);
     config.trunks = trunks.into_iter().map(|read| read.trunk).collect();
@@ -106,9 +126,6 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     }
     if let Some(table) = root.table("timers", "[timers]") {
         (config.timers, config.session) = timers(table);
-    }
-    if let Some(table) = root.table("transfer", "[transfer]") {
-        config.transfer = transfer(table);
     }
     root.finish();
     config
@@ -171,6 +188,7 @@ fn trunks(
     listeners: &[Placed<String>],
     binds: &[Bind],
     rules: &ReferRules,
+    total_timeout_max: Duration,
 ) -> Vec<TrunkRead> {
     let mut names = Vec::new();
     let mut trunks: Vec<TrunkRead> = Vec::new();
@@ -179,7 +197,11 @@ fn trunks(
             document.mistake(table.at(), format!("more than {TRUNKS_MAX} trunks"));
         }
         let name = unique_name(&table, &names);
-        let read = trunk(document, &table, name.as_ref(), listeners, binds, rules);
+        let refer = table.table("refer", "[trunk.refer]").map_or_else(
+            || rules.clone(),
+            |table| refer::read(table, rules.clone(), total_timeout_max),
+        );
+        let read = trunk(document, &table, name.as_ref(), listeners, binds, refer);
         // Two trunks with one source could not be told apart.
         for source in &read.sources {
             let overlapped = trunks
@@ -208,6 +230,17 @@ fn trunks(
     trunks
 }
 
+/// `total_timeout` by default, where no table names another.
+fn check_default_total(document: &Document<'_>, trunks: &[TrunkRead], most: Duration, at: usize) {
+    let default = ReferRules::default().total_timeout;
+    let is_used = trunks.iter().any(|read| read.trunk.refer.total_timeout == default);
+    if is_used && default > most {
+        let default = value::duration_text(default);
+        let message = format!("`total_timeout_max` is shorter than a trunk's `total_timeout`, {default} by default");
+        document.mistake(at, message);
+    }
+}
+
 /// Networks are nested or apart, so one holds the other's first address if they share any.
 fn overlap(a: Network, b: Network) -> bool {
     a.contains(b.address) || b.contains(a.address)
@@ -219,7 +252,7 @@ fn trunk(
     name: Option<&Placed<String>>,
     listeners: &[Placed<String>],
     binds: &[Bind],
-    rules: &ReferRules,
+    refer: ReferRules,
 ) -> TrunkRead {
     table.require("name");
     table.require("listen");
@@ -269,9 +302,6 @@ fn trunk(
         hook_settings = HookSettings::read(&table);
         table.finish();
     }
-    let refer = table
-        .table("refer", "[trunk.refer]")
-        .map_or_else(|| rules.clone(), |table| refer::read(table, rules.clone()));
     let health = table.table("health", "[trunk.health]").map(|health_table| {
         if !table.has("addresses") {
             let message = "`[trunk.health]` of a trunk without `addresses`: there is nobody to send OPTIONS to";
@@ -631,9 +661,7 @@ struct HookSettings {
 impl HookSettings {
     fn read(table: &Table<'_>) -> HookSettings {
         HookSettings {
-            base_url: table
-                .value("base_url", |text| value::http_url(text).map(|()| text.to_owned()))
-                .map(|url| url.value),
+            base_url: table.value("base_url", value::base_url).map(|url| url.value),
             secret: secret(table, "secret"),
             jambonz_secret: secret(table, "jambonz_secret"),
         }

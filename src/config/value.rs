@@ -252,6 +252,23 @@ pub(crate) fn http_url(text: &str) -> Result<(), String> {
         .map_err(|message| format!("`{text}`: {message}", text = shown(text)))
 }
 
+/// An http or https URL that is an origin (RFC 6454 §4), since all that hooks take of it is that.
+pub(super) fn base_url(text: &str) -> Result<String, String> {
+    http_url(text)?;
+    let after_scheme = text.find("://").map_or(0, |at| at + 3);
+    let end = text[after_scheme..]
+        .find(['/', '?', '#'])
+        .map_or(text.len(), |at| after_scheme + at);
+    match &text[end..] {
+        "" | "/" => Ok(text.to_owned()),
+        rest => Err(format!(
+            "`{}` after the origin: relative hooks go to the origin; write \"{}\", and the whole path in each hook",
+            shown(rest),
+            shown(&text[..end])
+        )),
+    }
+}
+
 /// `*`, `+49*`, `sip:*@example.com`, `sips:example.com:5061`.
 pub(crate) fn destination(text: &str) -> Result<Destination, String> {
     if text == "*" {
@@ -660,6 +677,24 @@ mod tests {
             assert_eq!(http_url(text).is_ok(), fits, "{text}");
         }
         assert!(http_url(&format!("http://example.com/{}", "a".repeat(2_048))).is_err());
+    }
+
+    #[test]
+    fn relative_hooks_have_an_origin_as_their_base() {
+        for text in ["https://app.example.com", "HTTP://[::1]:8080/"] {
+            assert_eq!(base_url(text).as_deref(), Ok(text));
+        }
+        for (text, rest, origin) in [
+            ("https://app.example.com/api/v1", "/api/v1", "https://app.example.com"),
+            ("http://a:80//", "//", "http://a:80"),
+            ("http://a?b=/", "?b=/", "http://a"),
+            ("http://a/#", "/#", "http://a"),
+        ] {
+            let message = base_url(text).unwrap_err();
+            assert!(message.starts_with(&format!("`{rest}` after the origin")), "{message}");
+            assert!(message.contains(&format!("write \"{origin}\"")), "{message}");
+        }
+        assert!(base_url("ftp://a").is_err());
     }
 
     #[test]

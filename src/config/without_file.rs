@@ -134,8 +134,7 @@ impl Config {
             Ok(())
         });
         apply("REFEREE_HOOKS_BASE_URL", &mut |text| {
-            value::http_url(text)?;
-            self.hooks.base_url = Some(text.to_owned());
+            self.hooks.base_url = Some(value::base_url(text)?);
             Ok(())
         });
         apply("REFEREE_HOOKS_SECRET", &mut |text| {

@@ -1,4 +1,5 @@
 mod hints;
+mod timeouts;
 
 use super::*;
 use crate::config::{ByeMeansSuccess, HookBodies, OnReferTimeout, ReferMode};
