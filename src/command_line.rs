@@ -394,7 +394,7 @@ mod tests {
             );
         }
         let mistakes = effective(&file(), &|name| (name == "REFEREE_SHARDS").then(|| "many".into())).unwrap_err();
-        assert_eq!(mistakes, ["REFEREE_SHARDS: `many` is no number from 1 to 1024"]);
+        assert_eq!(mistakes, ["REFEREE_SHARDS: `many` is no number from 1 to 256"]);
         assert!("nowhere".parse::<ControlListen>().is_err());
     }
 

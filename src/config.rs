@@ -482,8 +482,8 @@ impl Config {
     }
 }
 
-/// More shards than any machine has cores.
-pub const SHARDS_MAX: u16 = 1_024;
+/// The rings between workers grow with the square of their number.
+pub const SHARDS_MAX: u16 = 256;
 
 impl Default for Control {
     fn default() -> Control {

@@ -5,6 +5,8 @@ use super::parse::ConfigError;
 use super::value;
 use crate::spelling::{self, shown};
 use std::cell::RefCell;
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use toml::Spanned;
@@ -15,6 +17,9 @@ pub(super) struct Document<'a> {
     text: &'a str,
     environment: &'a dyn Fn(&str) -> Option<String>,
     mistakes: RefCell<Vec<(usize, String)>>,
+    /// Table and key of each value, to which the reference is held.
+    #[cfg(test)]
+    keys: RefCell<BTreeSet<(String, String)>>,
 }
 
 /// A value with the byte offset of its first character.
@@ -41,7 +46,15 @@ impl<'a> Document<'a> {
             text,
             environment,
             mistakes: RefCell::default(),
+            #[cfg(test)]
+            keys: RefCell::default(),
         }
+    }
+
+    /// All keys that were asked for, with the tables they are in, but for those that are tables themselves.
+    #[cfg(test)]
+    pub(super) fn keys(self) -> BTreeSet<(String, String)> {
+        self.keys.into_inner()
     }
 
     /// Records a mistake at a byte offset.
@@ -325,7 +338,13 @@ impl<'a> Table<'a> {
 
     fn ask(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked_for.borrow_mut().push(key);
-        self.entries.get(key)
+        let value = self.entries.get(key);
+        #[cfg(test)]
+        if !value.is_some_and(|value| is_made_of_tables(value.get_ref())) {
+            let of = (self.name.clone(), key.to_owned());
+            self.document.keys.borrow_mut().insert(of);
+        }
+        value
     }
 
     fn parse_string<T>(
@@ -391,6 +410,13 @@ impl<'a> Table<'a> {
         };
         self.mistake(value.span().start, format!("{what} is {found}, must be {wanted}{hint}"));
     }
+}
+
+#[cfg(test)]
+fn is_made_of_tables(value: &DeValue<'_>) -> bool {
+    let is_first_a_table =
+        |array: &toml::de::DeArray<'_>| array.first().is_some_and(|value| value.get_ref().is_table());
+    value.is_table() || value.as_array().is_some_and(is_first_a_table)
 }
 
 const STRING: &str = "a string";

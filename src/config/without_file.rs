@@ -287,7 +287,7 @@ mod tests {
             ]
         );
         assert_eq!(config, Config::default());
-        for shards in ["0", "1025", "-1", "70000"] {
+        for shards in ["0", "257", "-1", "70000"] {
             assert!(
                 config
                     .apply_environment(&|name| (name == "REFEREE_SHARDS").then(|| shards.into()))

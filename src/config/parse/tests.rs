@@ -1,4 +1,5 @@
 mod hints;
+mod reference;
 mod timeouts;
 
 use super::*;
@@ -888,7 +889,7 @@ fn all_mistakes_come_in_one_pass_and_in_the_order_of_the_text() {
     assert_eq!(
         errors(text),
         [
-            "1:10: `shards` is 0, must be 1 to 1024",
+            "1:10: `shards` is 0, must be 1 to 256",
             "3:11: `threads` is 0, must be 1 to 256",
             "5:8: there is no `[[trunk]]` named `a`",
             "6:6: there is no `[[trunk]]` named `b`",
@@ -899,7 +900,7 @@ fn all_mistakes_come_in_one_pass_and_in_the_order_of_the_text() {
     );
     assert_eq!(
         parse(text, &environment).unwrap_err()[0].to_string(),
-        "line 1, column 10: `shards` is 0, must be 1 to 1024"
+        "line 1, column 10: `shards` is 0, must be 1 to 256"
     );
 }
 
