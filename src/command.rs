@@ -119,7 +119,7 @@ pub struct CallView {
     pub id: String,
     /// The SIP Call-ID.
     pub call_id: String,
-    /// `trying`, `ringing`, `in-progress`, `ending`.
+    /// `trying`, `ringing`, `in-progress`, `ending`, `completed`.
     pub state: &'static str,
     pub from: String,
     pub to: String,

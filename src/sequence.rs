@@ -28,6 +28,9 @@ pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 /// is challenged, it takes one every 45 s.
 pub const INSERTED_MAX: usize = 2_000;
 
+/// Requests beyond those that leave no number to others: the BYE of a dialog, sent again a few times.
+const LAST_MAX: usize = 16;
+
 /// Numbers that an inserted request leaves to what follows it: a BYE of ours, or the call could not be ended, and what the party
 /// says until then, since its own numbers are shifted up by ours and it knows nothing of that.
 pub const ROOM: u32 = 1 << 10;
@@ -104,10 +107,15 @@ impl Sequence {
     }
 
     /// Takes the next number for a request of our own that leaves `left` numbers to others: 0 for the last of a dialog, [`ROOM`]
-    /// for any other. `None`: fewer would be left, or, for any other, there are [`INSERTED_MAX`].
+    /// for any other. `None`: fewer would be left, or there are [`INSERTED_MAX`], and a few more where it is the last.
     pub fn insert(&mut self, left: u32) -> Option<u32> {
         let number = self.number_of(self.inserted.len(), self.next);
-        if number > NUMBER_MAX - left || left > 0 && self.inserted.len() >= INSERTED_MAX {
+        let most = if left > 0 {
+            INSERTED_MAX
+        } else {
+            INSERTED_MAX + LAST_MAX
+        };
+        if number > NUMBER_MAX - left || self.inserted.len() >= most {
             return None;
         }
         self.inserted.push(self.next);

@@ -656,7 +656,10 @@ impl Shard {
                     }
                     ClientOwner::Bye(call, _) => self.on_bye_answered(call, now),
                     ClientOwner::Refresh(call) => self.on_refresh_failed(call, true, now),
-                    ClientOwner::Request(call, number) => self.on_request_failed(call, number, "no response", now),
+                    ClientOwner::Request(call, number) => {
+                        self.on_request_failed(call, number, "no response", now);
+                        self.doubt(call, Party::Caller, now);
+                    }
                     ClientOwner::Probe(probe) => {
                         self.end_probe(probe, ProbeResult::Failed(Failure::Timeout), now);
                     }

@@ -493,6 +493,57 @@ fn every_execution_has_its_action_whatever_ends_it() {
 }
 
 #[test]
+fn requests_of_a_list_that_was_replaced_are_told_of_as_well() {
+    let (mut scene, call) = Scene::after(json!([
+        {"verb": "answer"},
+        {"verb": "sip:request", "id": "i", "method": "INFO", "actionHook": "/sent"},
+        {"verb": "pause", "length": 60},
+    ]));
+    let before = scene.actions().len();
+    assert_eq!(before, 1, "the first is answered at once");
+    scene.on("INFO", steps([(3_000, respond(200))]));
+    scene.on("MESSAGE", steps([(10, respond(200))]));
+    for (id, method) in [("slow", "INFO"), ("fast", "MESSAGE")] {
+        scene.verbs(
+            &call,
+            json!([{"verb": "sip:request", "id": id, "method": method, "actionHook": "/sent"}, {"verb": "pause", "length": 60}]),
+        );
+        scene.run(500);
+    }
+    scene.run(5_000);
+    let told: Vec<_> = scene.actions()[before..]
+        .iter()
+        .map(|posted| (posted.body["id"].clone(), posted.body["sip_status"].clone()))
+        .collect();
+    assert_eq!(told, [(json!("fast"), json!(200)), (json!("slow"), json!(200))]);
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    scene.end();
+}
+
+/// RFC 3261 §12.2.1.2, RFC 5057 §5.1.
+#[test]
+fn a_caller_that_knows_the_call_no_more_ends_it() {
+    for (answer, gone) in [
+        (vec![(10, respond(481))], true),
+        (vec![], true),
+        (vec![(10, respond(603))], false),
+    ] {
+        let mut scene = Scene::new();
+        scene.on("INFO", steps(answer));
+        scene.list(json!([
+            {"verb": "answer"},
+            {"verb": "sip:request", "method": "INFO", "actionHook": "/sent"},
+            {"verb": "pause", "length": 600},
+        ]));
+        scene.call();
+        scene.run(90_000);
+        assert_eq!(scene.heard("BYE").len(), usize::from(gone));
+        assert_eq!(scene.told().last().unwrap() == "completed", gone);
+        scene.end();
+    }
+}
+
+#[test]
 fn transfers_of_one_call_are_capped() {
     let text = CONFIG.to_owned() + "[transfer]\nper_call_max = 2\n";
     let mut scene = Scene::with(&text, carrier());
@@ -883,6 +934,22 @@ fn a_caller_that_requires_it_gets_reliable_provisional_responses() {
     );
     let tags: Vec<_> = [ringing, scene.answer()].map(|text| text.tag("To")).into();
     assert_eq!(tags[0], tags[1], "all responses have one tag");
+}
+
+/// RFC 3261 §13.2.1: the offer stands in the first reliable response, and that is the 2xx.
+#[test]
+fn no_reliable_response_without_an_offer_goes_before_the_answer() {
+    let manners = Manners {
+        offers: false,
+        ..carrier()
+    };
+    let mut scene = Scene::with(CONFIG, manners);
+    scene.list(json!([{"verb": "pause", "length": 2}, {"verb": "answer"}, {"verb": "pause", "length": 20}]));
+    scene.call_with(&[("Require", "100rel")]);
+    scene.run(10_000);
+    assert!(scene.heard("180").is_empty());
+    assert_eq!(scene.answer().header("Content-Type"), Some("application/sdp"));
+    scene.end();
 }
 
 #[test]
@@ -1420,6 +1487,20 @@ fn a_422_to_our_refresh_makes_it_ask_for_more() {
     assert_eq!(second.header("Session-Expires"), Some("3600;refresher=uac"));
     assert_eq!(second.header("Min-SE"), Some("3600"));
     scene.end();
+}
+
+/// RFC 4028 §10: what a 422 asks for is not agreed yet, so the session ends when it was to end.
+#[test]
+fn a_422_makes_no_session_longer_and_is_not_answered_for_ever() {
+    let (mut scene, _) = timed("INVITE, UPDATE", OURS);
+    for number in 0..300 {
+        let headers = vec![("Min-SE".into(), (86_400 + number).to_string())];
+        scene.on("UPDATE", steps([(10, Act::Respond { code: 422, headers })]));
+    }
+    scene.run(901_000);
+    assert_eq!(scene.heard("UPDATE").len(), 4, "three times at once");
+    scene.end();
+    assert_eq!(scene.heard_at("BYE"), [1_768_003]);
 }
 
 #[test]

@@ -213,6 +213,30 @@ fn rejected_credentials_go_no_second_time_and_stale_ones_no_third() {
     }
 }
 
+/// RFC 3261 §15.1.1: whoever sends a BYE is gone, also where nobody takes it.
+#[test]
+fn a_bye_that_is_challenged_and_comes_no_more_ends_the_call_after_64_t1() {
+    let mut scene = Scene::default();
+    let mut byes = gate(401);
+    byes.lets_pass = ["INVITE", "ACK"].map(String::from).into();
+    scene.world.peer_mut(scene.platform).gate = Some(byes);
+    let call = scene.answered();
+    scene.carrier_does(&call, request("BYE"));
+    scene.run(1_000);
+    assert_eq!(outcomes(&scene, "BYE"), [401]);
+    let live = |scene: &mut Scene| {
+        let ticket = scene.world.command(Command::Calls { after: None, limit: 10 });
+        match scene.world.reply(ticket) {
+            Some(Reply::Calls { calls, .. }) => calls.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(live(&mut scene), 1);
+    scene.run(33_000);
+    assert_eq!(live(&mut scene), 0);
+    scene.world.finish();
+}
+
 #[test]
 fn what_a_dialog_has_learned_is_forgotten_once_it_is_not_wanted() {
     let mut scene = scene(gate(407));

@@ -5,7 +5,7 @@ mod common;
 mod transfer;
 
 use common::assert_ladder;
-use referee::command::{CallSelector, Command, Reply};
+use referee::command::{CallSelector, Command, LadderOf, Reply};
 use referee::message::dialog_reference::Replaces;
 use referee::message::{NameAddr, Uri};
 use referee::sim::World;
@@ -622,6 +622,20 @@ fn a_refer_outside_the_dialog_names_it_and_is_told_of_in_its_own() {
     // Late, the call is gone: still answered.
     notify_outside(&mut scene, &text, 3, "200 OK", TERMINATED, &tag);
     assert_eq!(scene.world.peer(scene.carrier).heard("200 OK (NOTIFY)").len(), 3);
+    // All of it stands in the ladder of the call.
+    let of = LadderOf::Call(CallSelector::SipCallId(call.into_bytes()));
+    let ticket = scene.world.command(Command::Ladder { of });
+    let Some(Reply::Ladder(ladder)) = scene.world.reply(ticket) else {
+        panic!()
+    };
+    let ladder = json!(ladder.messages);
+    let requests = ladder
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|message| message["kind"] == "request");
+    let methods: Vec<_> = requests.map(|message| message["method"].clone()).collect();
+    assert_eq!(methods, ["REFER", "NOTIFY", "NOTIFY", "BYE", "BYE", "NOTIFY"]);
     scene.world.finish();
     assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
 }

@@ -514,6 +514,57 @@ fn a_final_notify_and_a_bye_in_one_burst_are_one_success_in_either_order() {
     }
 }
 
+/// RFC 3261 §15: whoever has said BYE hears none of ours, and who gets it relayed hears one.
+#[test]
+fn a_bye_of_the_carrier_after_a_success_is_the_only_one() {
+    let (mut scene, _) = after(steps([
+        (10, respond(202)),
+        (500, notify("200 OK", TERMINATED)),
+        (501, request(BYE)),
+    ]));
+    scene.world.application.answer_action(Answer {
+        after: Duration::from_millis(30),
+        ..Answer::default()
+    });
+    scene
+        .world
+        .network
+        .delay("platform", "referee", "200 OK (BYE)", Duration::from_millis(200));
+    scene.world.finish();
+    is(&scene, 202, Some(200), "success", "notify_final");
+    let byes = [scene.carrier, scene.platform].map(|peer| scene.world.peer(peer).heard(BYE).len());
+    assert_eq!(byes, [0, 1]);
+}
+
+#[test]
+fn a_reply_that_always_names_another_target_comes_to_an_end() {
+    let mut scene = Scene::with(
+        &format!("{TWO_SIDES}[transfer]\nper_call_max = 3\n"),
+        carrier(),
+        platform(),
+    );
+    for _ in 0..10 {
+        scene
+            .world
+            .peer_mut(scene.carrier)
+            .on("REFER", steps([(10, respond(603))]));
+        scene.world.application.answer_action(Answer {
+            reply: Some(json!([{"verb": "sip:refer", "referTo": "+4930222", "actionHook": "/action"}])),
+            ..Answer::default()
+        });
+    }
+    let call = scene.answered();
+    accepted(scene.verbs(&call, refer()));
+    scene.run(60_000);
+    let causes: Vec<_> = actions(&scene)
+        .iter()
+        .map(|posted| posted.body["refer_cause"].clone())
+        .collect();
+    assert_eq!(causes, ["rejected", "rejected", "rejected", "busy"]);
+    assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 3);
+    goes_on(&mut scene, &call);
+}
+
 #[test]
 fn a_bye_while_the_target_rings_is_unknown_unless_the_trunk_knows_better() {
     for (rule, result) in [("accepted", "unknown"), ("always", "success"), ("never", "unknown")] {

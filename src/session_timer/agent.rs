@@ -14,7 +14,12 @@ pub struct Agent {
     running: Option<Running>,
     /// The largest Min-SE that was asked of us: it holds for the Call-ID (§7.4).
     min_se: Option<u32>,
+    /// How often the refresh that is under way was asked to be larger.
+    raised: u8,
 }
+
+/// Each 422 that asks for more is answered at once: a peer that always wants more would keep us at it.
+const RAISED_MAX: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Running {
@@ -110,30 +115,33 @@ impl Agent {
     /// Header lines of a request of ours that refreshes the session: Session-Expires, and Min-SE where one was asked of us.
     pub fn request_lines(&self) -> Vec<(&'static str, String)> {
         let Some(running) = self.running else { return Vec::new() };
-        let mut lines = vec![("Session-Expires", format!("{};refresher=uac", running.interval))];
+        let interval = running.interval.max(self.min_se.unwrap_or_default());
+        let mut lines = vec![("Session-Expires", format!("{interval};refresher=uac"))];
         lines.extend(self.min_se.map(|min_se| ("Min-SE", min_se.to_string())));
         lines
     }
 
     /// A 2xx answers a refresh of ours (§7.2): it says how it goes on, or that there is no timer any more.
     pub fn refreshed(&mut self, response: Message<'_>, now: Instant) {
+        self.raised = 0;
         self.running = response.session_expires().ok().flatten().map(|said| {
             let interval = said.seconds.max(SESSION_INTERVAL_MIN);
             Running::new(interval, said.refresher != Some(Refresher::Uas), now)
         });
     }
 
-    /// A 422 answers a refresh of ours: it comes again with a larger interval (§7.3). `false`: the answer names none.
+    /// A 422 answers a refresh of ours: it comes again and asks for a larger interval (§7.3), while the one that was agreed goes
+    /// on. `false`: the answer names none that was not asked for, or it is one of too many.
     pub fn too_small(&mut self, response: Message<'_>) -> bool {
-        let min_se = response.min_se().ok().flatten();
-        let (Some(min_se), Some(running)) = (min_se, &mut self.running) else {
+        let Some(min_se) = response.min_se().ok().flatten() else {
             return false;
         };
-        if min_se <= running.interval && self.min_se.is_some_and(|known| known >= min_se) {
+        let is_new = self.min_se.is_none_or(|known| known < min_se);
+        if !is_new || self.raised >= RAISED_MAX {
             return false;
         }
-        self.min_se = self.min_se.max(Some(min_se));
-        running.interval = running.interval.max(min_se);
+        self.raised += 1;
+        self.min_se = Some(min_se);
         true
     }
 

@@ -8,7 +8,7 @@ use super::uas::{Unacknowledged, Unpracked};
 use super::update::UPDATES_FROM;
 use super::{Output, Shard, TimerKey, is_live};
 use crate::application::{Admitted, Asked, Program, admit, read};
-use crate::call::{CallKey, CallState};
+use crate::call::{CallKey, CallState, Party};
 use crate::command::{Refusal, Reply};
 use crate::config::{Application, ApplicationId, OnUnanswered};
 use crate::identifiers::CallId;
@@ -44,8 +44,8 @@ pub(super) struct Served {
     pub refuses_update: bool,
     /// When the session is looked at next.
     pub look_at: Option<Instant>,
-    /// A request of the application's own that has no final response.
-    pub request: Option<(u32, Box<SipRequest>)>,
+    /// Requests of the application's own that have no final response, at most [`REQUESTS_MAX`].
+    pub requests: SmallVec<[(u32, Box<SipRequest>); 1]>,
     /// Relative hooks go to its origin.
     base_url: String,
     status_hook: Option<String>,
@@ -54,6 +54,9 @@ pub(super) struct Served {
     statuses: u32,
     sip_status: (u16, String),
 }
+
+/// Requests of its own that an application may have open in one call; a further one fails at once.
+const REQUESTS_MAX: usize = 8;
 
 impl Served {
     /// Whether an INVITE of the dialog is open: one of ours without a final response, or the caller's without an ACK.
@@ -85,7 +88,7 @@ impl Served {
             refresh: None,
             refuses_update: false,
             look_at: None,
-            request: None,
+            requests: SmallVec::new(),
             base_url: settings.call_hook.clone(),
             status_hook: settings.call_status_hook.clone(),
             request_hook: None,
@@ -203,10 +206,17 @@ impl Shard {
         self.give_out(key, body);
     }
 
-    /// Tells of a request of the caller's, where the application has asked for that. `false`: it has not.
-    pub(super) fn tell_request(&mut self, key: CallKey, request: Message<'_>) -> bool {
+    /// Whether the application has asked to hear of the caller's requests.
+    pub(super) fn tells_requests(&self, key: CallKey) -> bool {
+        self.served
+            .get(&key)
+            .is_some_and(|served| served.request_hook.is_some())
+    }
+
+    /// Tells of a request of the caller's, where the application has asked for that.
+    pub(super) fn tell_request(&mut self, key: CallKey, request: Message<'_>) {
         let hook = self.served.get(&key).and_then(|served| served.request_hook.clone());
-        let Some(hook) = hook else { return false };
+        let Some(hook) = hook else { return };
         let mut body = self.base_fields(key);
         body.insert(
             "sip_method".into(),
@@ -215,7 +225,6 @@ impl Shard {
         body.insert("sip_headers".into(), headers_of(request).into());
         body.insert("sip_body".into(), String::from_utf8_lossy(request.body()).into());
         self.post_in_order(key, &hook, body);
-        true
     }
 
     /// Tells the status hook.
@@ -658,17 +667,22 @@ impl Shard {
             return;
         };
         let number = served.program.request();
-        served.request = Some((number, request));
+        let is_one_too_many = served.requests.len() >= REQUESTS_MAX;
+        served.requests.push((number, request));
         if self.calls[key].state != CallState::Answered {
             return self.on_request_failed(key, number, "the call is not answered", now);
+        }
+        if is_one_too_many {
+            return self.on_request_failed(key, number, "too many requests of the call are open", now);
         }
         self.send_request_of_application(key, number, now);
     }
 
-    /// It has a final response.
-    pub(super) fn on_request_answered(&mut self, key: CallKey, number: u32, code: u16, now: Instant) {
+    /// It has a final response, which may say that the caller knows the call no more.
+    pub(super) fn on_request_answered(&mut self, key: CallKey, number: u32, method: Method, code: u16, now: Instant) {
         let result = json!({"result": "success", "sip_status": code});
         self.conclude_request(key, number, result, now);
+        self.weigh_answer(key, method, Party::Caller, code, now);
     }
 
     /// It has none and will have none.
@@ -681,9 +695,10 @@ impl Shard {
         let Some(served) = self.served.get_mut(&key) else {
             return;
         };
-        let Some((_, request)) = served.request.take_if(|(open, _)| *open == number) else {
+        let Some(open) = served.requests.iter().position(|(open, _)| *open == number) else {
             return;
         };
+        let (_, request) = served.requests.remove(open);
         // Of a list that was replaced the result is told all the same; its reply decides nothing.
         let is_open = served.program.responded(number);
         if let Some(target) = &request.action_hook {

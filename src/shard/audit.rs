@@ -255,7 +255,7 @@ impl Shard {
                         |aside| matches!(aside, Aside::List { call, number, .. } if (*call, *number) == (key, list)),
                     )
                 }
-                Some(Wait::Response { request }) => served.request.as_ref().is_some_and(|(open, _)| *open == request),
+                Some(Wait::Response { request }) => served.requests.iter().any(|(open, _)| *open == request),
                 None => runs || last.is_some_and(|last| last.is_lingering()) || is_armed(TimerKey::Pause(key)),
             };
             if !goes_on {

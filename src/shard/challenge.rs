@@ -17,6 +17,7 @@ use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Direction, Party};
 use crate::config::TrunkId;
 use crate::digest::{self, Asks, Request, Sessions, Unanswered};
+use crate::event;
 use crate::message::{Index, Message, Method, parse};
 use crate::proxy::context::{BranchNumber, ContextKey};
 use crate::proxy::search::Cause;
@@ -412,6 +413,7 @@ impl Shard {
                     refers.refused(Referrer::Referee(key));
                     refers.left(Referrer::Referee(key), party, cseq, after, alive_until);
                 }
+                self.tell_step(key, event::Step::Sent, None);
             }
             ClientOwner::Refresh(call) => {
                 if let Some(refresh) = self.served.get_mut(&call).and_then(|served| served.refresh.as_mut()) {

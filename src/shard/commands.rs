@@ -530,7 +530,7 @@ impl Shard {
 
     /// A page in the order of opening; it looks at no more calls than its limit. Calls that have ended are left out.
     fn list_calls(&self, after: Option<u64>, limit: usize) -> Reply {
-        let from = after.map_or(0, |after| after + 1);
+        let from = after.map_or(0, |after| after.saturating_add(1));
         let mut page = self.by_order.range(from..).take(limit.saturating_add(1));
         let calls = page
             .by_ref()

@@ -252,6 +252,14 @@ impl Shard {
         let Ok(call_id) = message.call_id() else { return false };
         let digest = self.call_id_digest(call_id);
         let messages_max = self.config().control.ladder_messages_max;
+        // The REFER of a call that has a dialog of its own, and what is said in that.
+        let beside = self.outside.get(&digest);
+        let beside = beside.and_then(|dialog| self.transfers.get(dialog.transfer));
+        let beside = beside.and_then(|transfer| Some((self.calls.get(transfer.call)?, transfer.party)));
+        let (call_id, digest, party) = match beside {
+            Some((call, party)) => (call.call_id(), self.call_id_digest(call.call_id()), Some(party)),
+            None => (call_id, digest, None),
+        };
         let Some(ladder) = self.ladders.by_digest.get_mut(&digest) else {
             return false;
         };
@@ -268,7 +276,7 @@ impl Shard {
         let before = ladder.left_out;
         let entry = Entry {
             at: self.now,
-            peer: Peer::Party(peer),
+            peer: Peer::Party(party.unwrap_or(peer)),
             is_inward,
             what,
             // 0 stands for none.

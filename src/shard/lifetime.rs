@@ -147,19 +147,25 @@ impl Shard {
     /// ends it for us as well, unless the party that answered shows within 64·T1 that it knows the call: the sender is to say
     /// BYE meanwhile (RFC 3261 §12.2.1.2), and some peers say 481 of what they merely do not like.
     pub(super) fn weigh_answer(&mut self, key: CallKey, method: Method, party: Party, code: u16, now: Instant) {
-        let wait = 64 * self.config().timers.t1;
         let Some(call) = self.calls.get_mut(key) else { return };
         match dialog_usage::ends(method, code) {
-            Some(Ends::InviteUsage | Ends::Dialog) if call.state == CallState::Answered => {
-                let doubt = &mut call.extra_mut().doubt;
-                if doubt.is_none() {
-                    *doubt = Some((party, now + wait));
-                    self.arm(now, wait, TimerKey::Doubt(key));
-                }
-            }
+            Some(Ends::InviteUsage | Ends::Dialog) => self.doubt(key, party, now),
             Some(_) => {}
             None if (200..=299).contains(&code) => call.shows_life(party),
             None => {}
+        }
+    }
+
+    /// A party seems to have lost the call, or to have left it: unless it says something within 64·T1 it is over.
+    pub(super) fn doubt(&mut self, key: CallKey, party: Party, now: Instant) {
+        let wait = 64 * self.config().timers.t1;
+        let Some(call) = self.calls.get_mut(key).filter(|call| call.state == CallState::Answered) else {
+            return;
+        };
+        let doubt = &mut call.extra_mut().doubt;
+        if doubt.is_none() {
+            *doubt = Some((party, now + wait));
+            self.arm(now, wait, TimerKey::Doubt(key));
         }
     }
 
@@ -173,7 +179,8 @@ impl Shard {
             return;
         }
         self.counters.calls_lost_total += 1;
-        if is_forgettable(call, now) {
+        // An application is to hear that its call is over.
+        if call.application.is_none() && is_forgettable(call, now) {
             self.remove_call(key);
         } else {
             self.end_both(key, &[], Cause::CallEnded, now);

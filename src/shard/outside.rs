@@ -121,22 +121,28 @@ impl Shard {
             .transactions
             .open_client(Method::Refer, flow, owner, None, &mut self.random);
         let start = self.outbox.bytes.len();
-        let written = self.outside.get(&digest).map(|dialog| {
+        let write = |shard: &mut Shard, flow: Flow| {
             let refer = OutsideRefer {
-                call: &self.calls[call],
+                call: shard.calls.get(call)?,
                 party,
-                dialog,
+                dialog: shard.outside.get(&digest)?,
                 flow,
-                sent_by: self.topology.sent_by(flow.bind),
+                sent_by: shard.topology.sent_by(flow.bind),
                 branch: branch.as_bytes(),
                 lines: &lines,
             };
-            refer.write(&mut self.outbox.bytes)
-        });
-        let Some(Ok(())) = written else {
+            refer.write(&mut shard.outbox.bytes).ok()
+        };
+        if write(self, flow).is_none() {
             self.transactions.drop_client(client);
             return Err(Unsent::Never);
-        };
+        }
+        if let Some(stream) = self.flow_for_size(start, flow, now) {
+            self.outbox.bytes.truncate(start);
+            let written = write(self, stream);
+            debug_assert!(written.is_some(), "it was written before");
+            self.lead_by_stream(client, stream);
+        }
         let bytes = self.outbox.since(start);
         self.transactions
             .start(client, bytes, &mut self.outbox, &mut self.timers, now);

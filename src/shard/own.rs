@@ -1,6 +1,7 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
 use super::attended::Aside;
+use super::commands::is_lingering;
 use super::saying::Unsent;
 use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::application::admit_relayed;
@@ -234,7 +235,11 @@ impl Shard {
             // What was still to run has no call to run on.
             extra.verbs.clear();
         }
-        if let Some(transfer) = self.calls.get(key).and_then(|call| call.extra()?.transfer) {
+        let extra = self.calls.get(key).and_then(Call::extra);
+        let last = extra.and_then(|extra| extra.last_transfer);
+        let last = last.filter(|last| is_lingering(&self.transfers, *last));
+        // One that has succeeded waits for its action to end the call, which ends of itself now.
+        for transfer in [extra.and_then(|extra| extra.transfer), last].into_iter().flatten() {
             self.with_transfer(transfer, now, |transfer| transfer.on_bye(from, reason, now));
         }
     }
@@ -583,6 +588,7 @@ impl Shard {
         let call = transfer.call;
         let ends_call = transfer.ends_call();
         let mut headers = Vec::new();
+        let per_call_max = self.config().transfer.per_call_max;
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
             // One that was replaced is answered while another may be waited for, or none since other verbs came.
@@ -590,6 +596,10 @@ impl Shard {
             if !is_awaited || extra.end_after_ack {
                 // A hangup that waits for the ACK of the answer is the last word.
                 verbs.clear();
+            }
+            if extra.transfers > per_call_max {
+                // It has been told that this call has had its transfers. One more each time would never end.
+                verbs.retain(|verb| !matches!(verb, Verb::SipRefer(_)));
             }
             if !verbs.is_empty() {
                 extra.verbs.clear();

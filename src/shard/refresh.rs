@@ -224,16 +224,13 @@ impl Shard {
 
     /// What was kept of a call that an application led goes with it.
     pub(super) fn forget_served(&mut self, key: CallKey, now: Instant) {
-        let open = self
-            .served
-            .get(&key)
-            .and_then(|served| Some(served.request.as_ref()?.0));
-        if let Some(number) = open {
-            // It is told of; nothing runs any more.
-            if let Some(served) = self.served.get_mut(&key) {
-                served.program.replaced();
+        if let Some(served) = self.served.get_mut(&key) {
+            // Each request is told of; nothing runs any more.
+            served.program.replaced();
+            let open: SmallVec<[u32; 1]> = served.requests.iter().map(|(number, _)| *number).collect();
+            for number in open {
+                self.on_request_failed(key, number, "the call has ended", now);
             }
-            self.on_request_failed(key, number, "the call has ended", now);
         }
         let Some(served) = self.served.remove(&key) else { return };
         if let Some(refresh) = served.refresh
@@ -250,10 +247,11 @@ impl Shard {
     // ---- requests of the application's own ----
 
     pub(super) fn send_request_of_application(&mut self, key: CallKey, number: u32, now: Instant) {
-        let request = self.served.get(&key).and_then(|served| served.request.clone());
-        let Some((_, request)) = request.filter(|(open, _)| *open == number) else {
-            return;
-        };
+        let request = self.served.get(&key).and_then(|served| {
+            let open = served.requests.iter().find(|(open, _)| *open == number);
+            open.map(|(_, request)| request.clone())
+        });
+        let Some(request) = request else { return };
         let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
         let mut content_type = Some("text/plain;charset=UTF-8");
         for (name, value) in &request.headers {

@@ -94,7 +94,8 @@ impl Shard {
             ClientOwner::Bye(..) => {}
             ClientOwner::Refresh(call) => self.on_refresh_answered(call, message, answered.code, now),
             ClientOwner::Request(call, number) if answered.code >= 200 => {
-                self.on_request_answered(call, number, answered.code, now);
+                let method = message.cseq().map_or(Method::Other, |cseq| cseq.method);
+                self.on_request_answered(call, number, method, answered.code, now);
             }
             ClientOwner::Request(..) => {}
             ClientOwner::Probe(probe) => self.on_probe_answered(probe, message, answered.code, now),
@@ -385,8 +386,9 @@ impl Shard {
                     }
                 }
             }
-            // A challenged BYE comes again with credentials.
-            (false, Method::Bye) if !matches!(code, 401 | 407) => self.end_call(call_key, now),
+            // A challenged BYE comes again with credentials, or its sender is gone all the same (RFC 3261 §15.1.1).
+            (false, Method::Bye) if matches!(code, 401 | 407) => self.doubt(call_key, other.other(), now),
+            (false, Method::Bye) => self.end_call(call_key, now),
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
             }

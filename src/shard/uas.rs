@@ -364,6 +364,10 @@ impl Shard {
         if !matches!(call.state, CallState::Trying | CallState::Ringing) || served.provisional.is_some() {
             return;
         }
+        if served.requires_prack && served.offer.is_none() {
+            // RFC 3261 §13.2.1: it would have to have our offer, which is the 2xx's.
+            return;
+        }
         call.state = CallState::Ringing;
         let reliably = served.requires_prack;
         served.rseq += 1;
@@ -557,13 +561,10 @@ impl Shard {
                     now,
                 );
             }
-            Method::Info => {
-                self.tell_request(key, message);
-                self.refuse(message, arrival, Refused::new(200, "OK"), &[], now);
-            }
+            Method::Info => self.take_request(message, arrival, key, Refused::new(200, "OK"), now),
             // RFC 3428 §7: taken, and where it goes from here is another matter.
-            Method::Message if self.tell_request(key, message) => {
-                self.refuse(message, arrival, Refused::new(202, "Accepted"), &[], now);
+            Method::Message if self.tells_requests(key) => {
+                self.take_request(message, arrival, key, Refused::new(202, "Accepted"), now);
             }
             Method::Refer => self.refuse(message, arrival, Refused::new(603, "Decline"), &[], now),
             Method::Other => {
@@ -589,6 +590,22 @@ impl Shard {
                 );
             }
         }
+    }
+
+    /// Takes what the caller says to the application. It has a transaction, however many there are, so that what comes again is
+    /// not told again.
+    fn take_request(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        key: CallKey,
+        status: Refused,
+        now: Instant,
+    ) {
+        let server = self.open_server(message, arrival, now);
+        self.counters.answered_total += 1;
+        self.tell_request(key, message);
+        self.answer_stored(server, status, now);
     }
 
     fn heard_from_caller(&mut self, message: Message<'_>, arrival: &Arrival<'_>, key: CallKey) {

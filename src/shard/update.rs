@@ -4,7 +4,7 @@ use super::attended::Aside;
 use super::commands::{asked_for, refusal};
 use super::{Output, Shard, is_live};
 use crate::application::{QUESTIONS_MAX, admit_relayed};
-use crate::call::{CallKey, CallState, Party};
+use crate::call::{Call, CallKey, CallState, Party};
 use crate::command::{Reply, Update};
 use crate::timer::Instant;
 use crate::verb::{self, HookTarget, Verb};
@@ -130,8 +130,13 @@ impl Shard {
         let Some(Aside::Update { verbs, .. }) = self.with_dialogs(list, now) else {
             return;
         };
-        // It may have ended while another shard was asked.
-        let Some(call) = self.calls.get(key).filter(|call| is_live(call.state)) else {
+        // It may have ended while another shard was asked, or is to end with the ACK of its answer.
+        let is_to_end = |call: &Call| call.extra().is_some_and(|extra| extra.end_after_ack);
+        let Some(call) = self
+            .calls
+            .get(key)
+            .filter(|call| is_live(call.state) && !is_to_end(call))
+        else {
             return;
         };
         if call.application.is_none() {

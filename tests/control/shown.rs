@@ -1,7 +1,9 @@
 //! Ladders, the page and the description; calls changed as applications of jambonz do; the manners of HTTP.
 
 use crate::rig::{JSON, Rig, refused};
-use referee::command::{CallSelector, Command, LadderOf, LadderView, LeftOutView, MessageView, Reply, Update};
+use referee::command::{
+    CallSelector, CallView, Command, LadderOf, LadderView, LeftOutView, MessageView, Reply, Update,
+};
 use referee::identifiers::TransferId;
 use serde_json::{Value, json};
 
@@ -257,4 +259,72 @@ fn parameters_that_are_not_known_or_come_twice_are_named() {
     let detail: Value = answer.json()["detail"].clone();
     assert_eq!(detail, "`dryrun` is no parameter of this path; did you mean `dry_run`?");
     rig.asks_nothing();
+}
+
+/// What a query that is not understood was to say is not guessed: a DELETE is no dry run.
+#[test]
+fn parameters_that_a_path_does_not_know_are_refused() {
+    let rig = Rig::start();
+    for (method, path, body) in [
+        ("DELETE", "/v1/calls/abc?dry_run=true", ""),
+        ("GET", "/v1/calls/abc?x=1", ""),
+        ("GET", "/v1/transfers/transfer-00000000000000000000?x=1", ""),
+        ("GET", "/v1/trunks?limit=3", ""),
+        (
+            "PUT",
+            "/v1/Accounts/a/Calls/b?dry_run=true",
+            r#"{"call_status": "completed"}"#,
+        ),
+    ] {
+        rig.get(method, path, JSON, body).is_problem(400, "invalid");
+    }
+    rig.asks_nothing();
+}
+
+#[test]
+fn calls_are_described_as_they_are_shown() {
+    let rig = Rig::start();
+    let description = rig.get("GET", "/openapi.json", &[], "").json();
+    let schemas = &description["components"]["schemas"];
+    let of_event = &schemas["Event"]["oneOf"][0];
+    let mut view = CallView {
+        id: "call-0".into(),
+        call_id: "a".into(),
+        state: "trying",
+        from: "b".into(),
+        to: "c".into(),
+        from_trunk: "d".into(),
+        to_trunk: Some("e".into()),
+        application: None,
+        created_at: 1,
+        answered_at: Some(2),
+        transfer: Some("t".into()),
+        customer_data: serde_json::Map::new(),
+    };
+    for _ in 0..2 {
+        let shown = json!(view);
+        let shown = shown.as_object().unwrap();
+        for (schema, besides) in [(&schemas["Call"], &[][..]), (of_event, &["type", "at"][..])] {
+            for name in shown.keys() {
+                assert!(schema["properties"].get(name).is_some(), "{name} is not described");
+            }
+            for required in schema["required"].as_array().unwrap() {
+                let name = required.as_str().unwrap();
+                assert!(
+                    shown.contains_key(name) || besides.contains(&name),
+                    "{name} is not always there"
+                );
+            }
+        }
+        // As an application leads it.
+        (view.to_trunk, view.application, view.answered_at, view.transfer) = (None, Some("ivr".into()), None, None);
+    }
+}
+
+#[test]
+fn a_token_may_have_any_letters() {
+    let rig = Rig::with_token(Some("pässwort"));
+    let token = |token: &'static str| rig.get("GET", "/metrics", &[("Authorization", token)], "").status;
+    assert_eq!(token("Bearer pässwort"), 200);
+    assert_eq!(token("Bearer passwort"), 401);
 }

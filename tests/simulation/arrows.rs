@@ -220,6 +220,8 @@ const TRANSFER: &str = "
     Lingering | action answered             | Done
     Lingering | T_linger                    | Done
     Lingering | call ended here             | Done
+    Lingering | BYE of the notifier         | Done
+    Lingering | BYE of the other party      | Done
   ? Lingering | NOTIFY 1xx                  | Lingering
     Lingering | NOTIFY not final, overtaken | Lingering
   ? Lingering | NOTIFY final                | Lingering

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::problem::Problem;
-use super::routes::{Body, ask, json_of, select, unexpected};
+use super::routes::{Body, Parameters, ask, json_of, query_of, select, unexpected};
 use crate::command::{Command, Reply, Update};
 use crate::verb;
 use axum::extract::rejection::PathRejection;
@@ -16,11 +16,13 @@ use std::sync::Arc;
 pub(super) async fn update(
     State(context): State<Arc<Context>>,
     names: Result<Path<(String, String)>, PathRejection>,
+    query: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let malformed = |_| Problem::new(400, "malformed", "The path is not percent-encoded UTF-8.");
     let Path((_, call)) = names.map_err(malformed)?;
+    query_of(query, &[])?;
     let update = update_of(&json_of(&headers, body)?)?;
     let (shard, call) = select(&context, &call)?;
     match ask(&context, shard, Command::Update { call, update }).await? {

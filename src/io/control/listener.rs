@@ -41,6 +41,7 @@ impl Listener for Bounded {
         let connection = Connection {
             stream,
             idle: Box::pin(sleep(IDLE_MAX)),
+            asking: None,
             _place: place,
         };
         (connection, address)
@@ -51,11 +52,14 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that breaks when nothing arrives and nothing can be written for [`IDLE_MAX`].
+/// A connection that breaks when nothing arrives and nothing can be written for [`IDLE_MAX`], and when a request that has begun
+/// to arrive gets no answer for [`ASKING_MAX`], however it trickles.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
+    /// Until when what has arrived since the last write must be answered.
+    asking: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -64,14 +68,29 @@ impl Connection {
     fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.idle.as_mut().reset(Instant::now() + IDLE_MAX);
+            self.asking = None;
         }
         written
+    }
+
+    /// Whether the time for a request to arrive is over; it begins with the first byte.
+    fn asks_too_long(&mut self, arrived: bool, context: &mut Context<'_>) -> bool {
+        if arrived && self.asking.is_none() {
+            self.asking = Some(Box::pin(sleep(ASKING_MAX)));
+        }
+        let asking = self.asking.as_mut();
+        asking.is_some_and(|asking| asking.as_mut().poll(context).is_ready())
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(context, buf) {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buf);
+        if self.asks_too_long(buf.filled().len() > before, context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        match read {
             Poll::Ready(result) => {
                 self.idle.as_mut().reset(Instant::now() + IDLE_MAX);
                 Poll::Ready(result)
@@ -116,5 +135,57 @@ impl AsyncWrite for Connection {
 /// Applications, an operator or two, a scraper.
 const CONNECTIONS_MAX: usize = 1_024;
 
+/// Above the time that a request has once its head is there, so that the 408 goes first.
+const ASKING_MAX: Duration = Duration::from_secs(60);
+
 /// Above the pause between two scrapes of `/metrics`.
 const IDLE_MAX: Duration = Duration::from_secs(75);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// The server's end of a connection, and the client's.
+    async fn connected() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (connection, _) = Bounded::new(listener).accept().await;
+        (connection, client)
+    }
+
+    /// Reads a byte that the client has sent `every` so long before; how many until the connection breaks, of `most`.
+    async fn trickled(connection: &mut Connection, client: &mut TcpStream, every: Duration, most: usize) -> usize {
+        for count in 0..most {
+            tokio::time::pause();
+            tokio::time::advance(every).await;
+            tokio::time::resume();
+            client.write_all(b"G").await.unwrap();
+            if connection.read_u8().await.is_err() {
+                return count;
+            }
+        }
+        most
+    }
+
+    #[test]
+    fn a_request_that_trickles_is_cut_off_and_one_that_is_answered_is_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut connection, mut client) = connected().await;
+            let every = Duration::from_secs(5);
+            let count = trickled(&mut connection, &mut client, every, 100).await;
+            assert!((11..=13).contains(&count), "{count}");
+
+            let (mut connection, mut client) = connected().await;
+            for _ in 0..10 {
+                assert_eq!(trickled(&mut connection, &mut client, every, 5).await, 5);
+                connection.write_all(b"ok").await.unwrap();
+            }
+        });
+    }
+}

@@ -64,7 +64,12 @@ pub(super) async fn calls(State(context): State<Arc<Context>>, query: Parameters
 }
 
 /// `GET /v1/calls/{call}`.
-pub(super) async fn call(State(context): State<Arc<Context>>, name: Name) -> Result<Response, Problem> {
+pub(super) async fn call(
+    State(context): State<Arc<Context>>,
+    name: Name,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query_of(query, &[])?;
     let (shard, call) = select(&context, &name_of(name)?)?;
     match ask(&context, shard, Command::Call { call }).await? {
         Reply::Call(view) => Ok(Json(view).into_response()),
@@ -73,7 +78,12 @@ pub(super) async fn call(State(context): State<Arc<Context>>, name: Name) -> Res
 }
 
 /// `DELETE /v1/calls/{call}`: ends it.
-pub(super) async fn hang_up(State(context): State<Arc<Context>>, name: Name) -> Result<Response, Problem> {
+pub(super) async fn hang_up(
+    State(context): State<Arc<Context>>,
+    name: Name,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query_of(query, &[])?;
     let (shard, call) = select(&context, &name_of(name)?)?;
     match ask(&context, shard, Command::Hangup { call }).await? {
         Reply::Done => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -144,7 +154,12 @@ pub(super) async fn transfers(State(context): State<Arc<Context>>, query: Parame
 }
 
 /// `GET /v1/transfers/{transfer}`.
-pub(super) async fn transfer(State(context): State<Arc<Context>>, name: Name) -> Result<Response, Problem> {
+pub(super) async fn transfer(
+    State(context): State<Arc<Context>>,
+    name: Name,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query_of(query, &[])?;
     let id = transfer_of(&context, &name_of(name)?)?;
     match ask(&context, id.shard, Command::Transfer { id }).await? {
         Reply::Transfer(view) => Ok(Json(view).into_response()),
@@ -153,7 +168,8 @@ pub(super) async fn transfer(State(context): State<Arc<Context>>, name: Name) ->
 }
 
 /// `GET /v1/trunks`: each trunk with its calls and how its addresses stand. Any shard knows.
-pub(super) async fn trunks(State(context): State<Arc<Context>>) -> Result<Response, Problem> {
+pub(super) async fn trunks(State(context): State<Arc<Context>>, query: Parameters) -> Result<Response, Problem> {
+    query_of(query, &[])?;
     match ask(&context, 0, Command::Trunks).await? {
         Reply::Trunks(trunks) => Ok(Json(json!({ "trunks": trunks })).into_response()),
         other => Err(unexpected(other)),
