@@ -151,6 +151,8 @@ pub struct Extra {
     pub suspect: Option<Party>,
     /// A party whose answer says that its side of the call is gone, and until when it may show that it is not.
     pub doubt: Option<(Party, Instant)>,
+    /// A BYE has ended its dialog before the answer was seen here.
+    pub is_over: bool,
     /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
     /// A REFER of ours that follows it, or the answer of an INVITE within the dialog.
@@ -347,6 +349,10 @@ impl Call {
     /// As [`Call::early_mut`], but without making it.
     pub fn early_if_any(&mut self) -> Option<&mut EarlyDialogs> {
         self.early.as_deref_mut()
+    }
+
+    pub fn early(&self) -> Option<&EarlyDialogs> {
+        self.early.as_deref()
     }
 
     /// An early dialog has become a call, this one or another.

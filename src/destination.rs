@@ -295,9 +295,9 @@ fn read_target(text: &str) -> Result<Target<'_>, Problem> {
     Ok(Target::Bare(Bare { text, number }))
 }
 
-/// Visual separators of RFC 3966 §5.1.1, and the space that people write.
+/// Visual separators of RFC 3966 §5.1.1, and what people write besides.
 fn is_separator(byte: u8) -> bool {
-    b"-.() ".contains(&byte)
+    b"-.() /".contains(&byte)
 }
 
 impl Bare<'_> {
@@ -349,7 +349,7 @@ fn fill(template: &str, number: &str) -> String {
 
 /// That a URI is one we send: sip, sips or tel, in the grammar of RFC 3261 §25.1, since a peer may refuse what is not.
 fn check_uri(bytes: &[u8]) -> Result<(), Problem> {
-    let uri = Uri::parse(bytes).map_err(|error| Problem(format!("is no URI that SIP could use ({error:?})")))?;
+    let uri = Uri::parse(bytes).map_err(|error| Problem(format!("is no URI that SIP could use: {error}")))?;
     if let Scheme::Other(scheme) = uri.scheme {
         let scheme = String::from_utf8_lossy(scheme);
         return Err(Problem(format!(
@@ -685,7 +685,7 @@ mod tests {
     fn a_bare_number_is_compared_as_the_uri_it_becomes() {
         for template in [None, Some("sip:{number}@trunk.example.net"), Some("tel:{number}")] {
             let rules = rules(template, &["+4930*"]);
-            for (number, expected) in [("+49 30 123", true), ("+49 31 123", false)] {
+            for (number, expected) in [("+49 30 / 123-4", true), ("+49 30 123", true), ("+49 31 123", false)] {
                 let value = refer_to_value(number, &rules, "[2001:db8::1]:5070").unwrap();
                 assert_eq!(
                     destination_allowed(&value, &rules, "[2001:db8::1]:5070"),

@@ -9,6 +9,8 @@
 //!   the other sees   1   2   3   4   5   6   7
 //! ```
 //!
+//! A party whose first number lies far above those of ours before it keeps its own: shifted, it would have none left near the end.
+//!
 //! A request of the party that is sent again with credentials has a number of ours from then on (RFC 3261 §22.2), by which alone the
 //! other party has it:
 //!
@@ -48,9 +50,10 @@ pub struct Sequence {
     next: u32,
     /// For each inserted request in order: `next` at that time. Non-decreasing.
     inserted: SmallVec<[u32; 4]>,
-    /// 1 if requests were inserted before the party's first, which had number 0: shifted by the count alone it would meet our
-    /// last one. Else 0.
-    extra: u32,
+    /// What the count of the inserted requests is wrong by where some were before the party's first. 1 if that had number 0: shifted
+    /// by the count alone it would meet our last one. If it lies more than [`GAP_MAX`] above them: less their count, so that they shift
+    /// nothing. Else 0.
+    extra: i32,
     /// Numbers of the party and the inserted ones that stand for them, in the order of insertion.
     again: SmallVec<[(u32, u32); 1]>,
 }
@@ -74,8 +77,14 @@ impl Sequence {
 
     /// The party has sent a request with this number.
     pub fn observe(&mut self, number: u32) {
-        if self.next == 0 && number == 0 && !self.inserted.is_empty() {
-            self.extra = 1;
+        if self.next == 0 && !self.inserted.is_empty() {
+            let before = self.inserted.len() as u32;
+            self.extra = match number {
+                0 => 1,
+                // What it sent before may still come, and has the numbers below.
+                _ if number > before + GAP_MAX => -(before as i32),
+                _ => 0,
+            };
         }
         self.next = self.next.max(number.saturating_add(1));
     }
@@ -85,8 +94,10 @@ impl Sequence {
         if let Some((_, again)) = self.again.iter().rfind(|(own, _)| *own == number) {
             return Some(*again);
         }
-        let shift = self.inserted.partition_point(|next| *next <= number) as u32 + self.extra;
-        number.checked_add(shift).filter(|outward| *outward <= NUMBER_MAX)
+        let shift = self.inserted.partition_point(|next| *next <= number) as i32 + self.extra;
+        number
+            .checked_add_signed(shift)
+            .filter(|outward| *outward <= NUMBER_MAX)
     }
 
     /// Whose request the other party knows by `number`.
@@ -103,7 +114,7 @@ impl Sequence {
             }
         }
         // Below what the party can have sent only if a peer makes numbers up.
-        Origin::Party(number.saturating_sub(shift))
+        Origin::Party(number.saturating_sub_signed(shift))
     }
 
     /// Takes the next number for a request of our own that leaves `left` numbers to others: 0 for the last of a dialog, [`ROOM`]
@@ -167,7 +178,7 @@ impl Sequence {
     fn number_of(&self, earlier: usize, next: u32) -> u32 {
         match next {
             0 => earlier as u32 + 1,
-            _ => next + earlier as u32 + self.extra,
+            _ => (next + earlier as u32).saturating_add_signed(self.extra),
         }
     }
 }
@@ -187,6 +198,31 @@ mod tests {
         assert_eq!(callee.outward(1), Some(2));
         assert_eq!(callee.inward(1), Origin::Inserted);
         assert_eq!(callee.inward(2), Origin::Party(1));
+    }
+
+    #[test]
+    fn a_first_number_far_above_those_of_ours_is_not_shifted() {
+        for (first, outward) in [
+            (1, 3),
+            (2 + GAP_MAX, 4 + GAP_MAX),
+            (3 + GAP_MAX, 3 + GAP_MAX),
+            (NUMBER_MAX - 2, NUMBER_MAX - 2),
+        ] {
+            let mut callee = Sequence::default();
+            assert_eq!((callee.insert(0), callee.insert(0)), (Some(1), Some(2)));
+            callee.observe(first);
+            assert_eq!(callee.outward(first), Some(outward), "{first}");
+            for (number, origin) in [
+                (1, Origin::Inserted),
+                (2, Origin::Inserted),
+                (outward, Origin::Party(first)),
+            ] {
+                assert_eq!(callee.inward(number), origin, "{first}");
+            }
+            assert_eq!(callee.insert(0), Some(outward + 1));
+            callee.observe(first + 1);
+            assert_eq!(callee.outward(first + 1), Some(outward + 2), "{first}");
+        }
     }
 
     #[test]
@@ -306,7 +342,7 @@ mod tests {
         /// A naive model: the far side's view as a plain list of who sent what, in order.
         #[test]
         fn the_far_side_sees_strictly_rising_numbers_that_map_back(
-            start in 0u32..5,
+            start in prop_oneof![0u32..5, 2 + GAP_MAX..6 + GAP_MAX, Just(NUMBER_MAX - 1_000)],
             steps in proptest::collection::vec(prop_oneof![Just(None), (0u32..3).prop_map(Some), Just(Some(9))], 0..60),
         ) {
             let mut sequence = Sequence::default();

@@ -565,6 +565,7 @@ impl World {
         for (number, shard) in self.shards.iter().enumerate() {
             self.check.over(number, shard, &self.pending[number]);
         }
+        self.check.transactions();
         self.check.hooks(self.application.posted(), self.lanes.as_ref());
     }
 

@@ -434,9 +434,22 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         true
     }
 
-    /// Ends a server transaction without a response: a non-INVITE whose answer never came (RFC 4320 §4.2 forbids a 408).
-    pub fn drop_server(&mut self, key: ServerKey) {
-        self.remove_server(key, "given up");
+    /// Completes a server transaction without a response: a non-INVITE whose answer never came (RFC 4320 §4.2 forbids a 408). Its
+    /// sender has given up by now; repeats that are still on their way get the last 100, or each would be taken for a new request.
+    pub fn complete_unanswered<K: From<Deadline>>(&mut self, key: ServerKey, timers: &mut Timers<K>, now: Instant) {
+        let Some(server) = self.servers.get_mut(key).filter(|server| server.is_waiting()) else {
+            return;
+        };
+        let before = server.state;
+        server.state = ServerState::Completed;
+        self.coverage
+            .take(|| server.arrow(before, "given up", Some(server.state)));
+        self.buffers.release(std::mem::take(&mut server.request));
+        let wait = match server.reply_to.transport.is_reliable() {
+            true => Duration::ZERO,
+            false => self.t4,
+        };
+        timers.arm(now, wait, Deadline::Server(key, Letter::J).into());
     }
 
     fn remove_server(&mut self, key: ServerKey, on: &'static str) -> Option<S> {

@@ -14,16 +14,18 @@
 
 pub mod report;
 mod rows;
+mod terms;
+
+pub use terms::{Answer, Cause, Notification, Outcome, Status, Step, Steps, TransferTimer, Verdict};
 
 use crate::call::{CallKey, Party};
 use crate::config::{ApplicationId, ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
 use crate::identifiers::TransferId;
-use crate::message::refer::SubscriptionState;
 use crate::timer::Instant;
 use crate::verb::SipRefer;
 use report::CallFacts;
 use rows::Rows;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 use std::time::Duration;
 
 /// One execution.
@@ -76,15 +78,6 @@ pub struct Transfer {
     rows: Rows,
 }
 
-/// A SIP status with its reason phrase.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    pub code: u16,
-    pub reason: String,
-    /// We chose it: no response exists.
-    pub is_local: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Sending,
@@ -111,211 +104,11 @@ impl State {
     }
 }
 
-/// How an execution ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    pub result: Outcome,
-    pub cause: Cause,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Success,
-    Failed,
-    Unknown,
-    Canceled,
-}
-
-impl Outcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Success => "success",
-            Outcome::Failed => "failed",
-            Outcome::Unknown => "unknown",
-            Outcome::Canceled => "canceled",
-        }
-    }
-}
-
-macro_rules! causes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why an execution ended as it did.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Cause { $($(#[$doc])* $name,)* }
-        impl Cause {
-            pub fn as_str(self) -> &'static str {
-                match self { $(Cause::$name => $text,)* }
-            }
-        }
-    };
-}
-
-causes! {
-    /// A NOTIFY with a final status.
-    NotifyFinal = "notify_final",
-    /// The 2xx said `Refer-Sub: false` (RFC 4488): no NOTIFY will come.
-    AcceptedNoSubscription = "accepted_no_subscription",
-    /// The REFER got 4xx to 6xx.
-    Rejected = "rejected",
-    /// The REFER got 3xx; it is not followed.
-    Redirected = "redirected",
-    /// The REFER was challenged and there are no credentials, or they are not wanted.
-    Unauthorized = "unauthorized",
-    /// The REFER got 429 (RFC 3892).
-    ReferrerIdentity = "referrer_identity",
-    /// The REFER got 481.
-    NoDialog = "no_dialog",
-    /// The REFER got no response, or 408.
-    Timeout = "timeout",
-    /// The REFER could not be sent.
-    Transport = "transport",
-    /// A 2xx, then no NOTIFY in T_first.
-    NoNotify = "no_notify",
-    /// Provisional NOTIFYs, then nothing until T_total.
-    RingTimeout = "ring_timeout",
-    /// The subscription was terminated without a final status.
-    SubscriptionTerminated = "subscription_terminated",
-    /// The subscription ran out without a final status.
-    SubscriptionExpired = "subscription_expired",
-    /// BYE after a 2xx without any NOTIFY: how many carriers say that it worked.
-    ByeAfterAccept = "bye_after_accept",
-    /// BYE after provisional NOTIFYs: the caller may simply have hung up.
-    ByeWhileRinging = "bye_while_ringing",
-    /// The call ended first.
-    CallEnded = "call_ended",
-    /// Ended by the control API.
-    Hangup = "hangup",
-    /// The CSeq numbers of the dialog are used up, or the REFER cannot be built.
-    Unsendable = "unsendable",
-    /// The verb asks for what is not allowed: nothing was sent.
-    InvalidTarget = "invalid_target",
-    /// Another transfer of the call is under way: nothing was sent.
-    Busy = "busy",
-    /// The call has no answer, and gets none: nothing was sent.
-    NotAnswered = "not_answered",
-    /// The call had no answer: its caller was sent to the target with a 302.
-    CallerRedirected = "caller_redirected",
-    /// Another list of verbs took the place of its own.
-    Replaced = "replaced",
-}
-
-/// A transfer's own timers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TransferTimer {
-    /// T_first: from the 2xx to the first NOTIFY.
-    FirstNotify,
-    /// T_total: from the REFER to the end.
-    Total,
-    /// T_bye_grace: a racing NOTIFY may still come.
-    Grace,
-    /// T_linger: from the final 2xx to our BYE.
-    Linger,
-    /// The wait before the REFER is sent again.
-    Backoff,
-    /// The subscription's own `expires`.
-    Subscription,
-}
-
-impl TransferTimer {
-    fn as_str(self) -> &'static str {
-        match self {
-            TransferTimer::FirstNotify => "T_first",
-            TransferTimer::Total => "T_total",
-            TransferTimer::Grace => "T_bye_grace",
-            TransferTimer::Linger => "T_linger",
-            TransferTimer::Backoff => "backoff over",
-            TransferTimer::Subscription => "subscription expires",
-        }
-    }
-}
-
 const TIMERS: usize = 6;
 /// Statuses remembered for the control API; a NOTIFY every second for a minute.
 const EVENTS_KEPT: usize = 64;
 /// A second try at 491 and a third; more would only prolong a glare that the peer does not resolve.
 const TRIES_491: u8 = 2;
-
-/// What the shard carries out for a transfer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    Arm(TransferTimer, Duration),
-    /// Send the REFER again with a fresh CSeq.
-    Resend,
-    /// Post an event. `late`: after the verdict.
-    Event {
-        status: Status,
-        cseq: u32,
-        subscription_state: Option<String>,
-        late: bool,
-    },
-    /// Post the action.
-    Action,
-    /// BYE both legs.
-    EndCall,
-    /// The dialog is doubtful: the other usage goes on, but a further 481 ends it.
-    Suspect,
-}
-
-/// Steps of one input.
-pub type Steps = SmallVec<[Step; 4]>;
-
-/// A response to our REFER.
-#[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
-    pub code: u16,
-    pub reason: &'a [u8],
-    /// It says `Refer-Sub: false`.
-    pub refer_sub_false: bool,
-    pub retry_after: Option<u32>,
-    /// The URI of the first Contact of a 3xx.
-    pub contact: Option<&'a [u8]>,
-    /// A request of the party we speak for went out with a higher CSeq meanwhile.
-    pub overtaken: bool,
-    /// The wait that RFC 3261 §14.1 asks for after a 491, chosen by the caller.
-    pub glare_wait: Duration,
-}
-
-impl Answer<'_> {
-    /// As the rows of the state machine name it.
-    fn kind(&self) -> &'static str {
-        match self.code {
-            ..=199 => "1xx",
-            200..=299 if self.refer_sub_false => "2xx with Refer-Sub: false",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            401 | 407 => "401, 407",
-            408 => "408",
-            429 => "429",
-            481 => "481",
-            491 => "491",
-            500 | 503 if self.retry_after.is_some() => "500, 503 with Retry-After",
-            500 if self.overtaken => "500, overtaken",
-            _ => "other 4xx-6xx",
-        }
-    }
-}
-
-/// A NOTIFY of our subscription.
-#[derive(Clone, Debug)]
-pub struct Notification<'a> {
-    pub cseq: u32,
-    pub status: Option<(u16, &'a [u8])>,
-    pub subscription: Option<SubscriptionState<'a>>,
-}
-
-impl Notification<'_> {
-    /// As the rows of the state machine name it.
-    fn kind(&self, is_old: bool) -> &'static str {
-        match (&self.status, &self.subscription) {
-            (Some((200.., _)), _) if is_old => "NOTIFY final, overtaken",
-            (Some((200.., _)), _) => "NOTIFY final",
-            _ if is_old => "NOTIFY not final, overtaken",
-            (_, Some(state)) if state.terminated => "NOTIFY terminated, not final",
-            (Some(_), _) => "NOTIFY 1xx",
-            (None, _) => "NOTIFY without a status",
-        }
-    }
-}
 
 impl Transfer {
     /// A new execution whose REFER is about to be sent. The steps arm its timers.
@@ -380,9 +173,6 @@ impl Transfer {
     pub fn sent(&mut self) {
         self.rows.enter(self.state, "REFER sent");
         self.attempts += 1;
-        if self.state == State::Backoff {
-            self.state = State::Sending;
-        }
     }
 
     /// The REFER was challenged, and has left once more with credentials.
@@ -410,12 +200,7 @@ impl Transfer {
         self.rules.refer_mode
     }
 
-    /// Whether its REFER may be sent: not once its receiver has hung up.
-    pub fn may_send(&self) -> bool {
-        matches!(self.state, State::Sending | State::Backoff)
-    }
-
-    /// Whether our REFER has any final response, so that requests of the other party need not wait for it.
+    /// Whether its REFER is still to be sent, or to be answered: nobody has hung up, and no final response has come.
     pub fn is_sending(&self) -> bool {
         self.state == State::Sending
     }
@@ -435,6 +220,11 @@ impl Transfer {
         self.rows.enter(self.state, answer.kind());
         if answer.code < 200 || !matches!(self.state, State::Sending | State::ByeGrace) || self.refer_status.is_some() {
             return Steps::new();
+        }
+        if self.final_status.is_some() && matches!(answer.code, 491 | 500 | 503) {
+            // It was carried out, as a NOTIFY has told: another one would be a second transfer.
+            self.refer_status = Some(Status::new(answer.code, answer.reason));
+            return self.conclude_by_status(now);
         }
         if self.state == State::Sending {
             // RFC 3261 §14.1: glare. The dialog's other usage is busy for a moment.
@@ -495,8 +285,7 @@ impl Transfer {
             return self.conclude(Outcome::Success, Cause::AcceptedNoSubscription, now);
         }
         if self.subscription_reason.is_some() {
-            self.state = State::Progress;
-            return smallvec![Step::Arm(TransferTimer::Grace, self.rules.bye_grace)];
+            return self.on_subscribed();
         }
         let mut steps = Steps::new();
         // T_total is absolute: it is only ever made shorter.
@@ -514,6 +303,15 @@ impl Transfer {
             steps.push(Step::Arm(TransferTimer::FirstNotify, wait));
         }
         steps
+    }
+
+    /// NOTIFYs have told of a REFER whose response comes only now, or not at all: they go on, unless the last has been.
+    fn on_subscribed(&mut self) -> Steps {
+        self.state = State::Progress;
+        match self.subscription_reason {
+            Some(_) => smallvec![Step::Arm(TransferTimer::Grace, self.rules.bye_grace)],
+            None => Steps::new(),
+        }
     }
 
     fn back_off(&mut self, wait: Duration) -> Steps {
@@ -562,8 +360,7 @@ impl Transfer {
         }
         if self.is_known_accepted() && matches!(cause, Cause::Timeout | Cause::Transport) {
             // The target may ring already: the NOTIFYs go on telling.
-            self.state = State::Progress;
-            return Steps::new();
+            return self.on_subscribed();
         }
         self.conclude(Outcome::Failed, cause, now)
     }
@@ -686,6 +483,9 @@ impl Transfer {
             State::Sending if from != self.party && self.final_status.is_some() => Steps::new(),
             State::Sending | State::Backoff if from != self.party || self.state == State::Backoff => {
                 self.refer_status = Some(Status::local(487, "Request Terminated"));
+                if self.final_status.is_some() {
+                    return self.conclude_by_status(now);
+                }
                 self.conclude(Outcome::Canceled, Cause::CallEnded, now)
             }
             // What the party we speak for does says nothing of the transfer: the NOTIFYs still tell, until T_total.
@@ -896,11 +696,11 @@ impl Transfer {
 
     /// Whether it has the timers that its state needs, so that it ends whatever peers do.
     #[cfg(feature = "sim")]
-    pub fn can_end(&self, is_held: bool) -> bool {
+    pub fn can_end(&self) -> bool {
         let waits_for = |timer: TransferTimer| self.deadlines[timer as usize].is_some();
         match self.state {
             State::Sending | State::Waiting | State::Progress => waits_for(TransferTimer::Total),
-            State::Backoff => waits_for(TransferTimer::Total) && (is_held || waits_for(TransferTimer::Backoff)),
+            State::Backoff => waits_for(TransferTimer::Total) && waits_for(TransferTimer::Backoff),
             State::ByeGrace => waits_for(TransferTimer::Grace),
             State::Lingering => waits_for(TransferTimer::Linger),
             State::Done => true,
@@ -921,21 +721,3 @@ impl Transfer {
 /// A NOTIFY that a later one has overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overtaken;
-
-impl Status {
-    fn new(code: u16, reason: &[u8]) -> Status {
-        Status {
-            code,
-            reason: String::from_utf8_lossy(reason).into_owned(),
-            is_local: false,
-        }
-    }
-
-    fn local(code: u16, reason: &str) -> Status {
-        Status {
-            code,
-            reason: reason.into(),
-            is_local: true,
-        }
-    }
-}

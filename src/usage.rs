@@ -235,6 +235,18 @@ impl Places {
             .count()
     }
 
+    /// Whether there is a place on the trunk that the call comes from.
+    #[cfg(feature = "sim")]
+    pub fn has_from(&self) -> bool {
+        self.from.is_some()
+    }
+
+    /// The trunks where there is a place for being tried.
+    #[cfg(feature = "sim")]
+    pub fn tried(&self) -> impl Iterator<Item = TrunkId> + '_ {
+        self.to.iter().map(|place| place.trunk)
+    }
+
     pub fn add(&mut self, place: Place) {
         debug_assert!(!self.has(place.trunk), "a call takes two places on one trunk");
         self.to.push(place);

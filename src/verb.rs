@@ -5,6 +5,7 @@ mod properties;
 mod served;
 
 use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
+use crate::message::explain::explain;
 use crate::spelling;
 pub(crate) use crate::spelling::shown;
 #[cfg(any(test, feature = "sim"))]
@@ -744,11 +745,21 @@ fn header_line(name: &str, value: &Value, allowed: &[&str]) -> Result<String, St
     if !has_no_control(&text) {
         return Err("holds line breaks or other control characters".into());
     }
-    let is_list = TOKEN_LISTS.iter().any(|list| name.eq_ignore_ascii_case(list));
-    if is_list && !text.split(',').all(|one| is_token(one.trim_matches([' ', '\t']))) {
-        return Err("is no list of tokens".into());
+    match fault_of(name, &text) {
+        Some(fault) => Err(format!("is malformed: {fault}")),
+        None => Ok(text),
     }
-    Ok(text)
+}
+
+/// What is wrong with the value of a header that SIP knows: with it the message would be malformed.
+fn fault_of(name: &str, value: &str) -> Option<String> {
+    let message = format!(
+        "OPTIONS sip:a@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\nMax-Forwards: 70\r\n\
+         From: <sip:a@192.0.2.1>;tag=a\r\nTo: <sip:a@192.0.2.1>\r\nCall-ID: a\r\nCSeq: 1 OPTIONS\r\n\
+         {name}: {value}\r\nContent-Length: 0\r\n\r\n"
+    );
+    let problem = explain(message.as_bytes()).problems.into_iter().next()?;
+    Some(format!("{} ({})", problem.why, problem.section))
 }
 
 fn single_entry(object: &Map<String, Value>) -> Option<(&String, &Value)> {
@@ -778,7 +789,7 @@ fn type_of(value: &Value) -> &'static str {
 
 /// Headers that make the request what it is, say something of a body, which it has not, or of the session, which is the parties';
 /// in compact form as well (RFC 3261 §7.3.3, RFC 3515, 3892, 4028, 6665).
-const HEADERS_DENIED: [&str; 35] = [
+const HEADERS_DENIED: [&str; 37] = [
     "Via",
     "v",
     "From",
@@ -814,10 +825,9 @@ const HEADERS_DENIED: [&str; 35] = [
     "Refer-Sub",
     "Require",
     "Proxy-Require",
+    "Allow",
+    "Target-Dialog",
 ];
-
-/// Headers whose value is a list of tokens (RFC 3261 §20.37, RFC 6665 §8.2.2): another value would make the message malformed.
-const TOKEN_LISTS: [&str; 4] = ["Supported", "k", "Allow-Events", "u"];
 
 /// What an object that names a hook may hold: where it goes, and what the verb's documentation and hooks have as the result.
 const HOOK_PROPERTIES: [&str; 17] = [

@@ -196,6 +196,20 @@ fn a_call_is_answered_and_hung_up() {
     assert_eq!(scene.told(), ["trying", "in-progress", "completed"]);
 }
 
+/// RFC 3261 §17.2.2: also where there is room for no more than the INVITE.
+#[test]
+fn a_bye_whose_200_is_lost_gets_it_again_though_the_table_is_full() {
+    let mut scene = Scene::with(&format!("{CONFIG}\n[limits]\ntransactions_max = 1\n"), carrier());
+    scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+    let call = scene.call();
+    scene.run(2_000);
+    scene.world.network.lose("referee", "carrier", "200 OK (BYE)", 1);
+    scene.does(&call, request("BYE"));
+    scene.end();
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("BYE"), [200]);
+    assert_eq!(scene.heard("481").len(), 0);
+}
+
 #[test]
 fn a_call_is_answered_and_transferred() {
     let mut scene = Scene::new();

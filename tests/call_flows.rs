@@ -4,6 +4,7 @@ mod common;
 
 use common::assert_ladder;
 use referee::call::CallKey;
+use referee::command::{CallSelector, Command, Reply};
 use referee::config::TrunkId;
 use referee::sim::peer::script::{Act, notify, request, request_with, respond, respond_with, steps};
 use referee::sim::peer::text::uri_of;
@@ -570,6 +571,50 @@ fn a_bye_that_nobody_answers_ends_the_call_all_the_same() {
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
     assert_eq!(scene.world.peer(scene.carrier).outcomes(BYE), [408]);
+}
+
+fn is_known(scene: &mut Scene, call: &str) -> bool {
+    let call = CallSelector::SipCallId(call.as_bytes().to_vec());
+    let ticket = scene.world.command(Command::Call { call });
+    matches!(scene.world.reply(ticket), Some(Reply::Call(_)))
+}
+
+/// A callee whose 2xx is lost takes the call for answered, and may hang up before it comes again (RFC 3261 §15.1.1).
+#[test]
+fn a_2xx_that_comes_after_its_callees_bye_makes_no_call_that_lives() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on("INVITE", steps([(0, respond(200)), (100, request(BYE))]));
+    scene.world.network.lose("platform", "referee", "200 OK (INVITE)", 1);
+    let call = scene.call();
+    scene.run(5_000);
+    assert_ladder("hangup_and_late_200", &scene.world);
+    assert!(!is_known(&mut scene, &call));
+    // Its caller has heard of no BYE.
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
+    assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+    let counters = scene.world.shard(0).counters();
+    assert_eq!((counters.calls_total, counters.calls_answered_total), (1, 1));
+}
+
+/// Likewise if the 2xx comes while the BYE is still under way.
+#[test]
+fn a_2xx_that_its_callees_bye_has_overtaken_makes_no_call_that_lives() {
+    let mut scene = Scene::default();
+    scene
+        .world
+        .peer_mut(scene.platform)
+        .on("INVITE", steps([(0, respond(200)), (100, request(BYE))]));
+    scene.world.network.lose("platform", "referee", "200 OK (INVITE)", 1);
+    scene.world.network.lose("referee", "carrier", BYE, 1);
+    let call = scene.call();
+    scene.run(5_000);
+    assert_ladder("hangup_overtakes_200", &scene.world);
+    assert!(!is_known(&mut scene, &call));
+    scene.world.finish();
 }
 
 #[test]

@@ -300,6 +300,28 @@ fn both_2xx_of_two_targets_reach_the_caller_and_each_is_a_call() {
 }
 
 #[test]
+fn a_second_answer_that_comes_after_its_callees_bye_is_no_call() {
+    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
+    setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
+    setting.on(
+        setting.b,
+        &[(50, respond(180)), (501, respond(200)), (600, request(BYE))],
+    );
+    setting.world.network.lose("b", "referee", "200 OK (INVITE)", 1);
+    setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
+    let call = setting.call();
+    setting.run(2_000);
+    assert_eq!(
+        (setting.heard(setting.a, "ACK"), setting.heard(setting.b, "ACK")),
+        (1, 1)
+    );
+    let counters = setting.world.shard(0).counters();
+    assert_eq!((counters.calls, counters.calls_answered_total), (1, 1));
+    setting.hang_up(&call);
+    setting.world.finish();
+}
+
+#[test]
 fn each_of_two_answers_says_until_when_its_own_call_is_alive() {
     for (first, second) in [("1800", "90"), ("90", "1800")] {
         let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");

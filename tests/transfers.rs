@@ -358,6 +358,40 @@ fn a_third_491_is_final() {
 }
 
 #[test]
+fn a_final_notify_before_a_491_says_that_the_refer_was_carried_out() {
+    for (status, result, hangs_up) in [
+        ("200 OK", "success", true),
+        ("200 OK", "success", false),
+        ("486 Busy Here", "failed", false),
+    ] {
+        let mut carrier = vec![(5, notify(status, TERMINATED)), (10, respond(491))];
+        carrier.extend(hangs_up.then(|| (20, request(BYE))));
+        let (mut scene, call) = after(steps(carrier));
+        scene.run(20_000);
+        assert_eq!(scene.world.peer(scene.carrier).heard("REFER").len(), 1);
+        is(
+            &scene,
+            491,
+            Some(if result == "failed" { 486 } else { 200 }),
+            result,
+            "notify_final",
+        );
+        match result {
+            "failed" => goes_on(&mut scene, &call),
+            _ => scene.world.finish(),
+        }
+    }
+}
+
+#[test]
+fn a_subscription_that_ends_before_a_response_that_never_comes_is_not_waited_for() {
+    let (mut scene, call) = after(steps([(5, notify("180 Ringing", TERMINATED))]));
+    scene.run(40_000);
+    is(&scene, 408, None, "unknown", "subscription_terminated");
+    goes_on(&mut scene, &call);
+}
+
+#[test]
 fn a_short_retry_after_is_waited_for_once() {
     for (code, seconds, expected) in [(503, "3", 202), (500, "5", 202), (503, "6", 503), (486, "3", 486)] {
         let mut scene = Scene::default();

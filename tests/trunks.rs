@@ -728,6 +728,23 @@ fn each_target_that_answers_keeps_its_place_and_the_caller_has_one() {
 }
 
 #[test]
+fn an_answer_that_makes_no_call_for_want_of_room_keeps_no_place() {
+    let text = text("[limits]\ncalls_max = 1", "", TWO).replace(
+        "to = [\"platform\", \"spare\"]",
+        "to = [\"platform\", \"spare\"]\nmode = \"parallel\"",
+    );
+    let mut rig = Rig::new(&text, 1);
+    for (peer, millis) in [(rig.first, 500), (rig.spare, 501)] {
+        rig.world.peer_mut(peer).on("INVITE", steps([(millis, respond(200))]));
+    }
+    rig.call();
+    rig.run(3_000);
+    assert_eq!(rig.world.shard(0).counters().calls, 1);
+    assert_eq!(rig.used(), [1, 1, 0]);
+    rig.finish();
+}
+
+#[test]
 fn an_ended_call_has_no_place_though_it_is_remembered() {
     let top = "[hooks]\nbase_url = \"https://app.example.com\"";
     let mut rig = Rig::new(&text(top, "[trunk.refer]\ndestinations = [\"*\"]", TWO), 1);

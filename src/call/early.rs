@@ -19,6 +19,8 @@ struct EarlyDialog {
     /// A digest of the callee's tag.
     callee: u64,
     directions: [Direction; 2],
+    /// A BYE has ended it.
+    is_over: bool,
 }
 
 impl EarlyDialogs {
@@ -33,6 +35,7 @@ impl EarlyDialogs {
                 self.list.push(EarlyDialog {
                     callee,
                     directions: Default::default(),
+                    is_over: false,
                 });
                 self.list.len() - 1
             }
@@ -44,6 +47,18 @@ impl EarlyDialogs {
     pub fn known(&mut self, callee: u64) -> Option<&mut [Direction; 2]> {
         let early = self.list.iter_mut().find(|early| early.callee == callee)?;
         Some(&mut early.directions)
+    }
+
+    /// A BYE has ended the early dialog of this callee: its 2xx, should it still come, makes no call that lives.
+    pub fn end(&mut self, callee: u64) {
+        if let Some(early) = self.list.iter_mut().find(|early| early.callee == callee) {
+            early.is_over = true;
+        }
+    }
+
+    /// Whether a BYE has ended the early dialog of this callee.
+    pub fn is_over(&self, callee: u64) -> bool {
+        self.list.iter().any(|early| early.callee == callee && early.is_over)
     }
 
     /// The early dialog of this callee becomes a call.
@@ -88,6 +103,19 @@ mod tests {
         assert!(!early.is_empty());
         assert_eq!(highest(early.take(2)), Some([None, Some(7)]));
         assert!(early.is_empty());
+    }
+
+    #[test]
+    fn a_bye_ends_the_early_dialog_of_one_callee() {
+        let mut early = EarlyDialogs::default();
+        early.end(1);
+        assert!(!early.is_over(1), "nothing is known of it");
+        early.of(1)[Party::Callee as usize].sequence.observe(2);
+        early.of(2)[Party::Callee as usize].sequence.observe(2);
+        early.end(1);
+        assert_eq!([1, 2].map(|callee| early.is_over(callee)), [true, false]);
+        early.take(1);
+        assert!(!early.is_over(1));
     }
 
     #[test]

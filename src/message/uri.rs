@@ -1,6 +1,7 @@
 //! sip, sips and tel URIs (RFC 3261 §19.1, RFC 3966) as views; equality of §19.1.4.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
 use super::class::run_grammar;
@@ -101,6 +102,19 @@ pub enum UriError {
     Characters,
     /// A tel number with no digit or with bytes RFC 3966 does not have.
     Number,
+}
+
+impl fmt::Display for UriError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UriError::Scheme => "no scheme and colon at the front",
+            UriError::User => "nothing before the `@`, or what no user part may have",
+            UriError::Host => "no host, or none that is a name or an address",
+            UriError::Port => "a port that is no number from 1 to 65535",
+            UriError::Characters => "characters that no URI has there",
+            UriError::Number => "a tel number without a digit, or with what RFC 3966 does not have",
+        })
+    }
 }
 
 /// RFC 3261 §19.1.1 names six parameters, and peers add few. Above this many parameters (or headers) in one URI only identical ones count as equal, so that no pair of URIs

@@ -24,6 +24,9 @@ pub struct Context {
     /// Where the request came from.
     pub arrived: Flow,
     pub call: Option<CallKey>,
+    /// It is a BYE that came by the token of this call, in a dialog of it that is none of a call yet, and a digest of the callee's
+    /// tag.
+    pub ends_early: Option<(CallKey, u64)>,
     /// Who sent the request.
     pub from: Party,
     /// It opened the call.
@@ -58,6 +61,7 @@ impl Context {
             method,
             arrived,
             call: None,
+            ends_early: None,
             from,
             is_initial: false,
             cseq: None,

@@ -48,9 +48,11 @@ impl Shard {
             self.counters.stray_acks_total += 1;
             return;
         }
+        // What is taken within a dialog must be taken once more if the answer is lost: it has changed what the next would get.
+        let is_taken = refused.code < 300 && message.to_tag().is_some();
         let server = match arrival.server {
             Some(server) => server,
-            None if self.transactions.len() >= self.config().limits.transactions_max => {
+            None if !is_taken && self.transactions.len() >= self.config().limits.transactions_max => {
                 return self.refuse_stateless(arrival.flow, message, refused, extra, now);
             }
             None => {

@@ -6,7 +6,8 @@
 use super::attended::Aside;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, Unrecorded, Waiting};
 use crate::application::Wait;
-use crate::call::{Call, CallKey, CallState};
+use crate::call::{Call, CallKey, CallState, Party};
+use crate::config::TrunkId;
 use crate::proxy::context::{BranchNumber, ContextKey};
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
@@ -50,6 +51,7 @@ impl Shard {
         self.audit_owners(&known, &mut faults);
         self.audit_contexts(&known, &mut faults);
         self.audit_calls(&known, pending, &mut faults);
+        self.audit_places(&mut faults);
         self.audit_served(&known, pending, &mut faults);
         self.audit_transfers(&known, &mut faults);
         self.audit_probes(&known, &mut faults);
@@ -346,11 +348,7 @@ impl Shard {
                     ));
                 }
             }
-            let extra = self.calls.get(transfer.call).and_then(Call::extra);
-            let is_named = |waiting: &Waiting| matches!(waiting, Waiting::Refer(waits) if *waits == key);
-            let is_held =
-                extra.is_some_and(|extra| extra.refer_waits == Some(key)) || self.names.waiting().any(is_named);
-            if !transfer.can_end(is_held) {
+            if !transfer.can_end() {
                 faults.push(format!("nothing ends a transfer that is {state}"));
             }
             let runs_on = self.calls.get(transfer.call).and_then(|call| call.extra()?.transfer);
@@ -372,8 +370,38 @@ impl Shard {
         }
     }
 
+    /// A call has a place where it is and where it is tried, one on each trunk, and none once it has ended.
+    fn audit_places(&self, faults: &mut Vec<String>) {
+        let mut tried: HashMap<CallKey, Vec<TrunkId>, FixedState> = HashMap::default();
+        for context in self.contexts.values().filter(|context| context.is_initial) {
+            let targets = context.pending().filter_map(|number| context.branch(number)?.target);
+            let of_call = tried.entry(context.call.unwrap_or_default()).or_default();
+            of_call.extend(targets.map(|target| target.trunk));
+        }
+        for (key, call) in &self.calls {
+            let mut fault = |what: &str| faults.push(format!("a call in {:?} {what}", call.state));
+            let is_over = call.state == CallState::Ended;
+            if is_over && call.places.has_from() {
+                fault("keeps its caller's place");
+            }
+            let is_answered = !matches!(call.state, CallState::Trying | CallState::Ringing);
+            let callee = Some(call.trunk(Party::Callee)).filter(|_| is_answered && !is_over);
+            let tried = tried.get(&key).map_or(&[][..], Vec::as_slice);
+            let mut had: Vec<TrunkId> = Vec::new();
+            for trunk in call.places.tried() {
+                if had.contains(&trunk) {
+                    fault("has two places on a trunk");
+                }
+                had.push(trunk);
+                if callee != Some(trunk) && !tried.contains(&trunk) {
+                    fault("has a place where it is not tried any more");
+                }
+            }
+        }
+    }
+
     /// Places that calls have on a trunk.
-    pub fn places_on(&self, trunk: crate::config::TrunkId) -> usize {
+    pub fn places_on(&self, trunk: TrunkId) -> usize {
         self.calls.values().map(|call| call.places.count_on(trunk)).sum()
     }
 

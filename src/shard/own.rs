@@ -54,7 +54,7 @@ impl Shard {
         let Some(transfer) = self.transfers.get(key) else {
             return;
         };
-        if !transfer.may_send() {
+        if !transfer.is_sending() {
             return;
         }
         let call = transfer.call;
@@ -66,7 +66,7 @@ impl Shard {
     }
 
     fn send_refer_now(&mut self, key: TransferKey, now: Instant) {
-        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.may_send()) else {
+        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.is_sending()) else {
             return;
         };
         let (call, party) = (transfer.call, transfer.party);
@@ -286,6 +286,30 @@ impl Shard {
             self.tell_call(key);
         } else {
             self.remove_call(key);
+        }
+    }
+
+    /// A BYE has its final response, or will never have one, in a dialog that was none of a call when it came: the callee's 2xx was
+    /// lost, or it overtook that. If the 2xx has come since, its call ends; otherwise there will be none that lives.
+    pub(super) fn end_early(&mut self, first: CallKey, callee: u64, from: Party, now: Instant) {
+        let Some(call) = self.calls.get(first) else { return };
+        let calls = self.by_call_id.get(&self.call_id_digest(call.call_id()));
+        let answered = calls.into_iter().flatten().copied().find(|key| {
+            self.calls.get(*key).is_some_and(|call| {
+                let tag = call.tag(Party::Callee).unwrap_or_default();
+                call.traversal == first && call.state == CallState::Answered && self.tag_digest(tag) == callee
+            })
+        });
+        match answered {
+            Some(key) => {
+                self.on_relayed_bye(key, from, None, now);
+                self.end_call(key, now);
+            }
+            None => {
+                if let Some(early) = self.calls[first].early_if_any() {
+                    early.end(callee);
+                }
+            }
         }
     }
 

@@ -633,6 +633,10 @@ impl Shard {
             rings_until,
         );
         let callee = self.callee_of(dialog, message);
+        context.from = dialog.speaker();
+        if let (Dialog::Token(traversal, _), Method::Bye) = (dialog, arrival.method) {
+            context.ends_early = Some((traversal.call, callee));
+        }
         let mut credentials = Vec::new();
         if let Dialog::Call(key, party) = dialog {
             let Ok(session) = self.judge_interval(message, arrival, now) else {
@@ -643,7 +647,6 @@ impl Shard {
             let call = &mut self.calls[key];
             let other = party.other();
             context.call = Some(key);
-            context.from = party;
             call.shows_life(party);
             call.set_flow(party, arrival.flow);
             changes.event_id = mapped_event_id(call, party, message, arrival.method);

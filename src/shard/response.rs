@@ -200,6 +200,8 @@ impl Shard {
         search.stop();
         search.is_answered = true;
         self.cancel_pending(key, Some(ANSWERED_ELSEWHERE), now);
+        // That of a target whose answer makes no call, for want of room.
+        self.keep_places(key);
     }
 
     /// Takes from a response what it shows of the dialog.
@@ -230,6 +232,9 @@ impl Shard {
             self.learn_again(key, number, call_key, message, code);
             let Some(call) = self.calls.get(call_key) else { return };
             let (state, has_tag) = (call.state, message.to_tag().is_some());
+            // One that has hung up before its answer was seen here: what it has answered goes on, and makes no call that lives.
+            let callee = || self.tag_digest(message.to_tag().unwrap_or_default());
+            let is_over = is_2xx && call.early().is_some_and(|early| early.is_over(callee()));
             // A repeated 2xx does not bring back a call that is being ended. RFC 3261 §12.1.2: a callee without a tag is one of
             // RFC 2543, and has answered all the same.
             if (has_tag || is_2xx) && code < 300 && matches!(state, CallState::Trying | CallState::Ringing) {
@@ -244,7 +249,11 @@ impl Shard {
                         CallState::Ringing
                     },
                 );
+                if is_over && let Some(call) = self.calls.get_mut(call_key) {
+                    call.extra_mut().is_over = true;
+                }
             } else if is_2xx
+                && !is_over
                 && call
                     .tag(Party::Callee)
                     .is_some_and(|tag| message.to_tag().is_some_and(|other| other != tag))
@@ -364,8 +373,15 @@ impl Shard {
 
     pub(super) fn on_final(&mut self, key: ContextKey, code: u16, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
-        let Some(call_key) = context.call else { return };
         let (is_initial, method, other) = (context.is_initial, context.method, context.from.other());
+        // A challenged BYE comes again with credentials.
+        let is_challenged = matches!(code, 401 | 407);
+        let Some(call_key) = context.call else {
+            if let Some((first, callee)) = context.ends_early.filter(|_| !is_challenged) {
+                self.end_early(first, callee, other.other(), now);
+            }
+            return;
+        };
         let Some(call) = self.calls.get_mut(call_key) else {
             return;
         };
@@ -379,15 +395,19 @@ impl Shard {
                 if call.answered.is_none() {
                     call.answered = Some(now);
                     self.counters.calls_answered_total += 1;
-                    let is_to_end = call.extra().is_some_and(|extra| extra.end_after_ack);
+                    let extra = call.extra();
+                    let is_to_end = extra.is_some_and(|extra| extra.end_after_ack);
+                    let is_over = extra.is_some_and(|extra| extra.is_over);
                     self.tell_call(call_key);
                     if is_to_end {
                         self.awaits_ack(call_key, now);
+                    } else if is_over {
+                        self.end_call(call_key, now);
                     }
                 }
             }
             // A challenged BYE comes again with credentials, or its sender is gone all the same (RFC 3261 §15.1.1).
-            (false, Method::Bye) if matches!(code, 401 | 407) => self.doubt(call_key, other.other(), now),
+            (false, Method::Bye) if is_challenged => self.doubt(call_key, other.other(), now),
             (false, Method::Bye) => self.end_call(call_key, now),
             (false, _) if code == 481 && call.extra().is_some_and(|extra| extra.suspect == Some(other)) => {
                 self.suspect(call_key, other, now);
@@ -411,7 +431,7 @@ impl Shard {
             return;
         };
         let (server, method, call) = (context.server, context.method, context.call);
-        let (is_initial, other) = (context.is_initial, context.from.other());
+        let (is_initial, other, ends_early) = (context.is_initial, context.from.other(), context.ends_early);
         let Some(branch) = context.branch_mut(number) else {
             return;
         };
@@ -441,6 +461,8 @@ impl Shard {
             self.on_final(key, 500, now);
         } else if let (Some(call), Method::Bye) = (call, method) {
             self.end_call(call, now);
+        } else if let Some((first, callee)) = ends_early {
+            self.end_early(first, callee, other.other(), now);
         }
         self.leave_context(key, |_| {});
     }
@@ -456,10 +478,7 @@ impl Shard {
             }
             (408, Method::Invite) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
             // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
-            (408, _) => {
-                self.transactions.drop_server(server);
-                self.leave_context(key, |context| context.server_gone = true);
-            }
+            (408, _) => self.transactions.complete_unanswered(server, &mut self.timers, now),
             // RFC 3261 §16.7 step 6, §16.9: a 503, received or not, is passed on as 500.
             _ => self.answer_stored(server, Refused::new(500, "Next Hop Unreachable"), now),
         }

@@ -97,7 +97,7 @@ impl Check {
         self.strangers.received(flow, text.as_ref(), is_known, bytes.len());
         if let Some(text) = text.filter(Text::is_request) {
             self.responses.request(from, &text);
-            self.transactions.request(&text, flow, now);
+            self.transactions.request(&text, flow, now, &mut self.faults);
             self.relayed.request(&text, flow);
             self.targets.request(&text, flow, now);
             self.dialogs.request(&text, now);
@@ -187,7 +187,7 @@ impl Check {
             self.relayed.sent_request(text, &mut self.faults);
             self.targets.sent_request(text, sent.flow, now, &mut self.faults);
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
-            self.notifies.sent(text, now, &mut self.faults);
+            self.notifies.sent(text, &mut self.faults);
             self.hooks.referred_outside(text);
         } else {
             // Where an application leads a call, referee is a party of it, with a tag of its own.
@@ -202,7 +202,7 @@ impl Check {
             }
             let is_news = self.responses.sent(to, text, is_stateless, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
-                self.notifies.answered(text, now, &mut self.faults);
+                self.notifies.answered(text, &mut self.faults);
             }
         }
     }
@@ -225,7 +225,9 @@ impl Check {
 
     /// A hook is handed over.
     pub fn hook(&mut self, hook: &Hook) {
-        self.hooks.handed(hook, &mut self.faults);
+        if let Some(call_id) = self.hooks.handed(hook, &mut self.faults) {
+            self.notifies.given_up(&call_id);
+        }
     }
 
     /// What the lanes count.
@@ -241,6 +243,11 @@ impl Check {
     }
 
     // ---- the end ----
+
+    /// Transactions, once all is over.
+    pub fn transactions(&mut self) {
+        self.transactions.over(&mut self.faults);
+    }
 
     /// Hooks, once all is over.
     pub fn hooks(&mut self, posted: &[Posted], lanes: Option<&Lanes>) {

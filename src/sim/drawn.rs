@@ -5,10 +5,11 @@
 //! ```
 //!
 //! `setting` draws what there is, `course` what happens, `forgery` what outsiders send. What the peers answer is their
-//! own instinct's. A seed replays; the fuzzer gives bytes instead, of which the first choices are the setting.
+//! own instinct's. `sequel` goes on with what is left when all has healed. A seed replays; the fuzzer gives bytes instead, of which the first choices are the setting.
 
 mod course;
 mod forgery;
+mod sequel;
 mod setting;
 
 use super::World;
@@ -39,7 +40,9 @@ pub struct Drawn {
 /// # Panics
 /// If a rule is broken: with the seed, the configuration, the rules and the ladder.
 pub fn of_seed(seed: u64) -> Drawn {
-    run(seed, Dice::of_seed(seed, STREAMS), &format!("seed {seed}"))
+    let mut dice = Dice::of_seed(seed, STREAMS + 1);
+    let of_sequel = dice.split_off(STREAMS);
+    run(seed, dice, of_sequel, &format!("seed {seed}"))
 }
 
 /// Draws a world from any bytes: the body of a fuzz target.
@@ -47,10 +50,11 @@ pub fn of_seed(seed: u64) -> Drawn {
 /// # Panics
 /// As [`of_seed`].
 pub fn of_bytes(bytes: &[u8]) -> Drawn {
-    run(0, Dice::of_bytes(bytes, STREAMS), &format!("{} bytes", bytes.len()))
+    let (dice, of_sequel) = (Dice::of_bytes(bytes, STREAMS), Dice::of_bytes(bytes, 1));
+    run(0, dice, of_sequel, &format!("{} bytes", bytes.len()))
 }
 
-fn run(seed: u64, mut dice: Vec<Dice>, name: &str) -> Drawn {
+fn run(seed: u64, mut dice: Vec<Dice>, of_sequel: Vec<Dice>, name: &str) -> Drawn {
     let mut peers = dice.split_off(5);
     let of_led = peers.pop().unwrap_or_else(|| panic!());
     let [of_setting, of_course, of_network, of_world, of_application] = dice.try_into().unwrap_or_else(|_| panic!());
@@ -58,6 +62,10 @@ fn run(seed: u64, mut dice: Vec<Dice>, name: &str) -> Drawn {
     let (mut world, members) = setting.build(seed, of_network, of_world, of_application, peers);
     let mut course = course::Course::new(of_course, &setting, &members);
     course.run(&mut world);
+    world.run_until(setting.heals);
+    for dice in of_sequel {
+        sequel::run(&mut world, &members, dice);
+    }
     world.run_until(setting.heals + setting.goes_on);
     hang_up(&mut world, &members);
     if setting.has_probes {

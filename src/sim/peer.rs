@@ -278,8 +278,11 @@ impl Peer {
             self.past.extend([dialog.call_id, dialog.local_tag]);
         }
         let servers = std::mem::take(&mut self.servers);
-        let names = servers.into_values().map(|server| server.call_id);
-        self.past.extend(names.map(|name| real_call_id(&name).to_owned()));
+        for server in servers.into_values() {
+            self.past.insert(real_call_id(&server.call_id).to_owned());
+            // Those behind it lose their calls as well.
+            self.past.extend(server.others.into_keys());
+        }
         self.agenda.clear();
         self.outgoing.clear();
     }
@@ -336,6 +339,12 @@ impl Peer {
         self.dialogs
             .get(call_id)
             .is_some_and(|dialog| dialog.state == DialogState::Confirmed)
+    }
+
+    /// Whether it has taken a REFER in this call and not said yet what became of it.
+    pub fn has_open_refer(&self, call_id: &str) -> bool {
+        let last = self.dialogs.get(call_id).and_then(|dialog| dialog.refers.last());
+        self.is_up(call_id) && last.is_some_and(|refer| !refer.has_ended)
     }
 
     /// Whether a request of this method fits the state of the dialog: only some before the answer (RFC 3261 §15, RFC 3311 §5.1,

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! An INVITE starts in Proceeding: a proxy answers 100 at once. Timer G does not run on reliable transports; I and J are
-//! zero there. A failed send does not end a server transaction (RFC 6026 §7.1).
+//! zero there. A failed send does not end a server transaction (RFC 6026 §7.1). Where no final response comes, none is made up
+//! (RFC 4320 §4.2): Completed with the 100 it has, until what its sender has repeated is here, T4.
 
 use crate::coverage::Arrow;
 use crate::message::Method;

@@ -107,8 +107,8 @@ const OTHER_SERVER: &str = "
 
 /// Beyond the figure: no answer came, and none is made up (RFC 4320 §4.2).
 const OTHER_SERVER_MORE: &str = "
-    Proceeding | given up           | Terminated
-  ? Trying     | given up           | Terminated
+    Proceeding | given up           | Completed
+  ? Trying     | given up           | Completed
   ? Completed  | response discarded | Completed
 ";
 

@@ -25,8 +25,28 @@ fn a_request_is_sent_again_at_intervals_up_to_t2_until_timer_f() {
         assert_eq!(ends.counters().timeouts_total, 1);
         // RFC 4320 §4: a 100 when Timer E has reached T2, and no 408; the caller's own Timer F has fired by now.
         assert_eq!(ends.to_caller(), lines(&[(3_500, "100 Trying (MESSAGE)")]));
+        ends.run_to(37_000);
         ends.assert_over();
     }
+}
+
+/// RFC 3261 §17.2.2: what its sender has repeated before it gave up may come after that, for as long as a network keeps it.
+#[test]
+fn a_repeat_that_was_on_its_way_at_timer_f_is_no_new_request_until_t4() {
+    let mut ends = Ends::over_udp();
+    let message = ends.request("MESSAGE", "a");
+    ends.caller_says(&message);
+    ends.run_to(32_000);
+    let sends = ends.callee_heard_at("MESSAGE");
+    for at in [32_020, 36_999] {
+        ends.run_to(at);
+        ends.caller_says(&message);
+    }
+    assert_eq!(ends.callee_heard_at("MESSAGE"), sends);
+    let trying = [3_500, 32_020, 36_999].map(|at| (at, "100 Trying (MESSAGE)"));
+    assert_eq!(ends.to_caller(), lines(&trying));
+    ends.run_to(37_000);
+    ends.assert_over();
 }
 
 #[test]
@@ -43,6 +63,7 @@ fn a_request_with_a_provisional_response_is_sent_again_every_t2_until_timer_f() 
     ends.run_to(32_000);
     assert_eq!(ends.counters().timeouts_total, 1);
     assert_eq!(ends.caller_heard_at("408"), [0; 0]);
+    ends.run_to(37_000);
     ends.assert_over();
 }
 

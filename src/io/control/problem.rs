@@ -40,6 +40,14 @@ impl Problem {
         }
     }
 
+    /// About the field `known`, where the shard has it as `own`.
+    pub fn renamed(self, own: &str, known: &str) -> Problem {
+        match self.field.as_deref() {
+            Some(field) if field == own => self.field(known),
+            _ => self,
+        }
+    }
+
     pub fn busy() -> Problem {
         Problem::new(503, "busy", "Too much is being asked at the moment.")
     }

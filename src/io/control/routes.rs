@@ -134,7 +134,8 @@ pub(super) async fn refer(
         fingerprint: Fingerprint::new("refer", &value),
         verbs,
     };
-    request.carry_out(&context, &headers).await
+    let response = request.carry_out(&context, &headers).await;
+    response.map_err(|problem| problem.renamed("referTo", "target_uri"))
 }
 
 /// `GET /v1/transfers`: newest first.
@@ -461,7 +462,10 @@ fn long_form(value: &Value) -> Result<Map<String, Value>, Vec<VerbError>> {
         let name = match name.as_str() {
             "target_uri" => "referTo",
             "leg" => "leg",
-            other => return Err(error(other, "is not known here")),
+            other => {
+                let suggestion = spelling::suggestion(other, ["target_uri", "leg"]);
+                return Err(error(other, &format!("is not known here{suggestion}")));
+            }
         };
         verb.insert(name.to_owned(), value.clone());
     }

@@ -110,13 +110,15 @@ impl Hooks {
         self.open.iter().copied().collect()
     }
 
-    pub fn handed(&mut self, hook: &Hook, faults: &mut Faults) {
+    /// A hook is handed over; gives back the Call-ID where it is the action of a transfer.
+    pub fn handed(&mut self, hook: &Hook, faults: &mut Faults) -> Option<String> {
         let subject = hook.subject.to_string();
         let id = hook.webhook_id.clone();
         let body: Value = serde_json::from_str(&hook.body).unwrap_or(Value::Null);
         if !matches!(hook.subject, Subject::Transfer(_)) {
             self.calls.handed(hook, &body, faults);
-            return self.keep(id, hook.kind, subject, body, faults);
+            self.keep(id, hook.kind, subject, body, faults);
+            return None;
         }
         let actions = self.actions.entry(subject.clone()).or_default();
         match hook.kind {
@@ -141,7 +143,10 @@ impl Hooks {
         if let Err(lie) = says {
             faults.push(format!("{id} says {lie}"));
         }
+        let ended = body["call_id"].as_str().filter(|_| hook.kind == HookKind::Action);
+        let ended = ended.map(str::to_owned);
         self.keep(id, hook.kind, subject, body, faults);
+        ended
     }
 
     fn keep(&mut self, id: String, kind: HookKind, subject: String, body: Value, faults: &mut Faults) {

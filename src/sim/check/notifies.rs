@@ -3,16 +3,16 @@
 use super::Faults;
 use crate::sim::peer::text::Text;
 use crate::sim::peer::{AFTER_LAST, OF_REFER};
-use crate::timer::Instant;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Notifies {
     /// Branches of the REFERs that peers sent, and of those that referee did.
     refers: BTreeSet<String>,
-    own_refers: BTreeMap<String, Instant>,
-    /// Those of either whose subscription need not be, by a response to the REFER or an earlier NOTIFY.
+    own_refers: BTreeSet<String>,
+    /// Those of referee's own by the Call-ID of the call that they are about.
+    own_refers_of: BTreeMap<String, Vec<String>>,
+    /// Those of either whose subscription need not be, by a response to the REFER, a NOTIFY that ends it or the action.
     doubted: BTreeSet<String>,
     /// By Call-ID, those of the REFERs that left, and of them those that are referee's.
     refers_of: BTreeMap<String, [BTreeSet<String>; 2]>,
@@ -45,6 +45,7 @@ struct Notify {
     status: Option<u16>,
     /// One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
     is_after_last: bool,
+    is_last: bool,
     has_route: bool,
     was_relayed: bool,
 }
@@ -98,6 +99,7 @@ impl Notifies {
                 cseq: text.cseq().0,
                 status: text.fragment(),
                 is_after_last: text.header(AFTER_LAST).is_some(),
+                is_last: state.starts_with("terminated"),
                 has_route: text.header("Route").is_some(),
                 was_relayed: false,
             });
@@ -122,7 +124,7 @@ impl Notifies {
     }
 
     /// A request leaves.
-    pub fn sent(&mut self, text: &Text, now: Instant, faults: &mut Faults) {
+    pub fn sent(&mut self, text: &Text, faults: &mut Faults) {
         if let Some(notify) = self.notifies.get_mut(&text.origin()) {
             notify.was_relayed = true;
             if !self.refers.contains(&notify.refer) && !notify.is_after_last {
@@ -138,17 +140,26 @@ impl Notifies {
                     self.hung_up.insert(text.call_id().to_owned());
                     self.ended_here.insert(text.call_id().to_owned());
                 }
-                "REFER" if self.own_refers.insert(text.branch(), now).is_none() => {
+                "REFER" if self.own_refers.insert(text.branch()) => {
                     self.refers_of.entry(text.call_id().to_owned()).or_default()[1].insert(text.branch());
+                    let target = text.header("Target-Dialog").and_then(|target| target.split(';').next());
+                    let call_id = target.unwrap_or(text.call_id()).to_owned();
+                    self.own_refers_of.entry(call_id).or_default().push(text.branch());
                 }
                 _ => {}
             }
         }
     }
 
+    /// An action tells how a transfer of this call has ended: what its REFER has made is not waited for any more.
+    pub fn given_up(&mut self, call_id: &str) {
+        self.doubted
+            .extend(self.own_refers_of.get(call_id).into_iter().flatten().cloned());
+    }
+
     /// A NOTIFY has its final response. That of a subscription of a party's is for that party to answer: a peer without route
     /// sets loses it with the call, and so do both when referee ends their call.
-    pub fn answered(&mut self, text: &Text, now: Instant, faults: &mut Faults) {
+    pub fn answered(&mut self, text: &Text, faults: &mut Faults) {
         let Some(notify) = self.notifies.get(&text.origin()) else {
             return;
         };
@@ -157,7 +168,9 @@ impl Notifies {
             false => self.hung_up.contains(text.call_id()),
         };
         // For want of room, of a next hop or of a number nothing is relayed.
-        let is_shed = text.code() == 503 || text.first.contains("Next Hop") || text.first.contains("CSeq");
+        let is_shed = text.code() == 503
+            || text.first.contains("Next Hop")
+            || ["CSeq", "Numbers"].iter().any(|word| text.first.contains(word));
         let is_wanted = self.refers.contains(&notify.refer) && !self.without_notify.contains(&notify.refer);
         if is_wanted && !notify.was_relayed && !is_lost && !is_shed {
             faults.push(format!(
@@ -167,19 +180,18 @@ impl Notifies {
         }
         let is_misled = self.misled.contains(text.call_id());
         let is_clear = !is_misled && !self.confused.contains(&notify.refer) && !notify.is_after_last;
-        let sent = self.own_refers.get(&notify.refer).copied();
-        let is_ours = is_clear && sent.is_some() && !notify.was_relayed;
-        // RFC 6665 §4.4.1: it may come before the response to the REFER. No transfer is given up so soon.
-        let is_open = sent.is_some_and(|sent| now < sent + Duration::from_secs(1))
-            && !self.doubted.contains(&notify.refer)
-            && !self.hung_up.contains(text.call_id());
+        let is_ours = is_clear && self.own_refers.contains(&notify.refer) && !notify.was_relayed;
+        // RFC 6665 §4.4.1: it may come before the response to the REFER.
+        let is_open = !self.doubted.contains(&notify.refer) && !self.hung_up.contains(text.call_id());
         if is_ours && is_open && text.code() == 481 {
             faults.push(format!(
                 "`{}` answers a NOTIFY of a REFER of referee's own",
                 text.label()
             ));
         }
-        self.doubted.insert(notify.refer.clone());
+        if notify.is_last || text.code() >= 300 {
+            self.doubted.insert(notify.refer.clone());
+        }
         if let Some(status) = notify.status.filter(|status| *status >= 200)
             && is_ours
             && text.code() == 200

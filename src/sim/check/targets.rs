@@ -22,6 +22,8 @@ pub(super) struct Targets {
     sent: BTreeMap<(String, String), Sent>,
     /// Since when and until when a peer wants no request (RFC 3261 §21.5.4).
     waits: BTreeMap<SocketAddr, (Instant, Instant)>,
+    /// Who has asked for that at all, whether it was heard or not.
+    have_asked: BTreeSet<SocketAddr>,
     /// When OPTIONS of referee's own left for a peer, since something was last heard from it.
     unanswered: BTreeMap<SocketAddr, Vec<Instant>>,
 }
@@ -50,6 +52,7 @@ impl Targets {
             came: BTreeMap::new(),
             sent: BTreeMap::new(),
             waits: BTreeMap::new(),
+            have_asked: BTreeSet::new(),
             unanswered: BTreeMap::new(),
         }
     }
@@ -88,19 +91,22 @@ impl Targets {
         self.unanswered.remove(&sent.flow.peer);
         let (origin, is_first) = (
             sent.origin.clone(),
-            !sent.is_over && text.code() >= 200 && sent.flow == flow,
+            !sent.is_over && text.code() >= 200 && is_answered_by(sent.flow, flow),
         );
         sent.is_over |= is_first;
-        let at = sent.at;
+        let (at, peer) = (sent.at, sent.flow.peer);
         if text.code() != 503 {
             return self.decide(&origin);
         }
         // What comes later may come to nobody.
         let is_heard = is_first && now < at + 64 * self.config.timers.t1;
         let wait = text.header("Retry-After").and_then(|wait| wait.parse().ok());
+        if wait.is_some() {
+            self.have_asked.insert(peer);
+        }
         if let Some(seconds) = wait.filter(|_| is_heard) {
             let until = now + Duration::from_secs(seconds).min(self.config.limits.retry_after_max);
-            let known = self.waits.entry(flow.peer).or_insert((now, until));
+            let known = self.waits.entry(peer).or_insert((now, until));
             if known.1 <= now {
                 *known = (now, until);
             }
@@ -161,7 +167,7 @@ impl Targets {
 
     /// Whether an address of a trunk may surely be used: nobody asks how it is, and none has asked to be left alone.
     fn is_usable(&self, trunk: &Trunk) -> bool {
-        trunk.health.is_none() && !self.waits.keys().any(|peer| is_of(trunk, *peer))
+        trunk.health.is_none() && !self.have_asked.iter().any(|peer| is_of(trunk, *peer))
     }
 
     /// The routes that a request which came so may have.
@@ -225,6 +231,16 @@ impl Targets {
         let has_caps = trunk.calls_max.is_some() || trunk.calls_per_second_max.is_some();
         is_literal && !has_caps && self.is_usable(trunk)
     }
+}
+
+/// Whether what came by `flow` may answer what was sent by `sent`, which knew no connection if it was the first on it.
+fn is_answered_by(sent: Flow, flow: Flow) -> bool {
+    sent == flow
+        || sent
+            == Flow {
+                connection: None,
+                ..flow
+            }
 }
 
 fn is_of(trunk: &Trunk, peer: SocketAddr) -> bool {

@@ -122,7 +122,7 @@ impl Transactions {
 
     // ---- what comes ----
 
-    pub fn request(&mut self, text: &Text, flow: Flow, now: Instant) {
+    pub fn request(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
         self.is_asked = true;
         if flow.transport != Transport::Udp || self.replayed.contains(&text.branch()) {
             return;
@@ -131,7 +131,9 @@ impl Transactions {
         let mut key = key(text);
         if key.1 == "ACK" {
             key.1 = "INVITE".into();
+            let timer_h = 64 * self.timers.t1;
             if let Some(server) = self.servers.get_mut(&(key, flow.peer)) {
+                server.is_missed(now, timer_h, text, faults);
                 server.is_acked = true;
             }
             return;
@@ -187,7 +189,8 @@ impl Transactions {
         };
         let code = text.code();
         if code < 200 {
-            client.is_provisional |= client.ended.is_none() && now < client.begun + span;
+            // What comes at the very instant of Timer B is dealt with before it.
+            client.is_provisional |= client.ended.is_none() && now <= client.begun + span;
             let is_decided = self.decided.contains(&client.origin) && !self.unsent.contains(&key.0);
             if key.1 == "INVITE" && client.is_to_cancel() && is_decided {
                 self.owed
@@ -236,6 +239,21 @@ impl Transactions {
         self.is_asked = false;
         for (owed, by) in self.owed.drain(..) {
             faults.push(format!("{by} comes and causes no {owed}"));
+        }
+    }
+
+    /// All is over: what no ACK has come for was repeated until Timer H (RFC 3261 §17.2.1).
+    pub fn over(&self, faults: &mut Faults) {
+        for ((key, _), server) in &self.servers {
+            if let (Some(repeats), Some((at, code))) = (server.by_timer_g(), server.ended)
+                && !self.replayed.contains(&key.0)
+                && repeats.at + repeats.next < at + 64 * self.timers.t1
+            {
+                faults.push(format!(
+                    "the {code} to {} has no ACK and is not repeated until Timer H",
+                    key.0
+                ));
+            }
         }
     }
 
@@ -379,6 +397,28 @@ impl Client {
     /// Whether it rings and has not been told to stop.
     fn is_to_cancel(&self) -> bool {
         self.is_provisional && !self.is_cancelled && self.ended.is_none()
+    }
+}
+
+impl Server {
+    /// Its refusal, where no ACK has come for it and it is surely a transaction's: one of those is answered with a 100 first.
+    fn by_timer_g(&self) -> Option<&Repeats> {
+        let is_open = self.is_provisional && !self.is_acked && !self.is_stateless;
+        self.repeats.as_ref().filter(|_| is_open)
+    }
+
+    /// RFC 3261 §17.2.1: an ACK comes. By Timer G its refusal has left again each time that was due before, until Timer H.
+    fn is_missed(&self, now: Instant, timer_h: Duration, ack: &Text, faults: &mut Faults) {
+        let Some(repeats) = self.by_timer_g() else { return };
+        let is_refused = self.ended.is_some_and(|(at, _)| now < at + timer_h);
+        if is_refused && now > repeats.at + repeats.next {
+            faults.push(format!(
+                "the ACK of {} comes {:?} after its refusal, which was to leave again after {:?}",
+                ack.call_id(),
+                now.since(repeats.at),
+                repeats.next
+            ));
+        }
     }
 }
 
