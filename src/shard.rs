@@ -5,7 +5,7 @@
 //! ```text
 //!  Input ──► handle ──► request.rs ──► transaction, call, proxy ──► outbox ──► poll_output ──► Output
 //!                   ├─► response.rs        │                           ▲
-//!                   ├─► command.rs         ▼                           │
+//!                   ├─► commands.rs        ▼                           │
 //!                   └─► timers ──────► transfer.rs (steps) ── own.rs ──┘
 //! ```
 

@@ -27,9 +27,9 @@ pub struct Hook {
     /// Nobody asked for this hook: its target is the word `refer` that stands in when a verb names none. Where nobody
     /// answers to it (404, 405, no connection) that is no failure, and it is not tried again.
     pub default_word: bool,
-    /// The same for every attempt and after a restart: derived from the transfer, the kind and the NOTIFY's CSeq.
+    /// The same for every attempt: made of the subject, the kind, and the NOTIFY's CSeq or a number that counts.
     pub webhook_id: String,
-    /// A JSON object. For an action, the number of events given up is added as `missed` when it leaves.
+    /// A JSON object. For the action of a transfer, the number of events given up is added as `missed` when it leaves.
     pub body: String,
     /// Standard Webhooks secret, resolved for the trunk.
     pub secret: Option<String>,
@@ -101,6 +101,18 @@ pub enum ActionOutcome {
     },
     /// Anything else, or no answer in time.
     Failed,
+}
+
+impl ActionOutcome {
+    /// The list that it was answered with: no list, and an empty one, say nothing.
+    pub fn into_list(self) -> Option<serde_json::Value> {
+        match self {
+            ActionOutcome::Delivered { reply } => {
+                reply.filter(|reply| reply.as_array().is_some_and(|list| !list.is_empty()))
+            }
+            ActionOutcome::Failed => None,
+        }
+    }
 }
 
 /// Why a hook's target is no URL to post to.

@@ -25,7 +25,7 @@ use ureq::Agent;
 use ureq::config::AutoHeaderValue;
 use ureq::unversioned::transport::DefaultConnector;
 
-/// Where the outcome of an action's or a question's first attempt goes; called on the dispatcher's thread, so it must not block.
+/// Where the outcome of an action's or a question's first attempt goes. The dispatcher waits for it: it must not take long.
 pub type ReportFn = Box<dyn Fn(Subject, ActionOutcome) + Send>;
 
 /// Running delivery. Dropping it ends delivery at once; [`Deliverer::stop`] delivers what is left first.

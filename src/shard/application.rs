@@ -334,10 +334,8 @@ impl Shard {
             return;
         };
         let list = match outcome {
-            ActionOutcome::Delivered { reply } => {
-                Ok(reply.filter(|list| list.as_array().is_some_and(|list| !list.is_empty())))
-            }
             ActionOutcome::Failed => Err(()),
+            delivered => Ok(delivered.into_list()),
         };
         match (asked, list) {
             (Asked::CallHook, Err(())) => self.refuse_for_application(key, "the call hook failed", now),
@@ -558,7 +556,7 @@ impl Shard {
                 Verb::Hangup { headers, .. } => {
                     let lines = lines_of(&headers);
                     return match is_answered {
-                        true => self.hang_up(key, &headers, now),
+                        true => drop(self.on_hangup(key, &headers, now)),
                         false => self.refuse_call(key, (603, "Decline"), &lines, "failed", now),
                     };
                 }
@@ -600,7 +598,7 @@ impl Shard {
     /// Nothing is left to do: the call is over.
     fn end_of_list(&mut self, key: CallKey, is_answered: bool, now: Instant) {
         match is_answered {
-            true => self.hang_up(key, &[], now),
+            true => drop(self.on_hangup(key, &[], now)),
             false => self.refuse_call(key, (603, "Decline"), &[], "failed", now),
         }
     }

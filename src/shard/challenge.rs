@@ -79,10 +79,12 @@ impl Shard {
         response: Message<'_>,
         now: Instant,
     ) -> bool {
+        if self.config().trunks.iter().all(|trunk| trunk.auth.is_none()) {
+            return false;
+        }
         let bytes = self.transactions.lend_challenged();
         let mut index = Box::<Index>::default();
-        let has_credentials = self.config().trunks.iter().any(|trunk| trunk.auth.is_some());
-        let answers = has_credentials && parse(&bytes, &mut index).is_ok() && {
+        let answers = parse(&bytes, &mut index).is_ok() && {
             let sent = Message::new(&bytes, &index);
             self.answers(client, owner, sent, response, now)
         };

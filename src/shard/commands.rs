@@ -485,11 +485,6 @@ impl Shard {
 
     // ---- ending a call ----
 
-    /// The application, or its list, ends an answered call.
-    pub(super) fn hang_up(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) {
-        self.on_hangup(key, headers, now);
-    }
-
     pub(super) fn on_hangup(&mut self, key: CallKey, headers: &[(String, String)], now: Instant) -> Reply {
         let Some(call) = self.calls.get_mut(key) else {
             return Reply::Done;

@@ -15,7 +15,7 @@ use crate::message::time::SESSION_INTERVAL_MIN;
 use crate::message::{Message, Method};
 use crate::proxy::Refused;
 use crate::proxy::context::{Context, ContextKey};
-use crate::session_timer::{self, Lines, Pass, Policy, Verdict};
+use crate::session_timer::{self, Lines, Pass, Verdict};
 use crate::timer::Instant;
 use crate::transfer::Cause;
 use std::time::Duration;
@@ -83,13 +83,7 @@ impl Shard {
         arrival: &Arrival<'_>,
         now: Instant,
     ) -> Result<Pass, ()> {
-        let session = self.config().session;
-        let seconds = |interval: Option<Duration>| interval.map(|interval| interval.as_secs() as u32);
-        let policy = Policy {
-            expires: seconds(session.expires),
-            least: seconds(session.min_se),
-        };
-        match policy.judge(message) {
+        match self.session_policy().judge(message) {
             Verdict::Pass(pass) => Ok(pass),
             Verdict::TooSmall { min_se } => {
                 self.counters.session_intervals_refused_total += 1;

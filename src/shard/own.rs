@@ -573,19 +573,12 @@ impl Shard {
         let call = call
             .and_then(|key| self.transfers.get(*key))
             .map(|transfer| transfer.call);
-        let reply = match outcome {
-            ActionOutcome::Delivered { reply: Some(reply) }
-                if !is_canceled && reply.as_array().is_some_and(|list| !list.is_empty()) =>
-            {
-                reply
-            }
-            ActionOutcome::Delivered { .. } | ActionOutcome::Failed => serde_json::Value::Null,
-        };
+        let reply = outcome.into_list().filter(|_| !is_canceled);
         let served = call.filter(|call| self.served.contains_key(call));
-        let verbs = match (reply.is_null(), served) {
-            (true, _) => Vec::new(),
-            (false, Some(call)) => self.verbs_of_reply(call, &reply).unwrap_or_default(),
-            (false, None) => match crate::verb::parse(&reply) {
+        let verbs = match (reply, served) {
+            (None, _) => Vec::new(),
+            (Some(reply), Some(call)) => self.verbs_of_reply(call, &reply).unwrap_or_default(),
+            (Some(reply), None) => match crate::verb::parse(&reply) {
                 Ok(verbs) if admit_relayed(&verbs).is_ok() => verbs,
                 Ok(_) | Err(_) => {
                     self.counters.replies_refused_total += 1;

@@ -97,12 +97,7 @@ impl Shard {
             return;
         }
         let is_failed = outcome == ActionOutcome::Failed;
-        let list = match outcome {
-            ActionOutcome::Delivered { reply } => {
-                reply.filter(|reply| reply.as_array().is_some_and(|list| !list.is_empty()))
-            }
-            ActionOutcome::Failed => None,
-        };
+        let list = outcome.into_list();
         let is_served = self.base_of(key).is_some();
         let verbs = match list.as_ref().map(verb::parse) {
             None => Vec::new(),

@@ -111,23 +111,20 @@ impl Transfer {
         let call = &*self.facts;
         let mut body = call.base();
         body.insert("trace_id".into(), self.id.to_string().into());
-        {
-            let body = &mut body;
-            if let Some(status) = &self.refer_status {
-                body.insert("refer_status".into(), status.code.into());
-            }
-            if let Some(status) = &self.final_status {
-                body.insert("final_referred_call_status".into(), call.status_value(status.code));
-            }
-            match self.rules.hook_bodies {
-                HookBodies::All => self.add_all(body),
-                HookBodies::Jambonz => {
-                    if let Some(id) = &self.verb.id {
-                        body.insert("verb_id".into(), id.clone().into());
-                    }
-                    if !call.customer_data.is_empty() {
-                        body.insert("customerData".into(), call.customer_data.clone().into());
-                    }
+        if let Some(status) = &self.refer_status {
+            body.insert("refer_status".into(), status.code.into());
+        }
+        if let Some(status) = &self.final_status {
+            body.insert("final_referred_call_status".into(), call.status_value(status.code));
+        }
+        match self.rules.hook_bodies {
+            HookBodies::All => self.add_all(&mut body),
+            HookBodies::Jambonz => {
+                if let Some(id) = &self.verb.id {
+                    body.insert("verb_id".into(), id.clone().into());
+                }
+                if !call.customer_data.is_empty() {
+                    body.insert("customerData".into(), call.customer_data.clone().into());
                 }
             }
         }
