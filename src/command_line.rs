@@ -5,6 +5,7 @@
 use crate::config::{self, Config, RouteMode, Side, value};
 use crate::message::explain::explain;
 use crate::message::parse::MESSAGE_BYTES_MAX;
+use crate::spelling::shown;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -152,7 +153,7 @@ fn read(name: &str, bytes: &[u8], environment: &dyn Fn(&str) -> Option<String>) 
         })
 }
 
-/// Listeners, trunks and routes for people, a line each.
+/// Listeners, trunks, applications and routes for people, a line each. Texts of the file are cut, and on one line.
 fn summary(config: &Config) -> String {
     let mut text = String::new();
     let mut line = |arguments: std::fmt::Arguments<'_>| {
@@ -165,7 +166,10 @@ fn summary(config: &Config) -> String {
             .advertise
             .as_ref()
             .map_or_else(String::new, |host| format!(", known as {host}"));
-        line(format_args!("listener {}: {addresses}{advertise}", binds[0].listen));
+        line(format_args!(
+            "listener {}: {addresses}{advertise}",
+            shown(&binds[0].listen)
+        ));
     }
     match config.control.listen {
         Some(address) => line(format_args!("control API: {address}")),
@@ -179,37 +183,50 @@ fn summary(config: &Config) -> String {
         };
         let or = |text: String, empty: &str| if text.is_empty() { empty.to_owned() } else { text };
         let sources = list(trunk.sources.iter().map(ToString::to_string));
-        let addresses = or(list(trunk.addresses.iter().map(ToString::to_string)), "nowhere");
-        let transfers = or(list(trunk.refer.destinations.iter().map(ToString::to_string)), "nobody");
+        let addresses = or(
+            list(trunk.addresses.iter().map(|address| shown(&address.to_string()))),
+            "nowhere",
+        );
+        let destinations = trunk.refer.destinations.iter();
+        let transfers = or(list(destinations.map(|pattern| shown(&pattern.to_string()))), "nobody");
         line(format_args!(
             "trunk {}{side} on {}: calls from {sources}, to {addresses}, transfers to {transfers}",
-            trunk.name, trunk.listen
+            shown(&trunk.name),
+            shown(&trunk.listen)
         ));
+    }
+    for application in &config.applications {
+        // What follows the path may be a secret.
+        let hook = application.call_hook.split(['?', '#']).next().unwrap_or_default();
+        let (name, hook) = (shown(&application.name), shown(hook));
+        line(format_args!("application {name}: call hook {hook}"));
     }
     for route in &config.routes {
         let mut conditions = Vec::new();
-        conditions.extend(route.matches.user.as_ref().map(|user| format!("user {user}")));
-        conditions.extend(route.matches.host.as_ref().map(|host| format!("host {host}")));
+        conditions.extend(route.matches.user.as_ref().map(|user| format!("user {}", shown(user))));
+        conditions.extend(route.matches.host.as_ref().map(|host| format!("host {}", shown(host))));
         conditions.extend(
             route
                 .matches
                 .header
                 .as_ref()
-                .map(|(name, value)| format!("{name}: {value}")),
+                .map(|(name, value)| format!("{}: {}", shown(name), shown(value))),
         );
-        let from = &config.trunk(route.from).name;
+        let from = shown(&config.trunk(route.from).name);
         let weighted = route.mode == RouteMode::Weighted;
-        let to = list(
-            route
-                .to
-                .iter()
-                .map(|target| match (&config.trunk(target.trunk).name, target.weight) {
-                    (name, weight) if weighted => format!("{name} ({weight})"),
-                    (name, _) => name.clone(),
-                }),
+        let trunks = route.to.iter();
+        let trunks = trunks.map(
+            |target| match (shown(&config.trunk(target.trunk).name), target.weight) {
+                (name, weight) if weighted => format!("{name} ({weight})"),
+                (name, _) => name,
+            },
         );
+        let to = match route.application {
+            Some(id) => format!("application {}", shown(&config.application(id).name)),
+            None => list(trunks),
+        };
         let mode = match (route.to.len(), route.mode) {
-            (1, _) => "",
+            (0 | 1, _) => "",
             (_, RouteMode::Parallel) => " in parallel",
             (_, RouteMode::Sequential) => " in turn",
             (_, RouteMode::Weighted) => " by weight",
@@ -377,7 +394,7 @@ mod tests {
             );
         }
         let mistakes = effective(&file(), &|name| (name == "REFEREE_SHARDS").then(|| "many".into())).unwrap_err();
-        assert_eq!(mistakes, ["REFEREE_SHARDS: `many` is no number from 1 to 1024"]);
+        assert_eq!(mistakes, ["REFEREE_SHARDS: `many` is no number from 1 to 256"]);
         assert!("nowhere".parse::<ControlListen>().is_err());
     }
 
@@ -393,6 +410,31 @@ mod tests {
   route a → b: all calls
 ";
         assert_eq!(check("edge.toml", FILE.as_bytes(), &none).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn an_application_is_summed_up_with_the_hook_that_leads_its_calls() {
+        let text = "[[listen]]\nname = \"l\"\nbind = [\"udp:127.0.0.1:5060\"]\n\
+            [[trunk]]\nname = \"callers\"\nlisten = \"l\"\nsources = [\"10.0.0.0/8\"]\n\
+            [[application]]\nname = \"ivr\"\ncall_hook = \"https://app.example.com/call?key=hush\"\n\
+            [[route]]\nfrom = \"callers\"\nmatch = { user = \"USER\" }\napplication = \"ivr\"\n";
+        let summed = |user: &str| check("e", text.replace("USER", user).as_bytes(), &none).unwrap();
+        let expected = "e: fine
+  listener l: udp:127.0.0.1:5060
+  control API: 127.0.0.1:8080
+  trunk callers on l: calls from 10.0.0.0/8, to nowhere, transfers to nobody
+  application ivr: call hook https://app.example.com/call
+  route callers → application ivr: user ivr*
+";
+        assert_eq!(summed("ivr*"), expected);
+        let hostile = summed(&format!("\\u001b[2J{}", "9".repeat(100)));
+        assert_eq!(
+            hostile.lines().last().unwrap(),
+            format!(
+                "  route callers → application ivr: user \\u{{1b}}[2J{}…",
+                "9".repeat(55)
+            )
+        );
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub enum Ladders {
 /// Webhooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
-    /// Where relative hooks go: scheme, host and port. A path is no prefix: `/x` and `x` both resolve against the origin.
+    /// Where relative hooks go: scheme, host and port. It has no path: `/x` and `x` both go to the origin.
     pub base_url: Option<String>,
     /// Standard Webhooks secret (`whsec_…` or raw text).
     pub secret: Option<String>,
@@ -437,7 +437,9 @@ pub struct TransferTimers {
     pub queue: Duration,
     /// Executions per call.
     pub per_call_max: u32,
-    /// Longest `timeout` a verb may ask for.
+    /// How long at most the subscription of a REFER, a party's or ours, is taken for alive, since its last NOTIFY may never
+    /// come: meanwhile a NOTIFY without an `id` may be of it, and a party's keeps ours from running. No trunk's
+    /// [`total_timeout`](ReferRules::total_timeout) is longer; the `timeout` of a verb may be, up to 300 s.
     pub total_timeout_max: Duration,
 }
 
@@ -480,8 +482,8 @@ impl Config {
     }
 }
 
-/// More shards than any machine has cores.
-pub const SHARDS_MAX: u16 = 1_024;
+/// The rings between workers grow with the square of their number.
+pub const SHARDS_MAX: u16 = 256;
 
 impl Default for Control {
     fn default() -> Control {

@@ -23,7 +23,7 @@ pub mod token;
 pub mod udp;
 pub mod worker;
 
-use crate::config::{Bind, Config, Trunk};
+use crate::config::{Bind, Config, SHARDS_MAX, Trunk};
 use crate::identifiers::{Random, Secret};
 use crate::shard::{Setup, Shard};
 use crate::transport::Transport;
@@ -476,9 +476,6 @@ fn shard_count(config: &Config) -> Result<u16, RunError> {
     };
     Ok(shards.clamp(1, SHARDS_MAX))
 }
-
-/// The rings between workers grow with the square of their number.
-const SHARDS_MAX: u16 = 256;
 
 /// One worker's sockets, a place for each bind.
 type Sockets = (Vec<Option<UdpSocket>>, Vec<Option<std::net::TcpListener>>);

@@ -7,6 +7,7 @@ mod served;
 use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
 use crate::message::explain::explain;
 use crate::spelling;
+pub(crate) use crate::spelling::shown;
 #[cfg(any(test, feature = "sim"))]
 pub use properties::verb_json;
 use serde_json::{Map, Number, Value};
@@ -337,6 +338,11 @@ fn sip_refer(fields: &Fields<'_>) -> Option<SipRefer> {
         bye_delay: fields.seconds("byeDelay", 0.0..=GRACE_SECONDS_MAX),
         bye_grace: fields.seconds("byeGrace", 0.0..=GRACE_SECONDS_MAX),
     };
+    if let (Some(total), Some(first)) = (timers.timeout, timers.notify_timeout)
+        && first > total
+    {
+        fields.wrong("notifyTimeout", "is longer than `timeout`");
+    }
     let subscription = fields.flag("subscription").unwrap_or(true);
     let (id, headers) = (fields.id(), fields.headers());
     Some(SipRefer {
@@ -770,15 +776,6 @@ fn join(path: &str, field: &str) -> String {
     }
 }
 
-/// Text from outside as an error repeats it: not longer than anyone reads, and on one line.
-pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).filter(|c| !c.is_control()).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -871,7 +868,6 @@ const TIMEOUT_SECONDS_MAX: f64 = 300.0;
 /// As long as a transaction may last (64*T1).
 const GRACE_SECONDS_MAX: f64 = 32.0;
 const PAUSE_SECONDS_MAX: f64 = 3_600.0;
-const SHOWN_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

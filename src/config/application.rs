@@ -3,6 +3,7 @@
 use super::parse::{seconds, secret};
 use super::reader::{Document, Placed, Table};
 use super::value;
+use crate::spelling::shown;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -161,11 +162,17 @@ fn basic_auth(table: &Table<'_>) -> Option<(String, String)> {
 
 /// Not a wildcard: it stands in answers as where media is to be sent.
 fn media_address(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("`media_address` is `{text}`, must be an IP address and a port such as 192.0.2.1:4000"))?;
+    let address: SocketAddr = text.parse().map_err(|_| {
+        format!(
+            "`media_address` is `{text}`, must be an IP address and a port such as 192.0.2.1:4000",
+            text = shown(text)
+        )
+    })?;
     match address.ip().is_unspecified() || address.port() == 0 {
-        true => Err(format!("`media_address` is `{text}`, where nobody can send to")),
+        true => Err(format!(
+            "`media_address` is `{text}`, where nobody can send to",
+            text = shown(text)
+        )),
         false => Ok(address),
     }
 }

@@ -11,7 +11,7 @@ use super::{
     SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use super::{refer, value};
-use crate::spelling;
+use crate::spelling::{self, shown};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,7 +47,14 @@ pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result
     let config = match DeTable::parse(text) {
         Ok(root) => file(&document, Table::root(&document, root.get_ref())),
         Err(error) => {
-            document.mistake(error.span().map_or(0, |span| span.start), error.message());
+            let span = error.span().unwrap_or_default();
+            let message = match text.get(span.clone()).unwrap_or_default() {
+                key if error.message() == "duplicate key" && !key.is_empty() => {
+                    format!("duplicate key `{}`", shown(key))
+                }
+                _ => error.message().to_owned(),
+            };
+            document.mistake(span.start, message);
             Config::default()
         }
     };
@@ -75,12 +82,32 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     root.number("shards", 1..=SHARDS_MAX.into(), &mut shards);
     config.shards = (shards > 0).then_some(shards);
 
+    let transfer_table = root.table("transfer", "[transfer]");
+    let total_timeout_max_at = transfer_table
+        .as_ref()
+        .map_or(0, |table| table.at_value("total_timeout_max"));
+    if let Some(table) = transfer_table {
+        config.transfer = transfer(table);
+    }
     let listeners = listeners(document, &root, &mut config.binds);
     let rules = match root.table("refer", "[refer]") {
-        Some(table) => refer::read(table, ReferRules::default()),
+        Some(table) => refer::read(table, ReferRules::default(), config.transfer.total_timeout_max),
         None => ReferRules::default(),
     };
-    let trunks = trunks(document, &root, &listeners, &config.binds, &rules);
+    let trunks = trunks(
+        document,
+        &root,
+        &listeners,
+        &config.binds,
+        &rules,
+        config.transfer.total_timeout_max,
+    );
+    check_default_total(
+        document,
+        &trunks,
+        config.transfer.total_timeout_max,
+        total_timeout_max_at,
+    );
     config.applications = applications(document, &root);
     config.routes = routes(document, &root, &trunks, &config.applications);
     config.trunks = trunks.into_iter().map(|read| read.trunk).collect();
@@ -99,9 +126,6 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     }
     if let Some(table) = root.table("timers", "[timers]") {
         (config.timers, config.session) = timers(table);
-    }
-    if let Some(table) = root.table("transfer", "[transfer]") {
-        config.transfer = transfer(table);
     }
     root.finish();
     config
@@ -146,7 +170,7 @@ fn listeners(document: &Document<'_>, root: &Table<'_>, binds: &mut Vec<Bind>) -
 pub(super) fn unique_name(table: &Table<'_>, names: &[Placed<String>]) -> Option<Placed<String>> {
     let name = table.name("name")?;
     if names.iter().any(|other| other.value == name.value) {
-        table.mistake(name.at, format!("the name `{}` is taken already", name.value));
+        table.mistake(name.at, format!("the name `{}` is taken already", shown(&name.value)));
     }
     Some(name)
 }
@@ -164,6 +188,7 @@ fn trunks(
     listeners: &[Placed<String>],
     binds: &[Bind],
     rules: &ReferRules,
+    total_timeout_max: Duration,
 ) -> Vec<TrunkRead> {
     let mut names = Vec::new();
     let mut trunks: Vec<TrunkRead> = Vec::new();
@@ -172,7 +197,11 @@ fn trunks(
             document.mistake(table.at(), format!("more than {TRUNKS_MAX} trunks"));
         }
         let name = unique_name(&table, &names);
-        let read = trunk(document, &table, name.as_ref(), listeners, binds, rules);
+        let refer = table.table("refer", "[trunk.refer]").map_or_else(
+            || rules.clone(),
+            |table| refer::read(table, rules.clone(), total_timeout_max),
+        );
+        let read = trunk(document, &table, name.as_ref(), listeners, binds, refer);
         // Two trunks with one source could not be told apart.
         for source in &read.sources {
             let overlapped = trunks
@@ -187,7 +216,10 @@ fn trunks(
                 });
             if let Some((name, theirs)) = overlapped {
                 let ours = source.value;
-                let message = format!("the source {ours} overlaps {theirs} of trunk `{name}` on the same listener");
+                let message = format!(
+                    "the source {ours} overlaps {theirs} of trunk `{}` on the same listener",
+                    shown(name)
+                );
                 document.mistake(source.at, message);
             }
         }
@@ -196,6 +228,17 @@ fn trunks(
         table.finish();
     }
     trunks
+}
+
+/// `total_timeout` by default, where no table names another.
+fn check_default_total(document: &Document<'_>, trunks: &[TrunkRead], most: Duration, at: usize) {
+    let default = ReferRules::default().total_timeout;
+    let is_used = trunks.iter().any(|read| read.trunk.refer.total_timeout == default);
+    if is_used && default > most {
+        let default = value::duration_text(default);
+        let message = format!("`total_timeout_max` is shorter than a trunk's `total_timeout`, {default} by default");
+        document.mistake(at, message);
+    }
 }
 
 /// Networks are nested or apart, so one holds the other's first address if they share any.
@@ -209,7 +252,7 @@ fn trunk(
     name: Option<&Placed<String>>,
     listeners: &[Placed<String>],
     binds: &[Bind],
-    rules: &ReferRules,
+    refer: ReferRules,
 ) -> TrunkRead {
     table.require("name");
     table.require("listen");
@@ -259,9 +302,6 @@ fn trunk(
         hook_settings = HookSettings::read(&table);
         table.finish();
     }
-    let refer = table
-        .table("refer", "[trunk.refer]")
-        .map_or_else(|| rules.clone(), |table| refer::read(table, rules.clone()));
     let health = table.table("health", "[trunk.health]").map(|health_table| {
         if !table.has("addresses") {
             let message = "`[trunk.health]` of a trunk without `addresses`: there is nobody to send OPTIONS to";
@@ -315,7 +355,10 @@ fn check_reachable(document: &Document<'_>, address: &Placed<Address>, listen: &
     {
         document.mistake(
             address.at,
-            format!("the listener `{listen}` binds no {transport} address to send from"),
+            format!(
+                "the listener `{}` binds no {transport} address to send from",
+                shown(listen)
+            ),
         );
         return;
     }
@@ -327,7 +370,10 @@ fn check_reachable(document: &Document<'_>, address: &Placed<Address>, listen: &
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
         document.mistake(
             address.at,
-            format!("the listener `{listen}` binds no {family} address to send from"),
+            format!(
+                "the listener `{}` binds no {family} address to send from",
+                shown(listen)
+            ),
         );
     }
 }
@@ -350,8 +396,10 @@ fn sources(document: &Document<'_>, table: &Table<'_>, addresses: &[Placed<Addre
     for address in addresses {
         let host = &address.value.host;
         let Ok(ip) = host.parse::<IpAddr>() else {
-            let message =
-                format!("`[[trunk]]` lacks `sources`: `{host}` is a name, so nothing says who may speak as this trunk");
+            let message = format!(
+                "`[[trunk]]` lacks `sources`: `{}` is a name, so nothing says who may speak as this trunk",
+                shown(host)
+            );
             document.mistake(address.at, message);
             continue;
         };
@@ -422,7 +470,7 @@ fn routes(document: &Document<'_>, root: &Table<'_>, trunks: &[TrunkRead], appli
         if let Some((from, name)) = from {
             let takes_all = |route: &Route| route.from == from && route.matches == RouteMatch::default();
             if routes.iter().any(takes_all) {
-                let name = name.value;
+                let name = shown(&name.value);
                 document.mistake(
                     table.at(),
                     format!("never reached: an earlier route takes every call from `{name}`"),
@@ -487,12 +535,12 @@ fn route_targets(document: &Document<'_>, table: &Table<'_>, trunks: &[TrunkRead
         if trunks[usize::from(trunk.0)].trunk.addresses.is_empty() {
             document.mistake(
                 *at,
-                format!("calls cannot go to trunk `{value}`: it has no `addresses`"),
+                format!("calls cannot go to trunk `{}`: it has no `addresses`", shown(value)),
             );
         }
         // RFC 3261 §16.5: a target is in the set once.
         if targets.iter().any(|target| target.trunk == trunk) {
-            document.mistake(*at, format!("`{value}` is there already"));
+            document.mistake(*at, format!("`{}` is there already", shown(value)));
         }
         targets.push(RouteTarget { trunk, weight: 1 });
     }
@@ -538,14 +586,14 @@ pub(super) fn check_reference<'n>(
         let suggestion = spelling::suggestion(&name.value, known.filter(|known| !known.is_empty()));
         document.mistake(
             name.at,
-            format!("there is no {what} named `{}`{suggestion}", name.value),
+            format!("there is no {what} named `{}`{suggestion}", shown(&name.value)),
         );
     }
 }
 
 fn route_match(table: Table<'_>) -> RouteMatch {
     let mut matches = RouteMatch {
-        user: table.name("user").map(|pattern| pattern.value),
+        user: table.some_text("user").map(|pattern| pattern.value),
         host: table.value("host", value::sent_by_host).map(|host| host.value),
         header: None,
     };
@@ -613,9 +661,7 @@ struct HookSettings {
 impl HookSettings {
     fn read(table: &Table<'_>) -> HookSettings {
         HookSettings {
-            base_url: table
-                .value("base_url", |text| value::http_url(text).map(|()| text.to_owned()))
-                .map(|url| url.value),
+            base_url: table.value("base_url", value::base_url).map(|url| url.value),
             secret: secret(table, "secret"),
             jambonz_secret: secret(table, "jambonz_secret"),
         }
@@ -861,6 +907,11 @@ pub fn config_text(text: &str) {
                     .nth(error.line - 1)
                     .expect("the line is one of the text's");
                 assert!((1..=line.chars().count() + 1).contains(&error.column), "{error}");
+                // Whatever it repeats of the text, it is a sentence that a terminal shows as it is.
+                assert!(
+                    !error.message.contains(char::is_control) && error.message.chars().count() < 400,
+                    "{error}"
+                );
             }
         }
     }

@@ -3,8 +3,10 @@
 
 use super::parse::ConfigError;
 use super::value;
-use crate::spelling;
+use crate::spelling::{self, shown};
 use std::cell::RefCell;
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use toml::Spanned;
@@ -15,6 +17,9 @@ pub(super) struct Document<'a> {
     text: &'a str,
     environment: &'a dyn Fn(&str) -> Option<String>,
     mistakes: RefCell<Vec<(usize, String)>>,
+    /// Table and key of each value, to which the reference is held.
+    #[cfg(test)]
+    keys: RefCell<BTreeSet<(String, String)>>,
 }
 
 /// A value with the byte offset of its first character.
@@ -41,7 +46,15 @@ impl<'a> Document<'a> {
             text,
             environment,
             mistakes: RefCell::default(),
+            #[cfg(test)]
+            keys: RefCell::default(),
         }
+    }
+
+    /// All keys that were asked for, with the tables they are in, but for those that are tables themselves.
+    #[cfg(test)]
+    pub(super) fn keys(self) -> BTreeSet<(String, String)> {
+        self.keys.into_inner()
     }
 
     /// Records a mistake at a byte offset.
@@ -135,7 +148,10 @@ impl<'a> Table<'a> {
                 } else {
                     format!(" in {}", self.name)
                 };
-                self.mistake(key.span().start, format!("unknown key `{name}`{of}{suggestion}"));
+                self.mistake(
+                    key.span().start,
+                    format!("unknown key `{}`{of}{suggestion}", shown(name)),
+                );
             }
         }
     }
@@ -145,17 +161,22 @@ impl<'a> Table<'a> {
     }
 
     /// A string that must not be empty.
-    pub(super) fn name(&self, key: &'static str) -> Option<Placed<String>> {
+    pub(super) fn some_text(&self, key: &'static str) -> Option<Placed<String>> {
         self.value(key, |text| match text {
             "" => Err(format!("`{key}` is empty")),
             text => Ok(text.to_owned()),
         })
     }
 
+    /// A name: it will stand in logs, metrics and JSON.
+    pub(super) fn name(&self, key: &'static str) -> Option<Placed<String>> {
+        self.value(key, |text| value::name(key, text))
+    }
+
     /// A string and what it means.
     pub(super) fn value<T>(&self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Placed<T>> {
         let value = self.ask(key)?;
-        self.parse_string(value, &format!("`{key}`"), &parse)
+        self.parse_string(value, &format!("`{key}`"), STRING, &parse)
     }
 
     /// Strings and what they mean; the wrong ones are recorded and left out. `None`: no such key, or no array.
@@ -173,7 +194,7 @@ impl<'a> Table<'a> {
         Some(
             elements
                 .iter()
-                .filter_map(|element| self.parse_string(element, &each, &parse))
+                .filter_map(|element| self.parse_string(element, &each, STRING, &parse))
                 .collect(),
         )
     }
@@ -235,9 +256,10 @@ impl<'a> Table<'a> {
                 return Ok(duration);
             }
             let (least, most) = (value::duration_text(*range.start()), value::duration_text(*range.end()));
-            Err(format!("`{key}` is {text}, must be {least} to {most}"))
+            Err(format!("`{key}` is {}, must be {least} to {most}", shown(text)))
         };
-        if let Some(duration) = self.value(key, parse) {
+        let Some(value) = self.ask(key) else { return };
+        if let Some(duration) = self.parse_string(value, &format!("`{key}`"), DURATION, &parse) {
             *target = duration.value;
         }
     }
@@ -252,7 +274,8 @@ impl<'a> Table<'a> {
                 .ok_or_else(|| {
                     let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
                     let suggestion = spelling::suggestion(text, words.iter().map(|(word, _)| *word));
-                    format!("`{key}` is \"{text}\", must be {}{suggestion}", known.join(" or "))
+                    let known = known.join(" or ");
+                    format!("`{key}` is \"{}\", must be {known}{suggestion}", shown(text))
                 })
         };
         if let Some(choice) = self.value(key, parse) {
@@ -315,17 +338,24 @@ impl<'a> Table<'a> {
 
     fn ask(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked_for.borrow_mut().push(key);
-        self.entries.get(key)
+        let value = self.entries.get(key);
+        #[cfg(test)]
+        if !value.is_some_and(|value| is_made_of_tables(value.get_ref())) {
+            let of = (self.name.clone(), key.to_owned());
+            self.document.keys.borrow_mut().insert(of);
+        }
+        value
     }
 
     fn parse_string<T>(
         &self,
         value: &Spanned<DeValue<'_>>,
         what: &str,
+        wanted: &str,
         parse: &impl Fn(&str) -> Result<T, String>,
     ) -> Option<Placed<T>> {
         let DeValue::String(text) = value.get_ref() else {
-            self.wrong_type(value, what, "a string");
+            self.wrong_type(value, what, wanted);
             return None;
         };
         let at = value.span().start;
@@ -356,7 +386,7 @@ impl<'a> Table<'a> {
             let (least, most) = (range.start(), range.end());
             self.mistake(
                 value.span().start,
-                format!("{what} is {integer}, must be {least} to {most}"),
+                format!("{what} is {}, must be {least} to {most}", shown(&integer.to_string())),
             );
         }
         number
@@ -372,9 +402,25 @@ impl<'a> Table<'a> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        self.mistake(value.span().start, format!("{what} is {found}, must be {wanted}"));
+        let hint = match value.get_ref() {
+            DeValue::Array(_) | DeValue::Table(_) => "",
+            // Of all that can go wrong with a telephone number this is the first.
+            _ if wanted == STRING => ": put it in quotes",
+            _ => "",
+        };
+        self.mistake(value.span().start, format!("{what} is {found}, must be {wanted}{hint}"));
     }
 }
+
+#[cfg(test)]
+fn is_made_of_tables(value: &DeValue<'_>) -> bool {
+    let is_first_a_table =
+        |array: &toml::de::DeArray<'_>| array.first().is_some_and(|value| value.get_ref().is_table());
+    value.is_table() || value.as_array().is_some_and(is_first_a_table)
+}
+
+const STRING: &str = "a string";
+const DURATION: &str = "a string such as \"5s\"";
 
 #[cfg(test)]
 mod tests {

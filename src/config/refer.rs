@@ -199,8 +199,9 @@ impl Preset {
     }
 }
 
-/// Reads a table of rules: what it does not say is as its `preset` has it, else as in `rules`.
-pub(super) fn read(table: Table<'_>, mut rules: ReferRules) -> ReferRules {
+/// Reads a table of rules: what it does not say is as its `preset` has it, else as in `rules`. `total_timeout_max` is that of
+/// `[transfer]`.
+pub(super) fn read(table: Table<'_>, mut rules: ReferRules, total_timeout_max: Duration) -> ReferRules {
     let mut preset = None;
     let names = Preset::NAMES.map(|(name, preset)| (name, Some(preset)));
     table.choice("preset", &names, &mut preset);
@@ -249,6 +250,16 @@ pub(super) fn read(table: Table<'_>, mut rules: ReferRules) -> ReferRules {
         &mut rules.retry_after_max,
     );
     table.duration("total_timeout", seconds(1)..=seconds(300), &mut rules.total_timeout);
+    if let Some(key) = ["total_timeout", "preset"].into_iter().find(|key| table.has(key))
+        && rules.total_timeout > total_timeout_max
+    {
+        let (total, most) = (
+            value::duration_text(rules.total_timeout),
+            value::duration_text(total_timeout_max),
+        );
+        let message = format!("`total_timeout`, {total}, is longer than `transfer.total_timeout_max`, {most}");
+        table.mistake(table.at_value(key), message);
+    }
     for (key, target) in [
         ("notify_timeout", &mut rules.notify_timeout),
         ("result_timeout", &mut rules.result_timeout),
@@ -262,7 +273,8 @@ pub(super) fn read(table: Table<'_>, mut rules: ReferRules) -> ReferRules {
                 format!("`{key}` is longer than `total_timeout`, {total}"),
             );
         }
-        *target = (!timeout.is_zero()).then_some(timeout);
+        // One of a preset, or of the rules for all, is cut: it was chosen for another `total_timeout`.
+        *target = (!timeout.is_zero()).then_some(timeout.min(rules.total_timeout));
     }
     table.finish();
     rules

@@ -1,6 +1,7 @@
 //! One string of the configuration → one value. Each function says in its error what the text should have been.
 
 use super::{Address, Destination, Network};
+use crate::spelling::shown;
 use crate::transport::Transport;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -27,10 +28,16 @@ pub(super) fn substitute(text: &str, environment: &dyn Fn(&str) -> Option<String
             return Err("`${env:` without its closing `}`".into());
         };
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(format!("`{name}` is no name of an environment variable"));
+            return Err(format!(
+                "`{name}` is no name of an environment variable",
+                name = shown(name)
+            ));
         }
         let Some(value) = environment(name) else {
-            return Err(format!("the environment variable `{name}` is not set"));
+            return Err(format!(
+                "the environment variable `{name}` is not set",
+                name = shown(name)
+            ));
         };
         filled.push_str(&value);
         rest = after;
@@ -41,8 +48,12 @@ pub(super) fn substitute(text: &str, environment: &dyn Fn(&str) -> Option<String
 
 /// `500ms`, `1s`, `2m`, `24h`, `50us`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let malformed =
-        || format!("`{text}` is no duration: write a whole number and a unit, such as \"500ms\", \"1s\" or \"2m\"");
+    let malformed = || {
+        format!(
+            "`{text}` is no duration: write a whole number and a unit, such as \"500ms\", \"1s\" or \"2m\"",
+            text = shown(text)
+        )
+    };
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
     let (number, unit) = text.split_at(unit_at);
     let number: u64 = number.parse().map_err(|_| malformed())?;
@@ -73,11 +84,18 @@ pub(super) fn duration_text(duration: Duration) -> String {
 /// `udp:0.0.0.0:5060`: what a listener binds.
 pub(super) fn bind(text: &str) -> Result<(Transport, SocketAddr), String> {
     let (transport, rest) = transport_prefix(text)?;
-    let transport =
-        transport.ok_or_else(|| format!("`{text}` names no transport: write \"udp:{text}\" or \"tcp:{text}\""))?;
+    let transport = transport.ok_or_else(|| {
+        format!(
+            "`{text}` names no transport: write \"udp:{text}\" or \"tcp:{text}\"",
+            text = shown(text)
+        )
+    })?;
     let address = socket_address(rest)?;
     if address.port() == 0 {
-        return Err(format!("`{text}`: port 0 is any free port, which no peer would know"));
+        return Err(format!(
+            "`{text}`: port 0 is any free port, which no peer would know",
+            text = shown(text)
+        ));
     }
     Ok((transport, address))
 }
@@ -96,8 +114,12 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
 
 /// An IP address with a port, IPv6 in brackets.
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is no IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\""))
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is no IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"",
+            text = shown(text)
+        )
+    })
 }
 
 /// `off`, or where the control API listens.
@@ -106,9 +128,10 @@ pub(crate) fn control_listen(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(None);
     }
     match socket_address(text) {
-        Ok(address) if address.port() == 0 => {
-            Err(format!("`{text}`: port 0 is any free port, which no client would know"))
-        }
+        Ok(address) if address.port() == 0 => Err(format!(
+            "`{text}`: port 0 is any free port, which no client would know",
+            text = shown(text)
+        )),
         Ok(address) => Ok(Some(address)),
         Err(message) => Err(message + ", or \"off\""),
     }
@@ -116,7 +139,12 @@ pub(crate) fn control_listen(text: &str) -> Result<Option<SocketAddr>, String> {
 
 /// `198.51.100.0/24`, or one address.
 pub(super) fn network(text: &str) -> Result<Network, String> {
-    let malformed = || format!("`{text}` is no network, such as \"198.51.100.0/24\", \"2001:db8::/32\" or one address");
+    let malformed = || {
+        format!(
+            "`{text}` is no network, such as \"198.51.100.0/24\", \"2001:db8::/32\" or one address",
+            text = shown(text)
+        )
+    };
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
@@ -124,7 +152,8 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
     let address: IpAddr = address.parse().map_err(|_| malformed())?;
     if address.to_canonical() != address {
         return Err(format!(
-            "`{text}` is an IPv4 address mapped into IPv6: write it as IPv4"
+            "`{text}` is an IPv4 address mapped into IPv6: write it as IPv4",
+            text = shown(text)
         ));
     }
     let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
@@ -134,7 +163,8 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
             digits.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(|| {
                 format!(
                     "`{text}`: the prefix of an {} network is 0 to {bits}",
-                    if bits == 32 { "IPv4" } else { "IPv6" }
+                    if bits == 32 { "IPv4" } else { "IPv6" },
+                    text = shown(text)
                 )
             })?
         }
@@ -150,7 +180,8 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
     };
     if first != address {
         return Err(format!(
-            "`{text}` is an address within a network; the network is \"{first}/{prefix}\""
+            "`{text}` is an address within a network; the network is \"{first}/{prefix}\"",
+            text = shown(text)
         ));
     }
     Ok(Network { address, prefix })
@@ -164,17 +195,23 @@ pub(super) fn sent_by_host(text: &str) -> Result<String, String> {
         .unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
         if ip.is_unspecified() {
-            return Err(format!("`{text}` is a wildcard, which no peer can send to"));
+            return Err(format!(
+                "`{text}` is a wildcard, which no peer can send to",
+                text = shown(text)
+            ));
         }
         return match ip {
             IpAddr::V6(ip) => Ok(format!("[{ip}]")),
-            IpAddr::V4(_) if bare.len() < text.len() => Err(format!("`{text}`: brackets are for IPv6")),
+            IpAddr::V4(_) if bare.len() < text.len() => {
+                Err(format!("`{text}`: brackets are for IPv6", text = shown(text)))
+            }
             IpAddr::V4(ip) => Ok(ip.to_string()),
         };
     }
     if host_and_port(text).is_ok_and(|(_, port)| port.is_some()) {
         return Err(format!(
-            "`{text}`: a host without port is needed; the port is the one that is bound"
+            "`{text}`: a host without port is needed; the port is the one that is bound",
+            text = shown(text)
         ));
     }
     host_name(text)
@@ -197,7 +234,7 @@ pub(super) fn display_name(text: &str) -> Result<String, String> {
 pub(crate) fn http_url(text: &str) -> Result<(), String> {
     let rest = strip_prefix_ignoring_case(text, "https://").or_else(|| strip_prefix_ignoring_case(text, "http://"));
     let Some(rest) = rest else {
-        return Err(format!("`{text}` is no http:// or https:// URL"));
+        return Err(format!("`{text}` is no http:// or https:// URL", text = shown(text)));
     };
     if text.len() > URL_BYTES_MAX {
         return Err(format!("a URL of more than {URL_BYTES_MAX} bytes"));
@@ -212,7 +249,24 @@ pub(crate) fn http_url(text: &str) -> Result<(), String> {
     }
     host_and_port(authority)
         .map(|_| ())
-        .map_err(|message| format!("`{text}`: {message}"))
+        .map_err(|message| format!("`{text}`: {message}", text = shown(text)))
+}
+
+/// An http or https URL that is an origin (RFC 6454 §4), since all that hooks take of it is that.
+pub(super) fn base_url(text: &str) -> Result<String, String> {
+    http_url(text)?;
+    let after_scheme = text.find("://").map_or(0, |at| at + 3);
+    let end = text[after_scheme..]
+        .find(['/', '?', '#'])
+        .map_or(text.len(), |at| after_scheme + at);
+    match &text[end..] {
+        "" | "/" => Ok(text.to_owned()),
+        rest => Err(format!(
+            "`{}` after the origin: relative hooks go to the origin; write \"{}\", and the whole path in each hook",
+            shown(rest),
+            shown(&text[..end])
+        )),
+    }
 }
 
 /// `*`, `+49*`, `sip:*@example.com`, `sips:example.com:5061`.
@@ -233,20 +287,23 @@ pub(crate) fn destination(text: &str) -> Result<Destination, String> {
     };
     if host.contains('*') {
         return Err(format!(
-            "`{text}`: the host is compared as a whole; `*` may stand in the user part only"
+            "`{text}`: the host is compared as a whole; `*` may stand in the user part only",
+            text = shown(text)
         ));
     }
     if host.contains([';', '?']) {
         return Err(format!(
-            "`{text}`: parameters and headers are not compared; leave them out"
+            "`{text}`: parameters and headers are not compared; leave them out",
+            text = shown(text)
         ));
     }
     if user.is_some_and(|user| user.is_empty() || user.contains(is_no_user_character)) {
         return Err(format!(
-            "`{text}`: the user part is empty or holds characters that must be percent-encoded in a URI"
+            "`{text}`: the user part is empty or holds characters that must be percent-encoded in a URI",
+            text = shown(text)
         ));
     }
-    let (host, port) = host_and_port(host).map_err(|message| format!("`{text}`: {message}"))?;
+    let (host, port) = host_and_port(host).map_err(|message| format!("`{text}`: {message}", text = shown(text)))?;
     Ok(Destination::Sip {
         secure,
         user: user.map(str::to_owned),
@@ -258,7 +315,8 @@ pub(crate) fn destination(text: &str) -> Result<Destination, String> {
 fn number_pattern(text: &str) -> Result<Destination, String> {
     if text.is_empty() || text.contains(is_no_user_character) || text.contains([':', '@', '/', ';', '?']) {
         return Err(format!(
-            "`{text}` is no destination: write \"*\", \"+49*\" or \"sip:*@example.com\""
+            "`{text}` is no destination: write \"*\", \"+49*\" or \"sip:*@example.com\"",
+            text = shown(text)
         ));
     }
     Ok(Destination::Number(text.to_owned()))
@@ -266,14 +324,22 @@ fn number_pattern(text: &str) -> Result<Destination, String> {
 
 /// `sip:{number}@trunk.example.net`, `sip:{number}@{source}`, `tel:{number}`.
 pub(crate) fn bare_number(text: &str) -> Result<String, String> {
-    let malformed = || format!("`{text}` is neither \"sip:{{number}}@HOST\" nor \"tel:{{number}}\"");
+    let malformed = || {
+        format!(
+            "`{text}` is neither \"sip:{{number}}@HOST\" nor \"tel:{{number}}\"",
+            text = shown(text)
+        )
+    };
     if let Some((before, after)) = text.split_once("@{source}") {
         // Whatever the address will be, the rest has to be right around it.
         let example = format!("{before}@192.0.2.1:5060{after}");
         return bare_number(&example).map(|_| text.to_owned()).map_err(|_| malformed());
     }
     if text.matches("{number}").count() != 1 {
-        return Err(format!("`{text}` must have `{{number}}` once, where the number goes"));
+        return Err(format!(
+            "`{text}` must have `{{number}}` once, where the number goes",
+            text = shown(text)
+        ));
     }
     if text.contains(['<', '>', '"', '{', '}']) && text.replace("{number}", "").contains(['<', '>', '"', '{', '}']) {
         return Err(malformed());
@@ -298,7 +364,7 @@ pub(crate) fn bare_number(text: &str) -> Result<String, String> {
         return Err(malformed());
     }
     let host = host.split([';', '?']).next().unwrap_or_default();
-    host_and_port(host).map_err(|message| format!("`{text}`: {message}"))?;
+    host_and_port(host).map_err(|message| format!("`{text}`: {message}", text = shown(text)))?;
     Ok(text.to_owned())
 }
 
@@ -308,6 +374,17 @@ pub(super) fn secret(text: &str) -> Result<String, &'static str> {
         Err("is empty")
     } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         Err("holds white space or control characters")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// What a trunk, a listener or an application is called; `key` is where that stands.
+pub(super) fn name(key: &str, text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err(format!("`{key}` is empty"))
+    } else if !has_no_control(text) {
+        Err(format!("`{key}` holds control characters"))
     } else {
         Ok(text.to_owned())
     }
@@ -329,7 +406,7 @@ pub(super) fn header_name(text: &str) -> Result<String, String> {
     if is_token(text) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is no header name"))
+        Err(format!("`{text}` is no header name", text = shown(text)))
     }
 }
 
@@ -351,16 +428,21 @@ pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String>
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (ip, after) = rest
             .split_once(']')
-            .ok_or_else(|| format!("`{text}` lacks the closing bracket"))?;
-        let ip: Ipv6Addr = ip.parse().map_err(|_| format!("`[{ip}]` is no IPv6 address"))?;
+            .ok_or_else(|| format!("`{text}` lacks the closing bracket", text = shown(text)))?;
+        let ip: Ipv6Addr = ip
+            .parse()
+            .map_err(|_| format!("`[{ip}]` is no IPv6 address", ip = shown(ip)))?;
         let port = match after.strip_prefix(':') {
             Some(port) => Some(port),
             None if after.is_empty() => None,
-            None => return Err(format!("`{after}` after `[{ip}]` is no port")),
+            None => return Err(format!("`{after}` after `[{ip}]` is no port", after = shown(after))),
         };
         (ip.to_string(), port)
     } else if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!("an IPv6 address is written in brackets: \"[{text}]\""));
+        return Err(format!(
+            "an IPv6 address is written in brackets: \"[{text}]\"",
+            text = shown(text)
+        ));
     } else {
         let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -375,7 +457,7 @@ pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String>
                 .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
                 .and_then(|digits| digits.parse().ok())
                 .filter(|port| *port != 0)
-                .ok_or_else(|| format!("`{digits}` is no port from 1 to 65535"))?,
+                .ok_or_else(|| format!("`{digits}` is no port from 1 to 65535", digits = shown(digits)))?,
         ),
     };
     Ok((host, port))
@@ -401,7 +483,10 @@ fn host_name(text: &str) -> Result<String, String> {
     if labels.len() <= 253 && labels.split('.').all(label_fits) && top_fits {
         Ok(text.to_ascii_lowercase())
     } else {
-        Err(format!("`{text}` is neither a host name nor an IP address"))
+        Err(format!(
+            "`{text}` is neither a host name nor an IP address",
+            text = shown(text)
+        ))
     }
 }
 
@@ -423,7 +508,8 @@ fn transport_prefix(text: &str) -> Result<(Option<Transport>, &str), String> {
     }
     if ["sip", "sips"].iter().any(|name| prefix.eq_ignore_ascii_case(name)) {
         return Err(format!(
-            "`{text}` is a URI: write the transport and the address, such as \"udp:198.51.100.10:5060\""
+            "`{text}` is a URI: write the transport and the address, such as \"udp:198.51.100.10:5060\"",
+            text = shown(text)
         ));
     }
     Ok((None, text))
@@ -591,6 +677,24 @@ mod tests {
             assert_eq!(http_url(text).is_ok(), fits, "{text}");
         }
         assert!(http_url(&format!("http://example.com/{}", "a".repeat(2_048))).is_err());
+    }
+
+    #[test]
+    fn relative_hooks_have_an_origin_as_their_base() {
+        for text in ["https://app.example.com", "HTTP://[::1]:8080/"] {
+            assert_eq!(base_url(text).as_deref(), Ok(text));
+        }
+        for (text, rest, origin) in [
+            ("https://app.example.com/api/v1", "/api/v1", "https://app.example.com"),
+            ("http://a:80//", "//", "http://a:80"),
+            ("http://a?b=/", "?b=/", "http://a"),
+            ("http://a/#", "/#", "http://a"),
+        ] {
+            let message = base_url(text).unwrap_err();
+            assert!(message.starts_with(&format!("`{rest}` after the origin")), "{message}");
+            assert!(message.contains(&format!("write \"{origin}\"")), "{message}");
+        }
+        assert!(base_url("ftp://a").is_err());
     }
 
     #[test]

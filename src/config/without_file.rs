@@ -3,6 +3,7 @@
 use super::parse::BINDS_MAX;
 use super::value;
 use super::{Bind, Config, Destination, InboundRefer, Network, ReferRules, Route, SHARDS_MAX, Side, Trunk, TrunkId};
+use crate::spelling::shown;
 use crate::transport::Transport;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -68,7 +69,8 @@ impl Config {
         };
         if listen.iter().any(to_ourselves) {
             return Err(format!(
-                "calls to {to} would come back here, where referee listens itself"
+                "calls to {} would come back here, where referee listens itself",
+                shown(to)
             ));
         }
         let anyone = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
@@ -132,8 +134,7 @@ impl Config {
             Ok(())
         });
         apply("REFEREE_HOOKS_BASE_URL", &mut |text| {
-            value::http_url(text)?;
-            self.hooks.base_url = Some(text.to_owned());
+            self.hooks.base_url = Some(value::base_url(text)?);
             Ok(())
         });
         apply("REFEREE_HOOKS_SECRET", &mut |text| {
@@ -142,7 +143,7 @@ impl Config {
         });
         apply("REFEREE_SHARDS", &mut |text| {
             let shards = text.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
-            self.shards = Some(shards.ok_or_else(|| format!("`{text}` is no number from 1 to {SHARDS_MAX}"))?);
+            self.shards = Some(shards.ok_or_else(|| format!("`{}` is no number from 1 to {SHARDS_MAX}", shown(text)))?);
             Ok(())
         });
         if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -286,7 +287,7 @@ mod tests {
             ]
         );
         assert_eq!(config, Config::default());
-        for shards in ["0", "1025", "-1", "70000"] {
+        for shards in ["0", "257", "-1", "70000"] {
             assert!(
                 config
                     .apply_environment(&|name| (name == "REFEREE_SHARDS").then(|| shards.into()))

@@ -36,7 +36,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -101,6 +101,7 @@ impl Control {
             phase: Arc::clone(&phase),
             answers: Mutex::new(Answers::default()),
             hub: Arc::new(Hub::new(config)),
+            turned_away: AtomicU64::new(0),
         });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -152,6 +153,8 @@ struct Context {
     phase: Arc<AtomicU8>,
     answers: Mutex<Answers>,
     hub: Arc<Hub>,
+    /// Requests for a shard that got 503 `busy`.
+    turned_away: AtomicU64,
 }
 
 impl fmt::Debug for Context {

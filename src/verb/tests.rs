@@ -251,6 +251,12 @@ fn each_mistake_of_a_refer_names_its_field() {
             &["referTo: is a number, must be a string: put it in quotes"][..],
         ),
         (json!({"referTo": ""}), &["referTo: is empty"]),
+        (json!({"timeout": 10, "notifyTimeout": 10}), &[]),
+        (json!({"notifyTimeout": 200}), &[]),
+        (
+            json!({"timeout": 10, "notifyTimeout": 200}),
+            &["notifyTimeout: is longer than `timeout`"],
+        ),
         (json!({"referTo": "  "}), &["referTo: is empty"]),
         (
             json!({"referTo": "+49\r\nX: y"}),
@@ -360,7 +366,10 @@ fn each_mistake_of_a_refer_names_its_field() {
             json!({"headers": {"X-A": "a".repeat(4_097)}}),
             &["headers.X-A: is longer than 4096 bytes"],
         ),
-        (json!({"headers": {"x\r\ny": "1"}}), &["headers.xy: is no header name"]),
+        (
+            json!({"headers": {"x\r\ny": "1"}}),
+            &["headers.x\\r\\ny: is no header name"],
+        ),
     ] {
         assert_eq!(refer_errors(properties.clone()), expected, "{properties}");
     }

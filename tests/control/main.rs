@@ -499,6 +499,8 @@ fn a_shard_that_is_full_or_silent_is_503() {
     let answer = rig.get("GET", &path, &[], "");
     answer.is_problem(503, "busy");
     assert_eq!(answer.header("retry-after"), "1");
+    let metrics = rig.get("GET", "/metrics", &[], "").body;
+    assert!(metrics.contains("\nreferee_control_busy_total 1\n"), "{metrics}");
     let answer = rig.ask("GET", "/v1/calls/abc", &[], "");
     let unanswered = rig.asked();
     answer.join().unwrap().is_problem(503, "timeout");

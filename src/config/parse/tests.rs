@@ -1,3 +1,7 @@
+mod hints;
+mod reference;
+mod timeouts;
+
 use super::*;
 use crate::config::{ByeMeansSuccess, HookBodies, OnReferTimeout, ReferMode};
 use crate::config::{Destination, pattern_matches};
@@ -428,7 +432,7 @@ fn each_mistake_is_told_with_its_place() {
         ("", &[][..]),
         // Syntax.
         ("a = ", &["4:5: string values must be quoted, expected literal string"]),
-        ("a = 1\na = 2", &["5:1: duplicate key"]),
+        ("a = 1\na = 2", &["5:1: duplicate key `a`"]),
         // Unknown keys.
         ("[hook]\n", &["4:2: unknown key `hook`; did you mean `hooks`?"]),
         ("[zzz]\n", &["4:2: unknown key `zzz`"]),
@@ -462,7 +466,10 @@ fn each_mistake_is_told_with_its_place() {
             "[limits]\ncalls_max = -1\n",
             &["5:13: `calls_max` is -1, must be 1 to 1073741824"],
         ),
-        ("[limits]\nspin = 5\n", &["5:8: `spin` is an integer, must be a string"]),
+        (
+            "[limits]\nspin = 5\n",
+            &["5:8: `spin` is an integer, must be a string such as \"5s\""],
+        ),
         ("[limits]\nspin = \"1s\"\n", &["5:8: `spin` is 1s, must be 0s to 10ms"]),
         (
             "[limits]\nspin = \"1\"\n",
@@ -563,7 +570,7 @@ fn each_mistake_is_told_with_its_place() {
             "[[listen]]\nname = \"m\"\nbind = [\"tls:127.0.0.1:5061\", 7]\n",
             &[
                 "6:9: the transport `tls` is not supported yet: only udp and tcp are",
-                "6:31: each of `bind` is an integer, must be a string",
+                "6:31: each of `bind` is an integer, must be a string: put it in quotes",
             ],
         ),
         // Health and caps.
@@ -860,7 +867,7 @@ fn a_trunk_has_credentials_for_all_realms_or_for_those_named() {
         ),
         (
             "username = 1\npassword = \"b\"\n",
-            &["1:12: `username` is an integer, must be a string"],
+            &["1:12: `username` is an integer, must be a string: put it in quotes"],
         ),
         (
             "username = \"a\"\npassword = \"b\"\nrealms = [\"\"]\n",
@@ -882,7 +889,7 @@ fn all_mistakes_come_in_one_pass_and_in_the_order_of_the_text() {
     assert_eq!(
         errors(text),
         [
-            "1:10: `shards` is 0, must be 1 to 1024",
+            "1:10: `shards` is 0, must be 1 to 256",
             "3:11: `threads` is 0, must be 1 to 256",
             "5:8: there is no `[[trunk]]` named `a`",
             "6:6: there is no `[[trunk]]` named `b`",
@@ -893,7 +900,7 @@ fn all_mistakes_come_in_one_pass_and_in_the_order_of_the_text() {
     );
     assert_eq!(
         parse(text, &environment).unwrap_err()[0].to_string(),
-        "line 1, column 10: `shards` is 0, must be 1 to 1024"
+        "line 1, column 10: `shards` is 0, must be 1 to 256"
     );
 }
 

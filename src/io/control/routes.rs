@@ -5,6 +5,8 @@ use super::problem::Problem;
 use super::{ANSWER_WITHIN, Context};
 use crate::command::{CallSelector, Command, Reply};
 use crate::identifiers::{CallId, TransferId};
+use crate::io::counters::describe;
+use crate::shard::CounterKind;
 use crate::spelling;
 use crate::verb::{self, Verb, VerbError, shown};
 use axum::Json;
@@ -15,7 +17,9 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -175,7 +179,12 @@ pub(super) async fn trunks(State(context): State<Arc<Context>>, query: Parameter
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
-    let text = (context.metrics)() + &context.hub.metrics_text();
+    let mut text = (context.metrics)() + &context.hub.metrics_text();
+    let help = "Requests that got 503 because a worker had too much to do, or too many requests waited";
+    describe(&mut text, "control_busy_total", CounterKind::Counter, help);
+    let turned_away = context.turned_away.load(Ordering::Relaxed);
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "referee_control_busy_total {turned_away}");
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, content_type)], text).into_response()
 }
@@ -307,14 +316,18 @@ pub(super) async fn ask(context: &Context, shard: u16, command: Command) -> Resu
 
 /// As [`ask`], however long it takes: for what must be known to have happened or not.
 async fn ask_patiently(context: &Context, shard: u16, command: Command) -> Result<Reply, Problem> {
-    let mut ticket = context.replies.open().ok_or_else(Problem::busy)?;
+    let busy = || {
+        context.turned_away.fetch_add(1, Ordering::Relaxed);
+        Problem::busy()
+    };
+    let mut ticket = context.replies.open().ok_or_else(busy)?;
     let sent = context.shards.send(shard, ticket.number, command);
-    sent.map_err(|_| Problem::busy())?;
+    sent.map_err(|_| busy())?;
     match (&mut ticket.answer).await {
         Ok(Reply::Refused(refusal)) => Err(refusal.into()),
         Ok(reply) => Ok(reply),
         // The other end is gone: the shard has ended, or it was stopped with its commands unread.
-        Err(_) => Err(Problem::busy()),
+        Err(_) => Err(busy()),
     }
 }
 

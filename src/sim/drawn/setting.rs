@@ -331,6 +331,11 @@ impl Setting {
         self.key(dice, "bye_delay", &["\"1s\"", "\"0s\"", "\"5s\""]);
         self.key(dice, "bye_grace", &["\"1s\"", "\"0s\"", "\"3s\""]);
         let total = dice.one_of(&[120, 10, 60, 300]);
+        // As the configuration wants it.
+        let total = match self.config.contains("total_timeout_max = \"60s\"") {
+            true => total.min(60),
+            false => total,
+        };
         self.line(&format!("total_timeout = \"{total}s\""));
         if dice.one_in(3) {
             self.line(&format!(
