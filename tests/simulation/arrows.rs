@@ -136,13 +136,14 @@ const TRANSFER: &str = "
     Sending   | 481                         | Done
     Sending   | 491                         | Backoff
     Sending   | 491                         | Done
-  ? Sending   | 491                         | Sending
+  ? Sending   | 491                         | Sending, Lingering
     Sending   | 500, 503 with Retry-After   | Backoff
     Sending   | 500, 503 with Retry-After   | Done
-  ? Sending   | 500, 503 with Retry-After   | Sending
+  ? Sending   | 500, 503 with Retry-After   | Sending, Lingering
     Sending   | 500, overtaken              | Sending
-  ? Sending   | 500, overtaken              | Done, Backoff
+  ? Sending   | 500, overtaken              | Done, Backoff, Lingering
     Sending   | other 4xx-6xx               | Done
+  ? Sending   | other 4xx-6xx               | Lingering
     Sending   | NOTIFY 1xx                  | Sending
     Sending   | NOTIFY final                | Sending
   ? Sending   | NOTIFY final, overtaken     | Sending
@@ -218,6 +219,7 @@ const TRANSFER: &str = "
   ? ByeGrace  | T_first                     | ByeGrace
   ? Lingering | 2xx                         | Lingering
     Lingering | action answered             | Done
+  ? Lingering | transport error, no response | Lingering
     Lingering | T_linger                    | Done
     Lingering | call ended here             | Done
     Lingering | BYE of the notifier         | Done
