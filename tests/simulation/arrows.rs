@@ -219,7 +219,8 @@ const TRANSFER: &str = "
   ? ByeGrace  | T_first                     | ByeGrace
   ? Lingering | 2xx                         | Lingering
     Lingering | action answered             | Done
-  ? Lingering | transport error, no response | Lingering
+  ? Lingering | transport error             | Lingering
+  ? Lingering | no response                 | Lingering
     Lingering | T_linger                    | Done
     Lingering | call ended here             | Done
     Lingering | BYE of the notifier         | Done
