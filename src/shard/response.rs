@@ -144,6 +144,11 @@ impl Shard {
         let server = context.server;
         self.learn_from_response(key, number, flow, message, code, now);
         if !self.transactions.may_send(server, code) {
+            // A target that says so after Timer L of the answered INVITE (RFC 6026 §7.1) is heard by nobody.
+            let context = self.contexts.get_mut(key).filter(|_| code >= 200);
+            if let Some(branch) = context.and_then(|context| context.branch_mut(number)) {
+                branch.has_ended = true;
+            }
             return;
         }
         if code == 503 {

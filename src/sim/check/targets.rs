@@ -35,6 +35,8 @@ struct Came {
     tried: BTreeSet<SocketAddr>,
     /// Somebody has said something but that it is of no use, or the caller has.
     is_decided: bool,
+    /// It was refused here: its branches may be gone.
+    is_given_up: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Targets {
                 flow,
                 tried: BTreeSet::new(),
                 is_decided: false,
+                is_given_up: false,
             });
         }
     }
@@ -98,8 +101,9 @@ impl Targets {
         if text.code() != 503 {
             return self.decide(&origin);
         }
-        // What comes later may come to nobody.
-        let is_heard = is_first && now < at + 64 * self.config.timers.t1;
+        // What comes later, or once nobody was there, may come to nobody.
+        let is_given_up = self.came.get(&origin).is_some_and(|came| came.is_given_up);
+        let is_heard = is_first && !is_given_up && now < at + 64 * self.config.timers.t1;
         let wait = text.header("Retry-After").and_then(|wait| wait.parse().ok());
         if wait.is_some() {
             self.have_asked.insert(peer);
@@ -191,6 +195,9 @@ impl Targets {
             "408 Request Timeout",
         ]
         .contains(&reason);
+        if let Some(came) = self.came.get_mut(&text.branch()) {
+            came.is_given_up |= is_own && text.code() >= 300;
+        }
         let Some(came) = self.came.get(&text.branch()) else {
             return;
         };
