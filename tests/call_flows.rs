@@ -580,14 +580,19 @@ fn is_known(scene: &mut Scene, call: &str) -> bool {
 }
 
 /// A callee whose 2xx is lost takes the call for answered, and may hang up before it comes again (RFC 3261 §15.1.1).
-#[test]
-fn a_2xx_that_comes_after_its_callees_bye_makes_no_call_that_lives() {
+fn with_lost_2xx_and_bye() -> Scene {
     let mut scene = Scene::default();
     scene
         .world
         .peer_mut(scene.platform)
         .on("INVITE", steps([(0, respond(200)), (100, request(BYE))]));
     scene.world.network.lose("platform", "referee", "200 OK (INVITE)", 1);
+    scene
+}
+
+#[test]
+fn a_2xx_that_comes_after_its_callees_bye_makes_no_call_that_lives() {
+    let mut scene = with_lost_2xx_and_bye();
     let call = scene.call();
     scene.run(5_000);
     assert_ladder("hangup_and_late_200", &scene.world);
@@ -600,15 +605,10 @@ fn a_2xx_that_comes_after_its_callees_bye_makes_no_call_that_lives() {
     assert_eq!((counters.calls_total, counters.calls_answered_total), (1, 1));
 }
 
-/// Likewise if the 2xx comes while the BYE is still under way.
+/// The 2xx comes while the BYE is still under way.
 #[test]
 fn a_2xx_that_its_callees_bye_has_overtaken_makes_no_call_that_lives() {
-    let mut scene = Scene::default();
-    scene
-        .world
-        .peer_mut(scene.platform)
-        .on("INVITE", steps([(0, respond(200)), (100, request(BYE))]));
-    scene.world.network.lose("platform", "referee", "200 OK (INVITE)", 1);
+    let mut scene = with_lost_2xx_and_bye();
     scene.world.network.lose("referee", "carrier", BYE, 1);
     let call = scene.call();
     scene.run(5_000);

@@ -299,8 +299,8 @@ fn both_2xx_of_two_targets_reach_the_caller_and_each_is_a_call() {
     assert_eq!(setting.world.shard(0).counters().transfers_success_total, 1);
 }
 
-#[test]
-fn a_second_answer_that_comes_after_its_callees_bye_is_no_call() {
+/// Both targets answer; the second one's 2xx is lost, and it hangs up before that comes again.
+fn late_second_answer() -> (Setting, String) {
     let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
     setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
     setting.on(
@@ -310,6 +310,12 @@ fn a_second_answer_that_comes_after_its_callees_bye_is_no_call() {
     setting.world.network.lose("b", "referee", "200 OK (INVITE)", 1);
     setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
     let call = setting.call();
+    (setting, call)
+}
+
+#[test]
+fn a_second_answer_that_comes_after_its_callees_bye_is_no_call() {
+    let (mut setting, call) = late_second_answer();
     setting.run(2_000);
     assert_eq!(
         (setting.heard(setting.a, "ACK"), setting.heard(setting.b, "ACK")),
@@ -323,15 +329,7 @@ fn a_second_answer_that_comes_after_its_callees_bye_is_no_call() {
 
 #[test]
 fn a_second_answer_that_comes_after_its_callees_bye_and_the_end_of_the_call_is_no_call() {
-    let mut setting = Setting::new("to = [\"a\", \"b\"]\nmode = \"parallel\"");
-    setting.on(setting.a, &[(50, respond(180)), (500, respond(200))]);
-    setting.on(
-        setting.b,
-        &[(50, respond(180)), (501, respond(200)), (600, request(BYE))],
-    );
-    setting.world.network.lose("b", "referee", "200 OK (INVITE)", 1);
-    setting.world.peer_mut(setting.carrier).manners.hangs_up_on_forks = false;
-    let call = setting.call();
+    let (mut setting, call) = late_second_answer();
     setting.run(550);
     let end = Command::Hangup {
         call: CallSelector::SipCallId(call.clone().into_bytes()),
