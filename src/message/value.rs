@@ -268,7 +268,11 @@ pub(super) fn qvalue(text: &[u8]) -> Option<u16> {
         [b'.', digits @ ..] if digits.len() <= 3 => digits,
         _ => return None,
     };
-    let mut thousandths = u16::from(whole.checked_sub(b'0')?) * 1000;
+    let mut thousandths = match whole {
+        b'0' => 0,
+        b'1' => 1000,
+        _ => return None,
+    };
     for (digit, weight) in digits.iter().zip([100, 10, 1]) {
         thousandths += u16::from(char::from(*digit).to_digit(10)? as u8) * weight;
     }
@@ -467,6 +471,8 @@ mod tests {
             ("1.000", Some(1000)),
             ("1.001", None),
             ("2", None),
+            // Its code less that of 0, in thousandths, is 464 in 16 bits.
+            ("r", None),
             ("0.1234", None),
             (".5", None),
             ("0,5", None),
