@@ -21,6 +21,7 @@ use early::EarlyDialogs;
 use refers::Refers;
 use slotmap::new_key_type;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 new_key_type! {
     /// A live call; a stale key finds nothing.
@@ -127,6 +128,8 @@ pub struct Extra {
     /// The last one that ended: its late NOTIFYs still inform.
     pub last_transfer: Option<TransferKey>,
     pub transfers: u32,
+    /// The longest time that one of them says late NOTIFYs are to find their way (T_tomb).
+    pub tombstone: Option<Duration>,
     /// Requests of a party that wait until ours has a response, in order.
     pub held: VecDeque<Held>,
     /// Until when, and whose.
@@ -155,8 +158,8 @@ pub struct Extra {
     pub is_over: bool,
     /// The call is to end: our BYEs follow the ACK of its answer.
     pub end_after_ack: bool,
-    /// A REFER of ours that follows it, or the answer of an INVITE within the dialog.
-    pub refer_waits: Option<TransferKey>,
+    /// A REFER of ours that follows it, or the answer of an INVITE within the dialog: that until then at most (T_queue).
+    pub refer_waits: Option<(TransferKey, Option<Instant>)>,
     /// Our BYEs have left.
     pub ended_here: bool,
     /// BYEs of ours that are not answered yet, and what goes on them.

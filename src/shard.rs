@@ -557,7 +557,7 @@ impl Shard {
                 TimerKey::Unanswered(call) => self.on_unanswered_due(call, now),
                 TimerKey::Session(call) => self.on_session_due(call, now),
                 TimerKey::Aside(number) => self.on_aside_over(number, now),
-                TimerKey::Queue(call) => self.release_refer(call, now),
+                TimerKey::Queue(call) => self.on_queue_over(call, at, now),
                 TimerKey::Probe(probe) => self.on_probe_due(probe, now),
                 TimerKey::ProbeOver(probe, since) => self.on_probe_over(probe, since, now),
             }

@@ -489,6 +489,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             request: Vec::new(),
             interval: self.t1,
             is_resent: false,
+            is_quiet: false,
             attempt: 0,
             cancel: None,
         });
@@ -542,6 +543,14 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         timers.arm(now, 64 * self.t1, Deadline::Client(key, give_up).into());
     }
 
+    /// Nobody wants a non-INVITE to be carried out any more: it is not sent again. Responses are still taken, until Timer F.
+    pub fn stop_repeating(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key) {
+            debug_assert!(!client.is_invite());
+            client.is_quiet = true;
+        }
+    }
+
     /// Cancels an INVITE that has a provisional response (RFC 3261 §9.1); `extra` is copied into the CANCEL as it is.
     /// `owner` belongs to the CANCEL's own transaction. Without a provisional the caller must wait for one.
     pub fn cancel<K: From<Deadline>>(
@@ -582,6 +591,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             request: Vec::new(),
             interval: self.t1,
             is_resent: false,
+            is_quiet: false,
             attempt: 0,
             cancel: None,
         });
@@ -717,7 +727,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 timers.arm(now, client.interval, deadline_of(key, letter));
                 None
             }
-            (Letter::E, ClientState::Trying | ClientState::Proceeding) => {
+            (Letter::E, ClientState::Trying | ClientState::Proceeding) if !client.is_quiet => {
                 self.coverage
                     .take(|| client.arrow(client.state, letter.as_str(), Some(client.state)));
                 client.is_resent = true;
@@ -788,7 +798,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     ) -> Option<Flow> {
         let key = ClientKey::from(KeyData::from_ffi(of.0));
         let client = self.clients.get_mut(key)?;
-        if !matches!(client.state, ClientState::Calling | ClientState::Trying) {
+        if client.is_quiet || !matches!(client.state, ClientState::Calling | ClientState::Trying) {
             return None;
         }
         let refused = std::mem::replace(&mut client.flow, client.fallback.take()?);

@@ -22,6 +22,7 @@ use crate::call::{CallKey, Party};
 use crate::config::{ApplicationId, ByeMeansSuccess, ReferMode, ReferRules, TrunkId};
 use crate::identifiers::TransferId;
 use crate::timer::Instant;
+use crate::transaction::ClientKey;
 use crate::verb::SipRefer;
 use report::CallFacts;
 use rows::Rows;
@@ -44,12 +45,14 @@ pub struct Transfer {
     pub ended: Option<Instant>,
     /// Of a call that an application leads: whose hooks it has, and the base of relative ones.
     pub application: Option<(ApplicationId, String)>,
-    /// What hooks say of the call; the shard keeps its status true.
+    /// What hooks say of the call, as it stood when the last one was posted.
     pub facts: Box<CallFacts>,
     /// Its action is posted, and what came of that is not known yet.
     pub awaits_outcome: bool,
     /// Its REFER has left in a dialog of its own: the digest of that dialog's Call-ID.
     pub outside: Option<u64>,
+    /// The REFER that has no final response yet.
+    request: Option<ClientKey>,
     rules: ReferRules,
     state: State,
     /// REFERs sent.
@@ -73,6 +76,8 @@ pub struct Transfer {
     retried_500: bool,
     other_party_gone: bool,
     call_gone: bool,
+    /// The subscription's time was over before the response to the REFER.
+    is_expired: bool,
     /// A timer that fires at another time than this is an old one.
     deadlines: [Option<Instant>; TIMERS],
     rows: Rows,
@@ -142,6 +147,7 @@ impl Transfer {
             facts,
             awaits_outcome: false,
             outside: None,
+            request: None,
             rules,
             state: State::Sending,
             attempts: 0,
@@ -160,6 +166,7 @@ impl Transfer {
             retried_500: false,
             other_party_gone: false,
             call_gone: false,
+            is_expired: false,
             deadlines: [None; TIMERS],
             rows: Rows::default(),
         };
@@ -167,18 +174,20 @@ impl Transfer {
     }
 
     /// A REFER left.
-    pub fn sent(&mut self) -> Steps {
+    pub fn sent(&mut self, request: ClientKey) -> Steps {
         self.rows.enter(self.state, "REFER sent");
-        self.wait_for_response()
+        self.wait_for_response(request)
     }
 
     /// The REFER was challenged, and has left once more with credentials.
-    pub fn challenged(&mut self) -> Steps {
+    pub fn challenged(&mut self, request: ClientKey) -> Steps {
         self.rows.enter(self.state, "401, 407 answered");
-        self.wait_for_response()
+        self.wait_for_response(request)
     }
 
-    fn wait_for_response(&mut self) -> Steps {
+    fn wait_for_response(&mut self, request: ClientKey) -> Steps {
+        self.request = Some(request);
+        self.is_expired = false;
         self.attempts += 1;
         let wait = self.rules.response_timeout;
         wait.map(|wait| Step::Arm(TransferTimer::Response, wait))
@@ -205,6 +214,16 @@ impl Transfer {
         &self.rules
     }
 
+    /// Its REFER, while that has no final response.
+    pub fn request(&self) -> Option<ClientKey> {
+        self.request
+    }
+
+    /// Whether nothing has come of its REFER: no final response, no NOTIFY.
+    pub fn is_unheard_of(&self) -> bool {
+        self.request.is_some() && self.notify_count == 0
+    }
+
     /// Whether its REFER is still to be sent, or to be answered: nobody has hung up, and no final response has come.
     pub fn is_sending(&self) -> bool {
         self.state == State::Sending
@@ -223,7 +242,11 @@ impl Transfer {
     /// A response to the REFER.
     pub fn on_response(&mut self, answer: Answer<'_>, now: Instant) -> Steps {
         self.rows.enter(self.state, answer.kind());
-        if answer.code < 200 || self.is_over() {
+        if answer.code < 200 {
+            return Steps::new();
+        }
+        self.request = None;
+        if self.is_over() {
             return Steps::new();
         }
         self.deadlines[TransferTimer::Response as usize] = None;
@@ -300,8 +323,8 @@ impl Transfer {
         if answer.refer_sub_false && self.notify_count == 0 {
             return self.conclude(Outcome::Success, Cause::AcceptedNoSubscription, now);
         }
-        if self.subscription_reason.is_some() {
-            return self.on_subscribed();
+        if self.subscription_reason.is_some() || self.is_expired {
+            return self.on_subscribed(now);
         }
         let mut steps = Steps::new();
         // T_total is absolute: it is only ever made shorter.
@@ -310,7 +333,7 @@ impl Transfer {
         {
             steps.push(Step::Arm(TransferTimer::Total, wait));
         }
-        if self.last_event.is_some() {
+        if self.notify_count > 0 {
             self.state = State::Progress;
             return steps;
         }
@@ -322,7 +345,10 @@ impl Transfer {
     }
 
     /// NOTIFYs have told of a REFER whose response comes only now, or not at all: they go on, unless the last has been.
-    fn on_subscribed(&mut self) -> Steps {
+    fn on_subscribed(&mut self, now: Instant) -> Steps {
+        if self.is_expired {
+            return self.conclude(Outcome::Unknown, Cause::SubscriptionExpired, now);
+        }
         self.state = State::Progress;
         match self.subscription_reason {
             Some(_) => smallvec![Step::Arm(TransferTimer::Grace, self.rules.bye_grace)],
@@ -376,7 +402,7 @@ impl Transfer {
         }
         if self.is_known_accepted() && matches!(cause, Cause::Timeout | Cause::Transport) {
             // The target may ring already: the NOTIFYs go on telling.
-            return self.on_subscribed();
+            return self.on_subscribed(now);
         }
         self.conclude(Outcome::Failed, cause, now)
     }
@@ -431,6 +457,7 @@ impl Transfer {
             return Ok(steps);
         }
         self.deadlines[TransferTimer::FirstNotify as usize] = None;
+        self.is_expired = false;
         if self.final_status.is_some() {
             // Before the response to the REFER it waits for that, so that the action can tell it.
             if !matches!(self.state, State::Sending | State::Backoff) && self.refer_status.is_some() {
@@ -580,6 +607,8 @@ impl Transfer {
         self.deadlines[timer as usize] = None;
         match (timer, self.state) {
             (TransferTimer::Response, State::Sending) => self.on_unsent(408, "Request Timeout", Cause::Timeout, now),
+            // The other party has hung up: T_total ends what NOTIFYs do not tell.
+            (TransferTimer::FirstNotify, State::Waiting) if self.other_party_gone => Steps::new(),
             (TransferTimer::FirstNotify, State::Waiting) => self.conclude(Outcome::Unknown, Cause::NoNotify, now),
             (TransferTimer::Total, State::Sending | State::Backoff) => {
                 if self.refer_status.is_none() {
@@ -610,6 +639,11 @@ impl Transfer {
             }
             (TransferTimer::Subscription, State::Waiting | State::Progress) => {
                 self.conclude(Outcome::Unknown, Cause::SubscriptionExpired, now)
+            }
+            // The verdict waits for the response to the REFER.
+            (TransferTimer::Subscription, State::Sending) => {
+                self.is_expired = true;
+                Steps::new()
             }
             (TransferTimer::Backoff, State::Backoff) => {
                 // It may still have to wait for an INVITE.
@@ -685,7 +719,9 @@ impl Transfer {
             self.state = State::Lingering;
             steps.push(Step::Arm(TransferTimer::Linger, self.rules.bye_delay));
         }
+        // What never left was never tried.
         if cause == Cause::Timeout
+            && self.attempts > 0
             && self.rules.on_refer_timeout == crate::config::OnReferTimeout::Bye
             && !self.call_gone
         {

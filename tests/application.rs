@@ -458,6 +458,22 @@ fn after_a_success_only_hangup_and_tag_count() {
 }
 
 #[test]
+fn hooks_of_a_transfer_say_how_its_call_stands_when_they_are_posted() {
+    let mut scene = Scene::new();
+    scene.on("REFER", course("486 Busy Here", 1_000));
+    scene.list(json!([refer()]));
+    scene.call();
+    scene.end();
+    let events = scene.posted(HookKind::Event);
+    let states = events.iter().filter_map(|posted| posted.body["call_state"].as_str());
+    assert_eq!(states.collect::<Vec<_>>(), ["in-progress", "in-progress"]);
+    let [action] = scene.actions()[..] else { panic!() };
+    let body = &action.body;
+    let said = json!([body["call_status"], body["sip_status"], body["sip_reason"]]);
+    assert_eq!(said, json!(["in-progress", 200, "OK"]));
+}
+
+#[test]
 fn every_execution_has_its_action_whatever_ends_it() {
     // The list, what happens at half a second, the causes of the actions in order.
     type Case = (Value, Option<&'static str>, Vec<&'static str>);

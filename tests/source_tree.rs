@@ -88,6 +88,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "identifiers",
             "message",
             "timer",
+            "transaction",
             "verb",
         ],
     ),

@@ -146,6 +146,13 @@ impl Refers {
         }
     }
 
+    /// The REFER of this referrer that was taken for lost has a 2xx: its subscription is alive after all.
+    pub fn accepted_late(&mut self, referrer: Referrer, alive_until: Instant) {
+        if let Some(refer) = self.list.iter_mut().rfind(|refer| refer.referrer == referrer) {
+            refer.alive_until = Some(alive_until);
+        }
+    }
+
     /// A party does not know the subscriptions that `notifier` tells it of (RFC 6665 §4.2.2: they are removed).
     pub fn unknown_to_party(&mut self, notifier: Party) {
         for refer in self.list.iter_mut().filter(|refer| refer.notifier == notifier) {

@@ -25,7 +25,6 @@ use crate::proxy::{self, Again, Refused};
 use crate::sequence::{NUMBER_MAX, Sequence};
 use crate::timer::Instant;
 use crate::transaction::ClientKey;
-use crate::transfer::Transfer;
 use crate::transport::Flow;
 use smallvec::SmallVec;
 
@@ -404,7 +403,7 @@ impl Shard {
                 }
             }
             ClientOwner::Refer(key) => {
-                self.with_transfer(key, now, Transfer::challenged);
+                self.with_transfer(key, now, |transfer| transfer.challenged(client));
                 let Some(transfer) = self.transfers.get(key) else {
                     return;
                 };

@@ -15,6 +15,7 @@ use crate::message::uri::request_uri;
 use crate::message::{Message, Method, NameAddr};
 use crate::proxy::Refused;
 use crate::timer::Instant;
+use crate::transaction::ClientKey;
 use crate::transport::Flow;
 
 /// A dialog of a REFER's own (RFC 3515 §2.4.4).
@@ -83,7 +84,7 @@ fn transport_parameter(flow: Flow) -> &'static [u8] {
 
 impl Shard {
     /// Sends the REFER of a transfer in a dialog of its own, or once more in that.
-    pub(super) fn send_outside(&mut self, key: TransferKey, now: Instant) -> Result<(), Unsent> {
+    pub(super) fn send_outside(&mut self, key: TransferKey, now: Instant) -> Result<ClientKey, Unsent> {
         let Some(transfer) = self.transfers.get(key) else {
             return Err(Unsent::Never);
         };
@@ -146,7 +147,7 @@ impl Shard {
         let bytes = self.outbox.since(start);
         self.transactions
             .start(client, bytes, &mut self.outbox, &mut self.timers, now);
-        Ok(())
+        Ok(client)
     }
 
     fn open_outside(&mut self, transfer: TransferKey) -> u64 {

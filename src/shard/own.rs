@@ -1,7 +1,7 @@
 //! Requests of our own within a call, REFER and BYE, and what transfers ask for.
 
 use super::attended::Aside;
-use super::saying::Unsent;
+use super::saying::{Saying, Unsent};
 use super::verbs::is_lingering;
 use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::application::admit_relayed;
@@ -58,8 +58,12 @@ impl Shard {
             return;
         }
         let (call, queue) = (transfer.call, transfer.rules().queue_timeout);
-        if self.awaits_ack(call, now) || self.awaits_answer(call, queue, now) {
-            self.calls[call].extra_mut().refer_waits = Some(key);
+        let waits = match self.awaits_ack(call, now) {
+            true => Some(None),
+            false => self.awaits_answer(call, queue, now).map(Some),
+        };
+        if let Some(until) = waits {
+            self.calls[call].extra_mut().refer_waits = Some((key, until));
             return;
         }
         self.send_refer_now(key, now);
@@ -76,13 +80,14 @@ impl Shard {
             ReferMode::InDialog => {
                 let lines = refer_lines(&refer_to, &referred_by, &verb);
                 let owner = ClientOwner::Refer(key);
-                self.send_own(call, party, Method::Refer, owner, &lines, now).map(Some)
+                let sent = self.send_saying(call, party, &Saying::of(Method::Refer, &lines), owner, now);
+                sent.map(|(number, client)| (client, Some(number)))
             }
-            ReferMode::OutOfDialog => self.send_outside(key, now).map(|()| None),
+            ReferMode::OutOfDialog => self.send_outside(key, now).map(|client| (client, None)),
         };
         match sent {
-            Ok(number) => {
-                self.with_transfer(key, now, Transfer::sent);
+            Ok((client, number)) => {
+                self.with_transfer(key, now, |transfer| transfer.sent(client));
                 self.tell_step(key, event::Step::Sent, None);
                 // What is outside the dialog has nothing to do with its numbers.
                 let Some(number) = number else { return };
@@ -132,23 +137,28 @@ impl Shard {
     }
 
     /// Whether an INVITE within the dialog has no answer yet, or as its user agent no ACK: many peers refuse another request
-    /// meanwhile. Our REFER waits for that, for so long (T_queue).
-    fn awaits_answer(&mut self, key: CallKey, queue: Duration, now: Instant) -> bool {
+    /// meanwhile. Our REFER waits for that, for so long (T_queue): until when.
+    fn awaits_answer(&mut self, key: CallKey, queue: Duration, now: Instant) -> Option<Instant> {
         let invite = self.calls.get(key).and_then(|call| call.invite);
         let context = invite.and_then(|invite| self.contexts.get(self.context_of(invite)?));
         let is_relayed = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
         let is_ours = self.served.get(&key).is_some_and(|served| served.has_open_invite());
-        if (is_relayed || is_ours) && !queue.is_zero() {
-            self.arm(now, queue, TimerKey::Queue(key));
-            return true;
+        let waits = (is_relayed || is_ours) && !queue.is_zero();
+        waits.then(|| self.arm(now, queue, TimerKey::Queue(key)))
+    }
+
+    /// T_queue is over that was to end at `at`; a REFER that waits since then has its own.
+    pub(super) fn on_queue_over(&mut self, key: CallKey, at: Instant, now: Instant) {
+        let waits = self.calls.get(key).and_then(|call| call.extra()?.refer_waits);
+        if waits.is_some_and(|(_, until)| until == Some(at)) {
+            self.release_refer(key, now);
         }
-        false
     }
 
     /// The INVITE has its answer, or T_queue is over.
     pub(super) fn release_refer(&mut self, key: CallKey, now: Instant) {
         let extra = self.calls.get_mut(key).and_then(Call::extra_if_any);
-        if let Some(refer) = extra.and_then(|extra| extra.refer_waits.take()) {
+        if let Some((refer, _)) = extra.and_then(|extra| extra.refer_waits.take()) {
             self.send_refer_now(refer, now);
         }
     }
@@ -162,7 +172,7 @@ impl Shard {
         if ends {
             let headers = std::mem::take(&mut extra.bye_headers);
             self.end_both(key, &headers, Cause::Hangup, now);
-        } else if let Some(refer) = refer {
+        } else if let Some((refer, _)) = refer {
             self.send_refer(refer, now);
         }
     }
@@ -288,10 +298,7 @@ impl Shard {
 
     /// How long late NOTIFYs still find their way (T_tomb): as long as the longest of its transfers says, else of its trunks.
     fn tombstone_of(&self, call: &Call) -> Duration {
-        let transfers = call.extra().map(|extra| [extra.transfer, extra.last_transfer]);
-        let transfers = transfers.into_iter().flatten().flatten();
-        let own = transfers.filter_map(|key| Some(self.transfers.get(key)?.rules().tombstone));
-        own.max().unwrap_or_else(|| {
+        call.extra().and_then(|extra| extra.tombstone).unwrap_or_else(|| {
             let [a, b] =
                 [Party::Caller, Party::Callee].map(|party| self.config().trunk(call.trunk(party)).refer.tombstone);
             a.max(b)
@@ -361,6 +368,17 @@ impl Shard {
         }
     }
 
+    /// What hooks of a transfer are to say of its call is how that stands now; of one that is over nothing changes.
+    fn look_at_call(&mut self, key: TransferKey) {
+        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.facts.status != "completed") else {
+            return;
+        };
+        let Some(facts) = self.calls.get(transfer.call).map(|call| self.facts_of(call)) else {
+            return;
+        };
+        *self.transfers[key].facts = facts;
+    }
+
     fn mark_completed(&mut self, key: CallKey) {
         let transfers = self
             .calls
@@ -384,7 +402,7 @@ impl Shard {
         steps: Steps,
         now: Instant,
     ) -> TransferKey {
-        let number = transfer.id.number;
+        let (number, tombstone) = (transfer.id.number, transfer.rules().tombstone);
         let transfer = self.transfers.insert(transfer);
         self.transfer_by_number.insert(number, transfer);
         self.counters.transfers_total += 1;
@@ -393,6 +411,7 @@ impl Shard {
             let extra = call.extra_mut();
             extra.transfer = Some(transfer);
             extra.transfers += 1;
+            extra.tombstone = extra.tombstone.max(Some(tombstone));
         }
         self.carry_out(transfer, steps, now);
         transfer
@@ -424,6 +443,7 @@ impl Shard {
                 } => {
                     let step = if late { event::Step::Late } else { event::Step::Event };
                     self.tell_step(key, step, Some(status.code));
+                    self.look_at_call(key);
                     let Some(transfer) = self.transfers.get(key) else {
                         continue;
                     };
@@ -469,12 +489,24 @@ impl Shard {
         let Some(transfer) = self.transfers.get(key) else {
             return;
         };
+        let (request, is_unheard_of) = (transfer.request(), transfer.is_unheard_of());
         match transfer.verdict().map(|verdict| verdict.result) {
             Some(Outcome::Success) => self.counters.transfers_success_total += 1,
             Some(Outcome::Failed) => self.counters.transfers_failed_total += 1,
             Some(Outcome::Canceled) => self.counters.transfers_canceled_total += 1,
             Some(Outcome::Unknown) | None => self.counters.transfers_unknown_total += 1,
         }
+        if let Some(request) = request {
+            // What has failed, or is not wanted any more, must not be carried out late.
+            self.transactions.stop_repeating(request);
+        }
+        if is_unheard_of {
+            self.end_refer(key);
+        }
+        self.look_at_call(key);
+        let Some(transfer) = self.transfers.get(key) else {
+            return;
+        };
         let body = transfer.action_body();
         let verb_id = transfer.verb.id.clone();
         let id = format!("{}-action", transfer.id);
@@ -656,6 +688,8 @@ impl Shard {
         };
         let (call_key, party) = (transfer.call, transfer.party);
         let (is_within, glare_wait) = (transfer.outside.is_none(), transfer.rules().glare_wait);
+        let was_given_up = transfer.is_over() && transfer.is_unheard_of();
+        let alive_until = now + self.config().transfer.total_timeout_max;
         self.release_held(call_key, now);
         if code < 200 {
             return;
@@ -667,8 +701,11 @@ impl Shard {
         let refer_sub_false = refuses_subscription(message);
         let mut overtaken = false;
         if let Some(call) = self.calls.get_mut(call_key).filter(|_| is_within) {
+            let refers = &mut call.extra_mut().refers;
             if code >= 300 || refer_sub_false {
-                call.extra_mut().refers.refused(Referrer::Referee(key));
+                refers.refused(Referrer::Referee(key));
+            } else if was_given_up {
+                refers.accepted_late(Referrer::Referee(key), alive_until);
             }
             let sequence = call.sequence(party.other());
             overtaken = sequence

@@ -57,6 +57,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             let letters: &[Letter] = match (client.state, client.is_invite(), client.flow.transport.is_reliable()) {
                 (ClientState::Calling, _, true) => &[Letter::B],
                 (ClientState::Calling, _, false) => &[Letter::A, Letter::B],
+                (ClientState::Trying | ClientState::Proceeding, false, false) if client.is_quiet => &[Letter::F],
                 (ClientState::Trying, _, true) => &[Letter::F],
                 (ClientState::Trying, _, false) => &[Letter::E, Letter::F],
                 (ClientState::Proceeding, true, _) => &[],

@@ -183,6 +183,7 @@ const TRANSFER: &str = "
     Waiting   | replaced                    | Done
     Waiting   | call ended here             | Done
     Waiting   | T_first                     | Done
+  ? Waiting   | T_first                     | Waiting
     Waiting   | T_total                     | Done
     Progress  | NOTIFY 1xx                  | Progress
     Progress  | NOTIFY terminated, not final | Progress

@@ -172,6 +172,9 @@ impl Hooks {
             // Of the kind that does not say which call it is of.
             return Ok(());
         };
+        if !is_answered(&body["call_state"]) {
+            return Err(format!("a NOTIFY in a call that is {}", body["call_state"]));
+        }
         let status = code(&body["call_status"]);
         let said = self.notified.get(&(call_id, number));
         match said.is_some_and(|said| said.contains(&status)) {
@@ -193,6 +196,12 @@ impl Hooks {
                 .is_some_and(|said| said.contains(&status))
         {
             return Err(format!("that the REFER got {status}, which nobody answered"));
+        }
+        if body.get("refer_status_source").is_none() && !result.is_null() && !is_answered(&body["call_status"]) {
+            return Err(format!(
+                "a response to a REFER in a call that is {}",
+                body["call_status"]
+            ));
         }
         let last = body.get("final_referred_call_status").map(code);
         if let Some(status) = last {
@@ -288,6 +297,11 @@ impl Hooks {
             }
         }
     }
+}
+
+/// Whether a call that a hook tells of in this state had an answer: no REFER leaves before.
+fn is_answered(state: &Value) -> bool {
+    matches!(state.as_str(), Some("in-progress" | "completed"))
 }
 
 /// A status, which hooks may have as a string.
