@@ -458,6 +458,40 @@ fn after_a_success_only_hangup_and_tag_count() {
 }
 
 #[test]
+fn after_a_success_that_the_application_says_nothing_to_the_rest_of_the_list_counts() {
+    let rest = [
+        json!({"verb": "tag", "data": {"from": "list"}}),
+        json!({"verb": "hangup", "headers": {"X-Why": "done"}}),
+    ];
+    let empty = || Answer::default();
+    let slow = Answer {
+        after: Duration::from_secs(5),
+        ..Answer::default()
+    };
+    let other = Answer {
+        reply: Some(json!([{"verb": "tag", "data": {"from": "reply"}}])),
+        ..Answer::default()
+    };
+    for (answer, from, header) in [
+        (empty(), "list", Some("done")),
+        (slow, "list", Some("done")),
+        // A list in the reply takes its place.
+        (other, "reply", None),
+    ] {
+        let mut scene = Scene::new();
+        scene.on("REFER", course("200 OK", 1_000));
+        scene.list(json!([{"verb": "answer"}, refer(), rest[0], rest[1]]));
+        scene.world.application.answer_action(answer);
+        scene.call();
+        scene.end();
+        assert_eq!(scene.heard("BYE")[0].header("X-Why"), header, "{from}");
+        let events = scene.posted(HookKind::Event);
+        let completed = events.iter().find(|posted| posted.body["call_status"] == "completed");
+        assert_eq!(completed.unwrap().body["customerData"], json!({"from": from}));
+    }
+}
+
+#[test]
 fn hooks_of_a_transfer_say_how_its_call_stands_when_they_are_posted() {
     let mut scene = Scene::new();
     scene.on("REFER", course("486 Busy Here", 1_000));
@@ -867,6 +901,42 @@ fn a_redirect_asks_another_url_which_is_the_base_from_then_on() {
             "{}",
             posted.url
         );
+    }
+}
+
+#[test]
+fn a_redirect_that_fails_before_the_answer_refuses_the_call_with_480() {
+    for (status, reply, reason) in [
+        (500, None, "the redirect hook failed"),
+        (
+            200,
+            Some(json!([{"verb": "answr"}])),
+            "the redirect hook's list: [0].verb: `answr` is no verb",
+        ),
+    ] {
+        let answer = Answer {
+            status,
+            reply,
+            ..Answer::default()
+        };
+        let redirect = json!({"verb": "redirect", "actionHook": "/next"});
+        let mut scene = Scene::new();
+        scene.list(json!([redirect]));
+        scene.world.application.answer_question(answer.clone());
+        scene.call();
+        scene.end();
+        assert_eq!(scene.answer().code(), 480);
+        let told = scene.answer().header("X-Reason").unwrap();
+        assert!(told.starts_with(reason), "{told}");
+        assert_eq!(scene.told(), ["trying", "failed"]);
+
+        // After the answer what is left of the list runs.
+        let mut scene = Scene::new();
+        scene.list(json!([{"verb": "answer"}, redirect, {"verb": "hangup", "headers": {"X-Why": "rest"}}]));
+        scene.world.application.answer_question(answer);
+        scene.call();
+        scene.end();
+        assert_eq!(scene.heard("BYE")[0].header("X-Why"), Some("rest"));
     }
 }
 

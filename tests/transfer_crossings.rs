@@ -10,6 +10,7 @@ use referee::sim::peer::script::{Act, EventIds, notify, request, respond, steps}
 use referee::sim::scene::{Scene, TWO_SIDES, carrier, platform};
 use referee::timer::Instant;
 use serde_json::{Value, json};
+use std::time::Duration;
 use transfer::{ACTIVE, BYE, TERMINATED, accepted, actions, course, events, goes_on, is, refer};
 
 /// The verb of the shared tests with further properties.
@@ -288,4 +289,31 @@ fn late_notifies_find_their_way_for_the_longest_time_that_a_transfer_of_the_call
     scene.carrier_does(&call, request(BYE));
     scene.world.finish();
     assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [200, 200]);
+}
+
+// ---- the end of the call ----
+
+#[test]
+fn after_a_success_what_is_left_of_the_list_gives_the_headers_of_our_bye() {
+    for after in [10, 5_000] {
+        let mut scene = Scene::default();
+        scene.world.peer_mut(scene.carrier).on("REFER", course("200 OK", 2_000));
+        scene.world.application.answer_action(Answer {
+            after: Duration::from_millis(after),
+            ..Answer::default()
+        });
+        let call = scene.answered();
+        let list = json!([
+            refer(),
+            {"verb": "pause", "length": 60},
+            {"verb": "hangup", "headers": {"X-Why": "done"}},
+        ]);
+        accepted(scene.verbs(&call, list));
+        scene.world.finish();
+        for peer in [scene.carrier, scene.platform] {
+            let byes = scene.world.peer(peer).heard(BYE);
+            assert_eq!(byes.len(), 1);
+            assert_eq!(byes[0].header("X-Why"), Some("done"), "{after}");
+        }
+    }
 }

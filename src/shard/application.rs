@@ -331,36 +331,39 @@ impl Shard {
         else {
             return;
         };
-        let list = match outcome {
-            ActionOutcome::Failed => Err(()),
-            delivered => Ok(delivered.into_list()),
+        // The hook without whose list there is no call.
+        let deciding = match asked {
+            Asked::CallHook => Some("call"),
+            Asked::Redirect if !self.is_answered(key) => Some("redirect"),
+            Asked::Redirect | Asked::Result => None,
         };
-        match (asked, list) {
-            (Asked::CallHook, Err(())) => self.refuse_for_application(key, "the call hook failed", now),
-            (Asked::CallHook, Ok(None)) => {
-                self.refuse_for_application(key, "the call hook answered without a list of verbs", now);
-            }
-            (Asked::CallHook, Ok(Some(list))) => match self.read_list(key, &list) {
-                Ok(admitted) => self.run_list(key, admitted, now),
-                Err(problem) => {
-                    let problem = format!("the call hook's list: {problem}");
-                    self.refuse_for_application(key, &problem, now);
-                }
+        let list = match outcome {
+            ActionOutcome::Failed => Err(" failed".to_owned()),
+            delivered => match delivered.into_list() {
+                Some(list) => self
+                    .read_list(key, &list)
+                    .map(Some)
+                    .map_err(|problem| format!("'s list: {problem}")),
+                None if asked == Asked::CallHook => Err(" answered without a list of verbs".to_owned()),
+                None => Ok(None),
             },
-            (Asked::Redirect | Asked::Result, Ok(Some(list))) => match self.read_list(key, &list) {
-                Ok(admitted) => self.run_list(key, admitted, now),
-                Err(_) => self.run_verbs(key, now),
-            },
-            (Asked::Redirect | Asked::Result, Ok(None) | Err(())) => self.run_verbs(key, now),
+        };
+        match (list, deciding) {
+            (Ok(Some(admitted)), _) => self.run_list(key, admitted, now),
+            (Err(problem), Some(hook)) => self.refuse_for_application(key, &format!("the {hook} hook{problem}"), now),
+            (Ok(None), _) | (Err(_), None) => self.run_verbs(key, now),
         }
+    }
+
+    fn is_answered(&self, key: CallKey) -> bool {
+        self.calls
+            .get(key)
+            .is_some_and(|call| call.state == CallState::Answered)
     }
 
     /// Reads a list that the application of this call gave.
     fn read_list(&mut self, key: CallKey, list: &Value) -> Result<Admitted, String> {
-        let is_answered = self
-            .calls
-            .get(key)
-            .is_some_and(|call| call.state == CallState::Answered);
+        let is_answered = self.is_answered(key);
         let application = self.served.get(&key).map(|served| served.application);
         let media = application.map(|id| self.config().application(id).media_verbs);
         let Some(media) = media else {
@@ -576,11 +579,11 @@ impl Shard {
                     action_hook,
                     status_hook,
                     ..
-                } => {
-                    if self.redirect(key, &action_hook, status_hook) {
-                        return;
-                    }
-                }
+                } => match self.redirect(key, &action_hook, status_hook) {
+                    true => return,
+                    false if is_answered => {}
+                    false => return self.refuse_for_application(key, "the redirect hook cannot be posted", now),
+                },
                 Verb::SipRequest(request) => {
                     self.begin_request(key, request, now);
                     return;

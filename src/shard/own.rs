@@ -370,7 +370,11 @@ impl Shard {
 
     /// What hooks of a transfer are to say of its call is how that stands now; of one that is over nothing changes.
     fn look_at_call(&mut self, key: TransferKey) {
-        let Some(transfer) = self.transfers.get(key).filter(|transfer| transfer.facts.status != "completed") else {
+        let Some(transfer) = self
+            .transfers
+            .get(key)
+            .filter(|transfer| transfer.facts.status != "completed")
+        else {
             return;
         };
         let Some(facts) = self.calls.get(transfer.call).map(|call| self.facts_of(call)) else {
@@ -461,7 +465,8 @@ impl Shard {
                     let Some(call) = self.transfers.get(key).map(|transfer| transfer.call) else {
                         continue;
                     };
-                    self.end_both(call, &[], Cause::CallEnded, now);
+                    let headers = self.last_words(call);
+                    self.end_both(call, &headers, Cause::CallEnded, now);
                 }
                 Step::Suspect => {
                     if let Some(transfer) = self.transfers.get(key) {
@@ -603,8 +608,7 @@ impl Shard {
         true
     }
 
-    /// What the application answered to an action. A list of verbs replaces what is left of the one before; after a success
-    /// that ends the call only `hangup` and `tag` count.
+    /// What the application answered to an action. A list of verbs replaces what is left of the one before.
     pub(super) fn on_action_outcome(&mut self, id: TransferId, outcome: ActionOutcome, now: Instant) {
         let is_failed = outcome == ActionOutcome::Failed;
         let is_canceled = self.transfer_by_number.get(&id.number).is_some_and(|key| {
@@ -646,7 +650,6 @@ impl Shard {
         transfer.awaits_outcome = false;
         let call = transfer.call;
         let ends_call = transfer.ends_call();
-        let mut headers = Vec::new();
         let per_call_max = self.config().transfer.per_call_max;
         if let Some(call) = self.calls.get_mut(call) {
             let extra = call.extra_mut();
@@ -661,25 +664,32 @@ impl Shard {
                 verbs.retain(|verb| !matches!(verb, Verb::SipRefer(_)));
             }
             if !verbs.is_empty() {
-                extra.verbs.clear();
+                extra.verbs = verbs.into();
                 extra.paused_until = None;
             }
-            for verb in verbs {
-                match verb {
-                    Verb::Hangup { headers: of_bye, .. } if ends_call => headers = of_bye,
-                    Verb::Tag { data, .. } if ends_call => {
-                        self.counters.tags_refused_total += u64::from(!extra.tag(data));
-                    }
-                    _ if ends_call => {}
-                    verb => extra.verbs.push_back(verb),
-                }
-            }
-        }
-        if self.transfers.get(key).is_some_and(Transfer::is_lingering) && !headers.is_empty() {
-            self.end_both(call, &headers, Cause::CallEnded, now);
         }
         self.with_transfer(key, now, |transfer| transfer.on_action_outcome());
+        if ends_call {
+            // Where the call has ended before this, what is said of it counts all the same.
+            self.last_words(call);
+        }
         self.run_verbs(call, now);
+    }
+
+    /// Of what is left to run on a call that a transfer ends only `tag` counts, and `hangup` for its headers.
+    fn last_words(&mut self, key: CallKey) -> Vec<(String, String)> {
+        let Some(extra) = self.calls.get_mut(key).and_then(Call::extra_if_any) else {
+            return Vec::new();
+        };
+        let mut headers = None;
+        for verb in std::mem::take(&mut extra.verbs) {
+            match verb {
+                Verb::Tag { data, .. } => self.counters.tags_refused_total += u64::from(!extra.tag(data)),
+                Verb::Hangup { headers: of_bye, .. } => headers = headers.or(Some(of_bye)),
+                _ => {}
+            }
+        }
+        headers.unwrap_or_default()
     }
 
     pub(super) fn on_refer_answered(&mut self, key: TransferKey, message: Message<'_>, code: u16, now: Instant) {
