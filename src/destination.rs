@@ -1,6 +1,6 @@
 //! What `referTo` and `referredBy` become on the wire, and whether a trunk lets a call go there.
 
-use crate::config::value::{has_no_control, host_and_port};
+use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, host_and_port};
 use crate::config::{Destination, ReferRules, pattern_matches};
 use crate::message::uri::{Scheme, Unescaped};
 use crate::message::{Host, NameAddr, Uri};
@@ -31,7 +31,20 @@ pub fn refer_to_value(refer_to: &str, rules: &ReferRules, peer_host: &str) -> Re
 
 /// A Refer-To that makes the INVITE replace a dialog of its recipient (RFC 5589 §7.3): `refer_to` with Replaces among the
 /// headers of its URI, and Require, since a recipient that does not know Replaces would just ring.
-pub fn replacing(refer_to: &str, dialog: &OtherDialog, early_only: bool) -> String {
+///
+/// # Errors
+///
+/// An error about `referTo` for a tel: URI, which has no headers (RFC 3966 §3), and for one that names a dialog already.
+pub fn replacing(refer_to: &str, dialog: &OtherDialog, early_only: bool) -> Result<String, VerbError> {
+    let target = NameAddr::parse(refer_to.as_bytes()).map_or(refer_to.as_bytes(), |name_addr| name_addr.uri);
+    let wrong = |problem: &str| Err(Problem(problem.into()).of("referTo"));
+    match Uri::parse(target) {
+        Ok(uri) if matches!(uri.scheme, Scheme::Tel) => {
+            return wrong("becomes a tel: URI, which cannot name a dialog to be replaced: give a sip: URI");
+        }
+        Ok(uri) if has_header(&uri, b"replaces") => return wrong("has Replaces already, beside `replaces`"),
+        _ => {}
+    }
     let (uri, rest) = match refer_to.rsplit_once('>') {
         Some((uri, rest)) => (uri, format!(">{rest}")),
         None => (refer_to, String::new()),
@@ -55,7 +68,7 @@ pub fn replacing(refer_to: &str, dialog: &OtherDialog, early_only: bool) -> Stri
             let _ = write!(value, "%{byte:02X}");
         }
     }
-    format!("{uri}{headers}Replaces={value}&Require=replaces{rest}")
+    Ok(format!("{uri}{headers}Replaces={value}&Require=replaces{rest}"))
 }
 
 /// The value of the Referred-By header field (RFC 3892 §2.1) for a verb's `referredBy`.
@@ -90,33 +103,37 @@ pub fn referred_by_value(
         }
         .map_err(of_field)?,
     };
-    named(&uri, display_name, rules)
+    named(&uri, display_name.or(rules.referred_by_display_name.as_deref()))
 }
 
 /// The value of Referred-By where the verb names nobody: the identity of the party that gets the REFER, at the trunk's own
-/// host if it has one.
+/// host if it has one, behind its own display name where neither verb nor trunk has one.
 ///
 /// # Errors
 ///
 /// An error about `referredByDisplayName`.
 pub fn default_referred_by(
     identity: &str,
+    own_name: Option<&str>,
     display_name: Option<&str>,
     rules: &ReferRules,
 ) -> Result<String, VerbError> {
+    let of_trunk = rules.referred_by_display_name.as_deref();
+    // What the verb or the trunk may not say is left out where a party says it.
+    let own_name = own_name.filter(|name| has_no_control(name) && name.len() <= DISPLAY_NAME_BYTES_MAX);
+    let display_name = display_name.or(of_trunk).or(own_name);
     let user = match (&rules.referred_by_host, Uri::parse(identity.as_bytes())) {
         (Some(host), Ok(uri)) => uri.user.map(|user| (host, String::from_utf8_lossy(user))),
         _ => None,
     };
     match user {
-        Some((host, user)) => named(&format!("sip:{user}@{host}"), display_name, rules),
-        None => named(identity, display_name, rules),
+        Some((host, user)) => named(&format!("sip:{user}@{host}"), display_name),
+        None => named(identity, display_name),
     }
 }
 
-/// A URI behind the verb's display name, or else the trunk's.
-fn named(uri: &str, display_name: Option<&str>, rules: &ReferRules) -> Result<String, VerbError> {
-    let display_name = display_name.or(rules.referred_by_display_name.as_deref());
+/// A URI behind a display name.
+fn named(uri: &str, display_name: Option<&str>) -> Result<String, VerbError> {
     let Some(display_name) = display_name.filter(|name| !name.is_empty()) else {
         return Ok(format!("<{uri}>"));
     };
@@ -206,16 +223,21 @@ fn allows(destination: &Destination, uri: &Uri<'_>, user: Option<&str>, rules: &
 /// That nothing in the URI sends a request elsewhere (RFC 3261 §19.1.1: maddr overrides the host; §19.1.5: a Route header
 /// is dangerous) and that its user part ends where anyone would see it end.
 fn leads_to_its_host(uri: &Uri<'_>) -> bool {
-    let named = |found: &[u8], name: &[u8]| {
-        Unescaped(found)
-            .map(|b| b.to_ascii_lowercase())
-            .eq(name.iter().copied())
-    };
-    !uri.params().any(|(name, _)| named(name, b"maddr"))
-        && !uri.headers().any(|(name, _)| named(name, b"route"))
+    !uri.params().any(|(name, _)| is_named(name, b"maddr"))
+        && !has_header(uri, b"route")
         && !uri
             .user
             .is_some_and(|user| user.iter().any(|byte| b";?".contains(byte)))
+}
+
+/// Whether the headers of a URI have one of this name, in lower case.
+fn has_header(uri: &Uri<'_>, name: &[u8]) -> bool {
+    uri.headers().any(|(found, _)| is_named(found, name))
+}
+
+fn is_named(found: &[u8], name: &[u8]) -> bool {
+    let found = Unescaped(found).map(|byte| byte.to_ascii_lowercase());
+    found.eq(name.iter().copied())
 }
 
 fn same_host(host: &Host<'_>, wanted: &str) -> bool {
@@ -431,7 +453,7 @@ mod tests {
             ),
             ("<sip:bob@h?Subject=a>", false, "<sip:bob@h?Subject=a&Replaces=", ">"),
         ] {
-            let value = replacing(refer_to, &dialog, early_only);
+            let value = replacing(refer_to, &dialog, early_only).unwrap();
             assert!(
                 value.starts_with(start) && value.ends_with(&format!("&Require=replaces{end}")),
                 "{value}"

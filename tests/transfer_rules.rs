@@ -10,9 +10,10 @@ use referee::message::dialog_reference::Replaces;
 use referee::message::{NameAddr, Uri};
 use referee::sim::World;
 use referee::sim::application::Answer;
-use referee::sim::peer::script::{Act, notify, request, respond, respond_with, steps};
+use referee::sim::peer::Peer;
+use referee::sim::peer::script::{Act, Manners, notify, request, respond, respond_with, steps};
 use referee::sim::peer::text::{Text, uri_of};
-use referee::sim::scene::{Scene, TWO_SIDES, carrier, config, platform};
+use referee::sim::scene::{CARRIER, PUBLIC, Scene, TWO_SIDES, carrier, config, platform};
 use referee::timer::Instant;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -77,6 +78,52 @@ fn who_refers_has_the_host_and_the_name_that_the_trunk_wants() {
         let verb = json!({"verb": "sip:refer", "referTo": "+4930111", field: value});
         let (_, referred_by) = refer_of(with_rules(rules), verb);
         assert_eq!(referred_by, expected, "{field}: {value}");
+    }
+}
+
+#[test]
+fn who_refers_has_the_name_of_the_party_where_nobody_says_another() {
+    let named = |identity: &str, rules: &str, verb: Value| {
+        let text = TWO_SIDES.replacen("bare_number =", &format!("{rules}\nbare_number ="), 1);
+        let carrier = Peer::new("carrier", CARRIER, Manners::new(PUBLIC, identity));
+        refer_of(Scene::with(&text, carrier, platform()), verb).1
+    };
+    let plain = || json!({"verb": "sip:refer", "referTo": "+4930111"});
+    for (identity, expected) in [
+        ("\"Alice\" <sip:a@b.example>", "\"Alice\" <sip:a@b.example>"),
+        ("Alice B. <sip:a@b.example>", "\"Alice B.\" <sip:a@b.example>"),
+        (
+            "\"A \\\"B\\\" \\\\C\" <sip:a@b.example>",
+            "\"A \\\"B\\\" \\\\C\" <sip:a@b.example>",
+        ),
+        ("\"\\Alice\" <sip:a@b.example>", "\"Alice\" <sip:a@b.example>"),
+        ("\"  \" <sip:a@b.example>", "<sip:a@b.example>"),
+        ("\"\" <sip:a@b.example>", "<sip:a@b.example>"),
+        ("<sip:a@b.example>", "<sip:a@b.example>"),
+    ] {
+        assert_eq!(named(identity, "", plain()), expected, "{identity}");
+    }
+    let alice = "\"Alice\" <sip:a@b.example>";
+    for (rules, field, value, expected) in [
+        (
+            "referred_by_host = \"sbc.example.net\"",
+            "id",
+            "t",
+            "\"Alice\" <sip:a@sbc.example.net>",
+        ),
+        (
+            "referred_by_display_name = \"Desk\"",
+            "id",
+            "t",
+            "\"Desk\" <sip:a@b.example>",
+        ),
+        ("", "referredByDisplayName", "Ann", "\"Ann\" <sip:a@b.example>"),
+        ("", "referredByDisplayName", "", "<sip:a@b.example>"),
+        ("", "referredBy", "sip:me@here.example", "<sip:me@here.example>"),
+    ] {
+        let mut verb = plain();
+        verb[field] = json!(value);
+        assert_eq!(named(alice, rules, verb), expected, "{rules} {field}");
     }
 }
 
@@ -452,6 +499,28 @@ fn twilio_hears_our_bye_within_a_fifth_of_a_second_of_its_last_notify() {
 }
 
 #[test]
+fn what_a_verb_waits_for_is_cut_to_the_whole_time_of_its_trunk() {
+    for (field, script, status, result, cause) in [
+        ("responseTimeout", vec![], 408, "failed", "timeout"),
+        ("notifyTimeout", vec![(10, respond(202))], 202, "unknown", "no_notify"),
+        ("resultTimeout", vec![(10, respond(202))], 202, "unknown", "no_notify"),
+    ] {
+        let mut verb = refer();
+        verb[field] = json!(30);
+        let scene = with_rules("total_timeout = \"20s\"");
+        let (mut scene, call) = transferred(scene, verb, &[&script]);
+        scene.run(60_000);
+        is(&scene, status, None, result, cause);
+        assert_eq!(
+            actions(&scene)[0].at,
+            Instant::from_millis(REFER_LEFT + 20_000),
+            "{field}"
+        );
+        goes_on(&mut scene, &call);
+    }
+}
+
+#[test]
 fn oracle_tells_nothing_before_the_target_answers() {
     let mut scene = with_rules("preset = \"oracle\"");
     scene.world.peer_mut(scene.carrier).on(
@@ -670,6 +739,28 @@ fn a_call_that_cannot_be_replaced_is_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn only_a_sip_uri_without_a_replaces_of_its_own_can_be_told_to_replace() {
+    for (refer_to, says) in [
+        ("tel:+4930111", "tel:"),
+        ("<tel:+4930111>", "tel:"),
+        ("sip:a@b.example?Replaces=x%3Bto-tag%3D1%3Bfrom-tag%3D2", "Replaces"),
+        ("<sip:a@b.example?a=b&rEPL%61ces=x>", "Replaces"),
+    ] {
+        let (mut scene, call, target) = two_calls(1);
+        let verb = json!({"verb": "sip:refer", "referTo": refer_to, "replaces": {"call": target}});
+        let refusal = refused(scene.verbs(&call, verb));
+        assert_eq!(
+            (refusal.status, refusal.field.as_deref()),
+            (422, Some("referTo")),
+            "{refusal:?}"
+        );
+        assert!(refusal.detail.contains(says), "{refusal:?}");
+        assert!(scene.world.peer(scene.carrier).heard("REFER").is_empty());
+        finish(scene, &[&target, &call]);
+    }
+}
+
+#[test]
 fn the_reply_to_an_action_may_name_another_call_too() {
     for shards in [1, 4] {
         let (mut scene, call, target) = two_calls(shards);
@@ -788,6 +879,24 @@ fn a_refer_outside_the_dialog_names_it_and_is_told_of_in_its_own() {
     assert_eq!(methods, ["REFER", "NOTIFY", "NOTIFY", "BYE", "BYE", "NOTIFY"]);
     scene.world.finish();
     assert_eq!(scene.world.peer(scene.platform).heard(BYE).len(), 1);
+}
+
+#[test]
+fn a_refer_outside_the_dialog_may_ask_for_no_notifies() {
+    // RFC 4488 §4: a GRUU leads to one user agent, so no fork can make a subscription of its own.
+    let mut scene = outside();
+    let script = steps([(10, respond_with(202, &[("Refer-Sub", "false")]))]);
+    scene.world.peer_mut(scene.carrier).on("REFER", script);
+    let call = scene.answered();
+    let mut verb = refer();
+    verb["subscription"] = json!(false);
+    accepted(scene.verbs(&call, verb));
+    scene.world.finish();
+    is(&scene, 202, None, "success", "accepted_no_subscription");
+    let text = scene.world.peer(scene.carrier).heard("REFER")[0];
+    assert_ne!(text.call_id(), call);
+    assert_eq!(text.header("Refer-Sub"), Some("false"));
+    assert_eq!(text.header("Supported"), Some("replaces, norefersub"));
 }
 
 #[test]

@@ -59,7 +59,10 @@ fn the_refer_speaks_as_the_platform_byte_for_byte() {
     assert_eq!(refer.cseq(), (1, "REFER"));
     assert_eq!(refer.header("Max-Forwards"), Some("70"));
     assert_eq!(refer.header("Refer-To"), Some("<sip:+4930111@trunk.example.net>"));
-    assert_eq!(refer.header("Referred-By"), Some("<sip:+4917012345@carrier.example>"));
+    assert_eq!(
+        refer.header("Referred-By"),
+        Some("\"Alice\" <sip:+4917012345@carrier.example>")
+    );
     assert_eq!(refer.header("X-Custom-Header"), Some("Value"));
     assert_eq!(refer.header("X-Number"), Some("7"));
     assert_eq!(refer.list("Via").len(), 1);
@@ -104,7 +107,7 @@ fn the_hooks_say_all_there_is_to_say() {
             "refer_reason": "Accepted", "final_referred_call_status": 200, "final_referred_call_reason": "OK",
             "event": "transfer-status", "eventHook": {"event": "transfer-status", "call_status": "200"},
             "refer_result": "success", "refer_cause": "notify_final",
-            "refer_to": "<sip:+4930111@trunk.example.net>", "referred_by": "<sip:+4917012345@carrier.example>",
+            "refer_to": "<sip:+4930111@trunk.example.net>", "referred_by": "\"Alice\" <sip:+4917012345@carrier.example>",
             "refer_attempts": 1, "notify_count": 3, "refer_duration_ms": 5_002
         })
     );
@@ -2118,7 +2121,10 @@ fn a_refer_goes_by_every_proxy_of_the_carrier_and_names_one_of_its_identities() 
         refer.list("Route"),
         ["<sip:198.51.100.10;lr>", "<sip:192.0.2.9;lr>", "<sip:192.0.2.8;lr>"]
     );
-    assert_eq!(refer.header("Referred-By"), Some("<sip:+4917012@carrier.example>"));
+    assert_eq!(
+        refer.header("Referred-By"),
+        Some("\"A, B\" <sip:+4917012@carrier.example>")
+    );
     scene.carrier_does(&call, request(BYE));
     scene.run(40_000);
 }

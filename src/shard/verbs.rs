@@ -8,6 +8,7 @@ use crate::command::Refusal;
 use crate::config::{Side, TrunkId};
 use crate::destination::{default_referred_by, destination_allowed, refer_to_value, referred_by_value, replacing};
 use crate::identifiers::TransferId;
+use crate::message::value::Text;
 use crate::message::{NameAddr, Uri};
 use crate::timer::Instant;
 use crate::transfer::report::CallFacts;
@@ -198,13 +199,18 @@ impl Shard {
             (None, None) => return Err(refusal(422, "invalid", Some("referTo"), "referTo is missing.")),
         };
         let refer_to = match &refer.replaces {
-            Some(replaces) => replacing(&refer_to, other_dialog(call, replaces)?, replaces.early_only),
+            Some(replaces) => {
+                replacing(&refer_to, other_dialog(call, replaces)?, replaces.early_only).map_err(invalid)?
+            }
             None => refer_to,
         };
         let display_name = refer.referred_by_display_name.as_deref();
         let referred_by = match &refer.referred_by {
             Some(value) => referred_by_value(value, display_name, rules, &host),
-            None => default_referred_by(&identity_of(call, party), display_name, rules),
+            None => {
+                let (identity, own_name) = identity_of(call, party);
+                default_referred_by(&identity, own_name.as_deref(), display_name, rules)
+            }
         }
         .map_err(invalid)?;
         let base = match self.by_number.get(&call.id.number).and_then(|key| self.base_of(*key)) {
@@ -317,8 +323,9 @@ pub(super) fn is_lingering(transfers: &SlotMap<TransferKey, Transfer>, key: Tran
     transfers.get(key).is_some_and(Transfer::is_lingering)
 }
 
-/// The party's own identity: what it asserted of itself, else its From or To without the tag (RFC 3892 §2.1).
-fn identity_of(call: &Call, party: Party) -> String {
+/// The party's own identity, what it asserted of itself, else its From or To without the tag (RFC 3892 §2.1); and the display
+/// name beside it, where that is a text.
+fn identity_of(call: &Call, party: Party) -> (String, Option<String>) {
     let asserted = call.get(party, Trait::Asserted);
     // A list may hold a sip: and a tel: URI; the first is the one.
     let value = if asserted.is_empty() {
@@ -326,7 +333,11 @@ fn identity_of(call: &Call, party: Party) -> String {
     } else {
         asserted
     };
-    uri_of(value)
+    let Ok(value) = NameAddr::first_of(value) else {
+        return (String::new(), None);
+    };
+    let name = String::from_utf8(Text::new(value.display).bytes().collect()).ok();
+    (text(value.uri), name.map(|name| name.trim().to_owned()))
 }
 
 pub(super) fn uri_of(value: &[u8]) -> String {
