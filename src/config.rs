@@ -429,12 +429,8 @@ pub struct SessionTimers {
 /// Timers of a transfer that are not the trunk's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransferTimers {
-    /// How long refer NOTIFYs are still answered 200 after the dialog has ended (T_tomb).
-    pub tombstone: Duration,
     /// How long requests of the other party wait for a response to ours.
     pub hold: Duration,
-    /// How long a REFER waits for the answer of an INVITE within its dialog (T_queue).
-    pub queue: Duration,
     /// Executions per call.
     pub per_call_max: u32,
     /// How long at most the subscription of a REFER, a party's or ours, is taken for alive, since its last NOTIFY may never
@@ -610,9 +606,7 @@ impl Default for SipTimers {
 impl Default for TransferTimers {
     fn default() -> TransferTimers {
         TransferTimers {
-            tombstone: Duration::from_secs(32),
             hold: Duration::from_millis(500),
-            queue: Duration::from_secs(4),
             per_call_max: 5,
             total_timeout_max: Duration::from_secs(300),
         }

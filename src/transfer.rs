@@ -5,7 +5,7 @@
 //!  Sending ───────► Waiting ─────────────► Progress ─────────────────► Lingering ─────────► Done (call ended)
 //!   │  │ 491, 500: Backoff ─► Sending        │   │ final 3xx–6xx
 //!   │  │                                     │   └──────────────► Done (call goes on)
-//!   │  └─ 3xx–6xx, Timer F ─► Done           └─ BYE ─► ByeGrace ─ final NOTIFY or T_bye_grace ─► Done
+//!   │  └─ 3xx–6xx, T_tx ──► Done            └─ BYE ─► ByeGrace ─ final NOTIFY or T_bye_grace ─► Done
 //!   └─ NOTIFY before the 2xx: reported at once, its verdict waits for the 2xx
 //! ```
 //!
@@ -104,7 +104,7 @@ impl State {
     }
 }
 
-const TIMERS: usize = 6;
+const TIMERS: usize = 7;
 /// Statuses remembered for the control API; a NOTIFY every second for a minute.
 const EVENTS_KEPT: usize = 64;
 /// A second try at 491 and a third; more would only prolong a glare that the peer does not resolve.
@@ -125,11 +125,8 @@ impl Transfer {
         rules: ReferRules,
         now: Instant,
     ) -> (Transfer, Steps) {
-        let (mut rules, asked) = (rules, &verb.timers);
-        rules.total_timeout = asked.timeout.unwrap_or(rules.total_timeout);
-        rules.notify_timeout = asked.notify_timeout.or(rules.notify_timeout);
-        rules.bye_delay = asked.bye_delay.unwrap_or(rules.bye_delay);
-        rules.bye_grace = asked.bye_grace.unwrap_or(rules.bye_grace);
+        let mut rules = rules;
+        verb.timers.apply(&mut rules);
         let total = rules.total_timeout;
         let transfer = Transfer {
             id,
@@ -170,15 +167,23 @@ impl Transfer {
     }
 
     /// A REFER left.
-    pub fn sent(&mut self) {
+    pub fn sent(&mut self) -> Steps {
         self.rows.enter(self.state, "REFER sent");
-        self.attempts += 1;
+        self.wait_for_response()
     }
 
     /// The REFER was challenged, and has left once more with credentials.
-    pub fn challenged(&mut self) {
+    pub fn challenged(&mut self) -> Steps {
         self.rows.enter(self.state, "401, 407 answered");
+        self.wait_for_response()
+    }
+
+    fn wait_for_response(&mut self) -> Steps {
         self.attempts += 1;
+        let wait = self.rules.response_timeout;
+        wait.map(|wait| Step::Arm(TransferTimer::Response, wait))
+            .into_iter()
+            .collect()
     }
 
     /// The shard armed a timer; an earlier deadline of the same timer is void.
@@ -195,9 +200,9 @@ impl Transfer {
         self.state == State::Lingering
     }
 
-    /// Where its REFER goes.
-    pub fn mode(&self) -> ReferMode {
-        self.rules.refer_mode
+    /// Its trunk's rules, with what its verb sets.
+    pub fn rules(&self) -> &ReferRules {
+        &self.rules
     }
 
     /// Whether its REFER is still to be sent, or to be answered: nobody has hung up, and no final response has come.
@@ -218,7 +223,18 @@ impl Transfer {
     /// A response to the REFER.
     pub fn on_response(&mut self, answer: Answer<'_>, now: Instant) -> Steps {
         self.rows.enter(self.state, answer.kind());
-        if answer.code < 200 || !matches!(self.state, State::Sending | State::ByeGrace) || self.refer_status.is_some() {
+        if answer.code < 200 || self.is_over() {
+            return Steps::new();
+        }
+        self.deadlines[TransferTimer::Response as usize] = None;
+        if let Some(status) = &mut self.refer_status {
+            // Later than T_tx, after NOTIFYs that told as much.
+            if status.is_local && answer.code < 300 {
+                *status = Status::new(answer.code, answer.reason);
+            }
+            return Steps::new();
+        }
+        if !matches!(self.state, State::Sending | State::ByeGrace) {
             return Steps::new();
         }
         if self.final_status.is_some() && matches!(answer.code, 491 | 500 | 503) {
@@ -563,6 +579,7 @@ impl Transfer {
         self.rows.enter(self.state, timer.as_str());
         self.deadlines[timer as usize] = None;
         match (timer, self.state) {
+            (TransferTimer::Response, State::Sending) => self.on_unsent(408, "Request Timeout", Cause::Timeout, now),
             (TransferTimer::FirstNotify, State::Waiting) => self.conclude(Outcome::Unknown, Cause::NoNotify, now),
             (TransferTimer::Total, State::Sending | State::Backoff) => {
                 if self.refer_status.is_none() {
@@ -688,7 +705,7 @@ impl Transfer {
     #[cfg(feature = "sim")]
     pub fn deadlines(&self) -> impl Iterator<Item = (TransferTimer, Instant)> {
         use TransferTimer::*;
-        let timers = [FirstNotify, Total, Grace, Linger, Backoff, Subscription];
+        let timers = [Response, FirstNotify, Total, Grace, Linger, Backoff, Subscription];
         timers
             .into_iter()
             .filter_map(|timer| Some((timer, self.deadlines[timer as usize]?)))

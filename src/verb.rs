@@ -3,6 +3,7 @@
 #[cfg(any(test, feature = "sim"))]
 mod properties;
 mod served;
+mod timers;
 
 use crate::config::value::{DISPLAY_NAME_BYTES_MAX, has_no_control, http_url, is_token};
 use crate::message::explain::explain;
@@ -15,6 +16,7 @@ use served::{CONFIG_IGNORED, MEDIA_VERBS, VERBS, sip_decline, sip_request};
 use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
+pub use timers::ReferTimers;
 
 /// One instruction of an application or of the control API.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,19 +152,6 @@ pub struct OtherDialog {
     pub to_tag: String,
     pub from_tag: String,
     pub target: String,
-}
-
-/// Timers that a verb sets for its own execution, in place of those of the trunk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReferTimers {
-    /// T_total
-    pub timeout: Option<Duration>,
-    /// T_first
-    pub notify_timeout: Option<Duration>,
-    /// T_linger
-    pub bye_delay: Option<Duration>,
-    /// T_bye_grace
-    pub bye_grace: Option<Duration>,
 }
 
 /// Where a hook goes, as the verb has it: an absolute URL, a path, or a bare word; with its credentials.
@@ -332,17 +321,7 @@ fn sip_refer(fields: &Fields<'_>) -> Option<SipRefer> {
     let action_hook = fields.hook("actionHook");
     let event_hook = fields.hook("eventHook");
     let leg = fields.leg();
-    let timers = ReferTimers {
-        timeout: fields.some_seconds("timeout", TIMEOUT_SECONDS_MAX),
-        notify_timeout: fields.some_seconds("notifyTimeout", TIMEOUT_SECONDS_MAX),
-        bye_delay: fields.seconds("byeDelay", 0.0..=GRACE_SECONDS_MAX),
-        bye_grace: fields.seconds("byeGrace", 0.0..=GRACE_SECONDS_MAX),
-    };
-    if let (Some(total), Some(first)) = (timers.timeout, timers.notify_timeout)
-        && first > total
-    {
-        fields.wrong("notifyTimeout", "is longer than `timeout`");
-    }
+    let timers = ReferTimers::read(fields);
     let subscription = fields.flag("subscription").unwrap_or(true);
     let (id, headers) = (fields.id(), fields.headers());
     Some(SipRefer {
@@ -863,10 +842,6 @@ const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 4 * 1_024;
 /// With the rest of a request, within the 65,507 bytes that one datagram takes.
 const HEADERS_BYTES_MAX: usize = 32 * 1_024;
-/// The longest a transfer may last.
-const TIMEOUT_SECONDS_MAX: f64 = 300.0;
-/// As long as a transaction may last (64*T1).
-const GRACE_SECONDS_MAX: f64 = 32.0;
 const PAUSE_SECONDS_MAX: f64 = 3_600.0;
 
 #[cfg(test)]

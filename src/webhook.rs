@@ -11,8 +11,10 @@ pub mod signature;
 pub use job::{Failure, Job, JobId, Outcome};
 pub use lanes::{Counters, Lanes, Report};
 
+use crate::config::Hooks;
 use crate::identifiers::{CallId, TransferId};
 use std::fmt;
+use std::time::Duration;
 
 /// One POST to an application.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,10 +33,46 @@ pub struct Hook {
     pub webhook_id: String,
     /// A JSON object. For the action of a transfer, the number of events given up is added as `missed` when it leaves.
     pub body: String,
-    /// Standard Webhooks secret, resolved for the trunk.
+    pub settings: HookSettings,
+}
+
+/// How hooks are sent, as it holds for those of a trunk, an application, or a transfer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HookSettings {
+    /// Where relative hooks go.
+    pub base_url: Option<String>,
+    /// Standard Webhooks secret.
     pub secret: Option<String>,
-    /// `Jambonz-Signature` secret, resolved for the trunk.
+    /// `Jambonz-Signature` secret.
     pub jambonz_secret: Option<String>,
+    /// How long one attempt may take (T_hook).
+    pub timeout: Duration,
+    /// How long an action waits for the events before it (T_evt).
+    pub events_wait: Duration,
+}
+
+/// Without secrets.
+impl fmt::Debug for HookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookSettings")
+            .field("base_url", &self.base_url)
+            .field("timeout", &self.timeout)
+            .field("events_wait", &self.events_wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HookSettings {
+    /// Those of `[hooks]`.
+    pub fn of(hooks: &Hooks) -> HookSettings {
+        HookSettings {
+            base_url: hooks.base_url.clone(),
+            secret: hooks.secret.clone(),
+            jambonz_secret: hooks.jambonz_secret.clone(),
+            timeout: hooks.timeout,
+            events_wait: hooks.events_wait,
+        }
+    }
 }
 
 /// Without credentials and secrets, and without the body, which tells who called whom.

@@ -10,7 +10,7 @@ use referee::config::{self, Hooks};
 use referee::identifiers::TransferId;
 use referee::io::deliver::Deliverer;
 use referee::transport::Transport;
-use referee::webhook::{ActionOutcome, Hook, HookKind, Subject, signature};
+use referee::webhook::{ActionOutcome, Hook, HookKind, HookSettings, Subject, signature};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -28,8 +28,11 @@ fn hooks_of_a_transfer_arrive_in_order_and_signed() {
         (HookKind::Action, "a"),
     ] {
         delivery.submit(Hook {
-            secret: Some("whsec_c2VjcmV0".to_owned()),
-            jambonz_secret: Some("other".to_owned()),
+            settings: HookSettings::of(&Hooks {
+                secret: Some("whsec_c2VjcmV0".to_owned()),
+                jambonz_secret: Some("other".to_owned()),
+                ..Hooks::default()
+            }),
             basic_auth: Some(("Aladdin".to_owned(), "open sesame".to_owned())),
             ..hook(1, kind, &server.url("/hook?x=1"), id)
         });
@@ -201,14 +204,21 @@ fn a_kept_connection_that_closes_costs_no_attempt() {
 #[test]
 fn an_answer_that_does_not_come_in_time_is_a_failure() {
     let server = Server::start();
-    let delivery = Delivery::start(Hooks {
+    let hasty = Hooks {
         timeout: Duration::from_millis(100),
         ..Hooks::default()
-    });
-    delivery.submit(hook(1, HookKind::Action, &server.url("/"), "a"));
-    let unanswered = server.next();
-    assert_eq!(delivery.report(), (1, ActionOutcome::Failed));
-    drop(unanswered);
+    };
+    // The patience of all hooks, and that of one.
+    for all in [hasty.clone(), Hooks::default()] {
+        let delivery = Delivery::start(all);
+        delivery.submit(Hook {
+            settings: HookSettings::of(&hasty),
+            ..hook(1, HookKind::Event, &server.url("/"), "e")
+        });
+        let unanswered = server.next();
+        assert_eq!(server.next().header("webhook-id"), "e", "given up and tried again");
+        drop(unanswered);
+    }
 }
 
 #[test]
@@ -317,8 +327,7 @@ fn hook(transfer: u64, kind: HookKind, url: &str, id: &str) -> Hook {
         default_word: false,
         webhook_id: id.to_owned(),
         body: r#"{"a":1}"#.to_owned(),
-        secret: None,
-        jambonz_secret: None,
+        settings: HookSettings::of(&Hooks::default()),
     }
 }
 

@@ -299,7 +299,7 @@ fn a_notify_after_the_bye_still_reaches_the_party() {
 #[test]
 fn a_call_is_known_until_the_subscription_of_a_party_is_over_whatever_tombstones_last() {
     for tombstone in ["0s", "10s", "300s"] {
-        let text = format!("{TWO_SIDES}\n[transfer]\ntombstone = \"{tombstone}\"\n");
+        let text = format!("{TWO_SIDES}\n[refer]\ntombstone = \"{tombstone}\"\n");
         let mut scene = Scene::with(&text, carrier(), platform());
         let late = steps([(10, respond(202)), (290_000, notify("200 OK", TERMINATED))]);
         scene.world.peer_mut(scene.carrier).on("REFER", late);

@@ -10,7 +10,7 @@ use referee::message::dialog_reference::Replaces;
 use referee::message::{NameAddr, Uri};
 use referee::sim::World;
 use referee::sim::application::Answer;
-use referee::sim::peer::script::{notify, request, respond, respond_with, steps};
+use referee::sim::peer::script::{Act, notify, request, respond, respond_with, steps};
 use referee::sim::peer::text::{Text, uri_of};
 use referee::sim::scene::{Scene, TWO_SIDES, carrier, config, platform};
 use referee::timer::Instant;
@@ -285,6 +285,155 @@ fn a_verb_may_set_its_own_times() {
     }
 }
 
+/// The same time as a key of all trunks, as one of the carrier's trunk over another of all, and as a property of a verb over
+/// both: scenes without a call yet, and the verb for each.
+fn at_each_level(key: &str, property: &str, seconds: f64) -> [(Scene, Value); 3] {
+    let time = format!("{key} = \"{}ms\"", seconds * 1_000.0);
+    let other = format!("{key} = \"7s\"");
+    [(&*time, "", false), (&*other, &*time, false), (&*other, &*other, true)].map(|(all, trunk, is_asked)| {
+        let text = TWO_SIDES.replacen("bare_number =", &format!("{trunk}\nbare_number ="), 1);
+        let scene = Scene::with(&format!("{text}[refer]\n{all}\n"), carrier(), platform());
+        let mut verb = refer();
+        if is_asked {
+            verb[property] = json!(seconds);
+        }
+        (scene, verb)
+    })
+}
+
+/// Transfers a call with that verb. The carrier does this with the REFERs, each in turn.
+fn transferred(mut scene: Scene, verb: Value, refers: &[&[(u64, Act)]]) -> (Scene, String) {
+    for script in refers {
+        scene
+            .world
+            .peer_mut(scene.carrier)
+            .on("REFER", steps(script.iter().cloned()));
+    }
+    let call = scene.answered();
+    accepted(scene.verbs(&call, verb));
+    (scene, call)
+}
+
+/// The REFER leaves, and reaches the carrier a millisecond later.
+const REFER_LEFT: u64 = 2_000;
+
+#[test]
+fn a_refer_without_a_response_is_given_up_in_the_time_of_all_of_a_trunk_or_of_a_verb() {
+    for (scene, verb) in at_each_level("response_timeout", "responseTimeout", 3.0) {
+        let (mut scene, call) = transferred(scene, verb, &[&[]]);
+        scene.run(20_000);
+        is(&scene, 408, None, "failed", "timeout");
+        assert_eq!(actions(&scene)[0].at, Instant::from_millis(REFER_LEFT + 3_000));
+        goes_on(&mut scene, &call);
+    }
+    // A response in time, then another REFER: the time of the first says nothing of the second.
+    let script: [&[_]; 2] = [&[(2_900, respond(491))], &[(2_900, respond(486))]];
+    for (scene, verb) in at_each_level("response_timeout", "responseTimeout", 3.0) {
+        let (mut scene, call) = transferred(scene, verb, &script);
+        scene.run(20_000);
+        is(&scene, 486, None, "failed", "rejected");
+        goes_on(&mut scene, &call);
+    }
+    // NOTIFYs have told that it was accepted: they go on, and a late response is told.
+    let silent: &[_] = &[
+        (10, notify("180 Ringing", ACTIVE)),
+        (4_000, respond(202)),
+        (5_000, notify("486 Busy Here", TERMINATED)),
+    ];
+    for (scene, verb) in at_each_level("response_timeout", "responseTimeout", 3.0) {
+        let (mut scene, call) = transferred(scene, verb, &[silent]);
+        scene.run(20_000);
+        is(&scene, 202, Some(486), "failed", "notify_final");
+        goes_on(&mut scene, &call);
+    }
+    // What is accepted late is a transfer all the same: a success ends the call, and the hooks are told.
+    let late: &[_] = &[(4_000, respond(202)), (5_000, notify("200 OK", TERMINATED))];
+    for (scene, verb) in at_each_level("response_timeout", "responseTimeout", 3.0) {
+        let (mut scene, _) = transferred(scene, verb, &[late]);
+        scene.world.finish();
+        is(&scene, 408, None, "failed", "timeout");
+        assert_eq!(events(&scene), [200]);
+        assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [200]);
+        assert_eq!(scene.world.peer(scene.carrier).heard(BYE).len(), 1);
+    }
+}
+
+#[test]
+fn a_glare_is_waited_out_for_the_time_of_all_of_a_trunk_or_of_a_verb() {
+    let script: [&[_]; 2] = [&[(10, respond(491))], &[(10, respond(486))]];
+    for (scene, verb) in at_each_level("glare_wait", "glareWait", 6.0) {
+        let (mut scene, call) = transferred(scene, verb, &script);
+        scene.run(20_000);
+        is(&scene, 486, None, "failed", "rejected");
+        let again = scene.world.peer(scene.carrier).heard_at("REFER")[1];
+        // A millisecond each way, and once more.
+        assert_eq!(again, Instant::from_millis(REFER_LEFT + 12 + 6_000 + 1));
+        goes_on(&mut scene, &call);
+    }
+}
+
+#[test]
+fn a_retry_after_is_waited_for_up_to_the_time_of_all_of_a_trunk_or_of_a_verb() {
+    let later = |seconds| (10, respond_with(503, &[("Retry-After", seconds)]));
+    for (seconds, expected) in [("3", 486), ("4", 503)] {
+        let script: [&[_]; 2] = [&[later(seconds)], &[(10, respond(486))]];
+        for (scene, verb) in at_each_level("retry_after_max", "retryAfterMax", 3.0) {
+            let (mut scene, call) = transferred(scene, verb, &script);
+            scene.run(20_000);
+            is(&scene, expected, None, "failed", "rejected");
+            goes_on(&mut scene, &call);
+        }
+    }
+}
+
+#[test]
+fn a_result_is_waited_for_in_the_time_of_all_of_a_trunk_or_of_a_verb() {
+    let rings: &[_] = &[(10, respond(202)), (2_000, notify("180 Ringing", ACTIVE))];
+    for (scene, verb) in at_each_level("result_timeout", "resultTimeout", 3.0) {
+        let (mut scene, call) = transferred(scene, verb, &[rings]);
+        scene.run(20_000);
+        is(&scene, 202, None, "unknown", "ring_timeout");
+        assert_eq!(actions(&scene)[0].at, Instant::from_millis(REFER_LEFT + 12 + 3_000));
+        goes_on(&mut scene, &call);
+    }
+}
+
+#[test]
+fn a_late_notify_finds_its_way_for_the_time_of_all_of_a_trunk_or_of_a_verb() {
+    for (late, expected) in [(40_500, [200, 200]), (41_500, [200, 481])] {
+        let script: &[_] = &[
+            (10, respond(202)),
+            (500, notify("486 Busy Here", TERMINATED)),
+            (1_000, request(BYE)),
+            (late, notify("200 OK", TERMINATED)),
+        ];
+        for (scene, verb) in at_each_level("tombstone", "tombstone", 40.0) {
+            let (mut scene, _) = transferred(scene, verb, &[script]);
+            scene.world.finish();
+            assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), expected);
+        }
+    }
+}
+
+#[test]
+fn hooks_have_the_patience_of_all_of_a_trunk_or_of_a_verb() {
+    let refused: [&[_]; 1] = [&[(10, respond(486))]];
+    for (scene, verb) in at_each_level("hook_timeout", "hookTimeout", 1.5) {
+        let (mut scene, _) = transferred(scene, verb, &refused);
+        scene.run(1_000);
+        let settings = &actions(&scene)[0].settings;
+        assert_eq!(settings.timeout, Duration::from_millis(1_500));
+        assert_eq!(settings.events_wait, Duration::from_secs(2));
+    }
+    for (scene, verb) in at_each_level("events_wait", "eventsWait", 0.5) {
+        let (mut scene, _) = transferred(scene, verb, &refused);
+        scene.run(1_000);
+        let settings = &actions(&scene)[0].settings;
+        assert_eq!(settings.timeout, Duration::from_secs(10));
+        assert_eq!(settings.events_wait, Duration::from_millis(500));
+    }
+}
+
 #[test]
 fn twilio_hears_our_bye_within_a_fifth_of_a_second_of_its_last_notify() {
     // Until then its two parties do not hear each other.
@@ -355,13 +504,8 @@ fn a_refer_waits_for_the_answer_of_a_re_invite() {
 }
 
 #[test]
-fn a_refer_waits_four_seconds_for_that_at_most() {
-    for (rules, waits) in [
-        ("", 4_000),
-        ("[transfer]\nqueue = \"2s\"", 2_000),
-        ("[transfer]\nqueue = \"0s\"", 0),
-    ] {
-        let mut scene = Scene::with(&format!("{TWO_SIDES}{rules}\n"), carrier(), platform());
+fn a_refer_waits_for_that_four_seconds_or_the_time_of_all_of_a_trunk_or_of_a_verb() {
+    let wait = |mut scene: Scene, verb: Value, waits: u64| {
         scene
             .world
             .peer_mut(scene.carrier)
@@ -373,12 +517,18 @@ fn a_refer_waits_four_seconds_for_that_at_most() {
             .on("INVITE", steps([(10, respond(180)), (15_000, respond(200))]));
         scene.carrier_does(&call, request("INVITE"));
         scene.run(100);
-        accepted(scene.verbs(&call, refer()));
+        accepted(scene.verbs(&call, verb));
         scene.run(20_000);
         let refer = scene.world.peer(scene.carrier).heard_at("REFER")[0];
-        assert_eq!(refer, Instant::from_millis(2_100 + waits + 1), "{rules}");
+        assert_eq!(refer, Instant::from_millis(2_100 + waits + 1));
         is(&scene, 202, Some(486), "failed", "notify_final");
         goes_on(&mut scene, &call);
+    };
+    wait(Scene::default(), refer(), 4_000);
+    for waits in [2, 0] {
+        for (scene, verb) in at_each_level("queue_timeout", "queueTimeout", waits as f64) {
+            wait(scene, verb, waits * 1_000);
+        }
     }
 }
 

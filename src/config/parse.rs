@@ -848,9 +848,7 @@ fn session_timers(table: &Table<'_>) -> SessionTimers {
 
 fn transfer(table: Table<'_>) -> TransferTimers {
     let mut transfer = TransferTimers::default();
-    table.duration("tombstone", Duration::ZERO..=seconds(300), &mut transfer.tombstone);
     table.duration("hold", Duration::ZERO..=seconds(4), &mut transfer.hold);
-    table.duration("queue", Duration::ZERO..=seconds(32), &mut transfer.queue);
     table.number("per_call_max", 1..=1_000, &mut transfer.per_call_max);
     table.duration(
         "total_timeout_max",

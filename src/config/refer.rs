@@ -27,6 +27,8 @@ pub struct ReferRules {
     pub bye_delay: Duration,
     /// How long a racing NOTIFY is waited for once a BYE came or the subscription ended (T_bye_grace).
     pub bye_grace: Duration,
+    /// From a REFER to its final response (T_tx); `None`: 64·T1, as its transaction (RFC 3261 §17.1.2.2).
+    pub response_timeout: Option<Duration>,
     /// From the 2xx to the first NOTIFY (T_first); `None`: `total_timeout`.
     pub notify_timeout: Option<Duration>,
     /// From the 2xx to the final NOTIFY, whatever NOTIFYs come meanwhile; `None`: `total_timeout`.
@@ -35,6 +37,16 @@ pub struct ReferRules {
     pub total_timeout: Duration,
     /// The longest Retry-After of a 500 or 503 that is waited for; after a longer one the REFER has failed.
     pub retry_after_max: Duration,
+    /// Between a 491 and the REFER that follows it (T_491); `None`: drawn from the range of RFC 3261 §14.1.
+    pub glare_wait: Option<Duration>,
+    /// How long a REFER waits for the answer of an INVITE within the dialog (T_queue).
+    pub queue_timeout: Duration,
+    /// From the end of the dialog on, how long late NOTIFYs still find their way (T_tomb).
+    pub tombstone: Duration,
+    /// How long one attempt of a transfer's hook may take (T_hook); `None`: [`Hooks::timeout`](super::Hooks::timeout).
+    pub hook_timeout: Option<Duration>,
+    /// How long an action waits for its events (T_evt); `None`: [`Hooks::events_wait`](super::Hooks::events_wait).
+    pub events_wait: Option<Duration>,
     /// The host of a Referred-By that is a bare value or the default.
     pub referred_by_host: Option<String>,
     /// The display name of a Referred-By whose verb has none.
@@ -144,11 +156,18 @@ impl Default for ReferRules {
             bye_on_success: true,
             bye_delay: Duration::from_secs(1),
             bye_grace: Duration::from_secs(1),
+            response_timeout: None,
             notify_timeout: None,
             result_timeout: None,
             total_timeout: Duration::from_secs(120),
             // A longer one outlasts the patience of a person on the line.
             retry_after_max: Duration::from_secs(5),
+            glare_wait: None,
+            queue_timeout: Duration::from_secs(4),
+            // RFC 3261 §17.1.2.2: as long as a NOTIFY is repeated.
+            tombstone: Duration::from_secs(32),
+            hook_timeout: None,
+            events_wait: None,
             referred_by_host: None,
             referred_by_display_name: None,
             hook_bodies: HookBodies::All,
@@ -260,12 +279,27 @@ pub(super) fn read(table: Table<'_>, mut rules: ReferRules, total_timeout_max: D
         let message = format!("`total_timeout`, {total}, is longer than `transfer.total_timeout_max`, {most}");
         table.mistake(table.at_value(key), message);
     }
-    for (key, target) in [
-        ("notify_timeout", &mut rules.notify_timeout),
-        ("result_timeout", &mut rules.result_timeout),
+    table.duration("queue_timeout", Duration::ZERO..=seconds(32), &mut rules.queue_timeout);
+    table.duration("tombstone", Duration::ZERO..=seconds(300), &mut rules.tombstone);
+    let tenth = Duration::from_millis(100);
+    for (key, range, target) in [
+        ("glare_wait", Duration::ZERO..=seconds(32), &mut rules.glare_wait),
+        ("hook_timeout", tenth..=seconds(60), &mut rules.hook_timeout),
+        ("events_wait", Duration::ZERO..=seconds(60), &mut rules.events_wait),
+    ] {
+        let mut wait = target.unwrap_or_default();
+        table.duration(key, range, &mut wait);
+        if table.has(key) {
+            *target = Some(wait);
+        }
+    }
+    for (key, most, target) in [
+        ("response_timeout", 32, &mut rules.response_timeout),
+        ("notify_timeout", 300, &mut rules.notify_timeout),
+        ("result_timeout", 300, &mut rules.result_timeout),
     ] {
         let mut timeout = target.unwrap_or_default();
-        table.duration(key, seconds(1)..=seconds(300), &mut timeout);
+        table.duration(key, seconds(1)..=seconds(most), &mut timeout);
         if table.has(key) && timeout > rules.total_timeout {
             let total = value::duration_text(rules.total_timeout);
             table.mistake(

@@ -237,6 +237,7 @@ impl Senders {
         let sender = HookSender {
             index,
             agent: agent.clone(),
+            timeout: self.config.timeout,
             jobs: jobs_in,
             outcomes: self.outcomes.clone(),
         };
@@ -292,6 +293,8 @@ fn agent(config: &Hooks, resolver: CachingResolver) -> Agent {
 struct HookSender {
     index: usize,
     agent: Agent,
+    /// The agent's own.
+    timeout: Duration,
     jobs: Receiver<Job>,
     outcomes: Sender<(usize, JobId, Outcome)>,
 }
@@ -328,6 +331,16 @@ impl HookSender {
             .unwrap_or_default()
             .as_secs();
         let mut request = self.agent.post(job.url());
+        let timeout = job.settings().timeout;
+        if timeout != self.timeout {
+            let timeout = Some(timeout);
+            request = request
+                .config()
+                .timeout_connect(timeout.min(Some(CONNECT_TIMEOUT)))
+                .timeout_recv_response(timeout)
+                .timeout_per_call(timeout)
+                .build();
+        }
         for (name, value) in job.headers(unix_seconds) {
             request = request.header(name, value);
         }

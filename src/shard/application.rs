@@ -6,7 +6,7 @@ use super::attended::Aside;
 use super::commands::refusal;
 use super::uas::{Unacknowledged, Unpracked};
 use super::update::UPDATES_FROM;
-use super::verbs::{HookSettings, is_lingering};
+use super::verbs::is_lingering;
 use super::{Output, Shard, TimerKey, is_live};
 use crate::application::{Admitted, Asked, Program, admit, read};
 use crate::call::{CallKey, CallState, Party};
@@ -18,7 +18,7 @@ use crate::offer_answer::OfferAnswer;
 use crate::session_timer::agent::{Agent, Agreed};
 use crate::timer::Instant;
 use crate::verb::{HookTarget, SipRefer, SipRequest, Verb};
-use crate::webhook::{ActionOutcome, Hook, HookKind, Subject, is_same_origin, resolve_target};
+use crate::webhook::{ActionOutcome, Hook, HookKind, HookSettings, Subject, is_same_origin, resolve_target};
 use serde_json::{Map, Value, json};
 use smallvec::SmallVec;
 
@@ -105,13 +105,12 @@ impl Shard {
     /// Hook settings of a call that an application leads; relative hooks go to the origin of `base_url`.
     pub(super) fn hooks_of_application(&self, application: ApplicationId, base_url: &str) -> HookSettings {
         let (hooks, application) = (&self.config().hooks, self.config().application(application));
+        let all = HookSettings::of(hooks);
         HookSettings {
             base_url: Some(base_url.to_owned()),
-            secret: application.secret.clone().or_else(|| hooks.secret.clone()),
-            jambonz_secret: application
-                .jambonz_secret
-                .clone()
-                .or_else(|| hooks.jambonz_secret.clone()),
+            secret: application.secret.clone().or(all.secret),
+            jambonz_secret: application.jambonz_secret.clone().or(all.jambonz_secret),
+            ..all
         }
     }
 
@@ -259,8 +258,7 @@ impl Shard {
             default_word: false,
             webhook_id: format!("{id}-status-{number}"),
             body: Value::Object(body).to_string(),
-            secret: settings.secret,
-            jambonz_secret: settings.jambonz_secret,
+            settings,
         };
         self.counters.status_hooks_total += 1;
         self.effects.push_back(Output::Hook(Box::new(hook)));
@@ -311,8 +309,7 @@ impl Shard {
             default_word: false,
             webhook_id: format!("{id}-question-{question}"),
             body: Value::Object(body).to_string(),
-            secret: settings.secret,
-            jambonz_secret: settings.jambonz_secret,
+            settings,
         };
         self.counters.questions_total += 1;
         self.effects.push_back(Output::Hook(Box::new(hook)));

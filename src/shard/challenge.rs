@@ -25,6 +25,7 @@ use crate::proxy::{self, Again, Refused};
 use crate::sequence::{NUMBER_MAX, Sequence};
 use crate::timer::Instant;
 use crate::transaction::ClientKey;
+use crate::transfer::Transfer;
 use crate::transport::Flow;
 use smallvec::SmallVec;
 
@@ -407,10 +408,10 @@ impl Shard {
                 }
             }
             ClientOwner::Refer(key) => {
-                let Some(transfer) = self.transfers.get_mut(key) else {
+                self.with_transfer(key, now, Transfer::challenged);
+                let Some(transfer) = self.transfers.get(key) else {
                     return;
                 };
-                transfer.challenged();
                 let (call, party) = (transfer.call, transfer.party);
                 let is_within = transfer.outside.is_none();
                 if let Some(call) = self.calls.get_mut(call).filter(|_| is_within) {

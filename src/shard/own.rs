@@ -57,8 +57,8 @@ impl Shard {
         if !transfer.is_sending() {
             return;
         }
-        let call = transfer.call;
-        if self.awaits_ack(call, now) || self.awaits_answer(call, now) {
+        let (call, queue) = (transfer.call, transfer.rules().queue_timeout);
+        if self.awaits_ack(call, now) || self.awaits_answer(call, queue, now) {
             self.calls[call].extra_mut().refer_waits = Some(key);
             return;
         }
@@ -72,7 +72,7 @@ impl Shard {
         let (call, party) = (transfer.call, transfer.party);
         let (refer_to, referred_by) = (transfer.refer_to.clone(), transfer.referred_by.clone());
         let verb = transfer.verb.clone();
-        let sent = match transfer.mode() {
+        let sent = match transfer.rules().refer_mode {
             ReferMode::InDialog => {
                 let lines = refer_lines(&refer_to, &referred_by, &verb);
                 let owner = ClientOwner::Refer(key);
@@ -82,9 +82,7 @@ impl Shard {
         };
         match sent {
             Ok(number) => {
-                if let Some(transfer) = self.transfers.get_mut(key) {
-                    transfer.sent();
-                }
+                self.with_transfer(key, now, Transfer::sent);
                 self.tell_step(key, event::Step::Sent, None);
                 // What is outside the dialog has nothing to do with its numbers.
                 let Some(number) = number else { return };
@@ -135,8 +133,7 @@ impl Shard {
 
     /// Whether an INVITE within the dialog has no answer yet, or as its user agent no ACK: many peers refuse another request
     /// meanwhile. Our REFER waits for that, for so long (T_queue).
-    fn awaits_answer(&mut self, key: CallKey, now: Instant) -> bool {
-        let queue = self.config().transfer.queue;
+    fn awaits_answer(&mut self, key: CallKey, queue: Duration, now: Instant) -> bool {
         let invite = self.calls.get(key).and_then(|call| call.invite);
         let context = invite.and_then(|invite| self.contexts.get(self.context_of(invite)?));
         let is_relayed = context.is_some_and(|context| !context.is_initial && context.pending().next().is_some());
@@ -249,8 +246,8 @@ impl Shard {
     /// numbers stays for what is still under way.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.end_held(key, now);
-        let (tombstone, transaction) = (self.config().transfer.tombstone, 64 * self.config().timers.t1);
         let Some(call) = self.calls.get(key) else { return };
+        let (tombstone, transaction) = (self.tombstone_of(call), 64 * self.config().timers.t1);
         let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
@@ -282,6 +279,18 @@ impl Shard {
         } else {
             self.remove_call(key);
         }
+    }
+
+    /// How long late NOTIFYs still find their way (T_tomb): as long as the longest of its transfers says, else of its trunks.
+    fn tombstone_of(&self, call: &Call) -> Duration {
+        let transfers = call.extra().map(|extra| [extra.transfer, extra.last_transfer]);
+        let transfers = transfers.into_iter().flatten().flatten();
+        let own = transfers.filter_map(|key| Some(self.transfers.get(key)?.rules().tombstone));
+        own.max().unwrap_or_else(|| {
+            let [a, b] =
+                [Party::Caller, Party::Callee].map(|party| self.config().trunk(call.trunk(party)).refer.tombstone);
+            a.max(b)
+        })
     }
 
     /// A BYE has its final response, or will never have one, in a dialog that was none of a call when it came: the callee's 2xx was
@@ -318,8 +327,8 @@ impl Shard {
     }
 
     pub(super) fn on_forget(&mut self, key: CallKey, now: Instant) {
-        let tombstone = self.config().transfer.tombstone;
         let Some(call) = self.calls.get(key) else { return };
+        let tombstone = self.tombstone_of(call);
         // The NOTIFYs still tell, until T_total; those of a party are told from late ones of ours as long as the call is known.
         if call.extra().is_some_and(|extra| extra.is_referring(now)) {
             self.arm(now, tombstone.max(FORGET_WAIT_MIN), TimerKey::Forget(key));
@@ -525,12 +534,14 @@ impl Shard {
             return false;
         };
         let (id, call) = (transfer.id, transfer.call);
-        let hooks = match &transfer.application {
+        let mut settings = match &transfer.application {
             Some((application, base_url)) => self.hooks_of_application(*application, base_url),
             None => self.hooks_of(transfer.trunk),
         };
+        settings.timeout = transfer.rules().hook_timeout.unwrap_or(settings.timeout);
+        settings.events_wait = transfer.rules().events_wait.unwrap_or(settings.events_wait);
         // Relative targets without a base were refused with the verb; the default word then just has nowhere to go.
-        let Ok(url) = resolve_target(target, hooks.base_url.as_deref()) else {
+        let Ok(url) = resolve_target(target, settings.base_url.as_deref()) else {
             return false;
         };
         let application = transfer.application.as_ref().map(|(application, _)| *application);
@@ -545,8 +556,7 @@ impl Shard {
             url,
             webhook_id,
             body,
-            secret: hooks.secret,
-            jambonz_secret: hooks.jambonz_secret,
+            settings,
             default_word,
         };
         if kind == HookKind::Action {
@@ -640,7 +650,7 @@ impl Shard {
             return;
         };
         let (call_key, party) = (transfer.call, transfer.party);
-        let is_within = transfer.outside.is_none();
+        let (is_within, glare_wait) = (transfer.outside.is_none(), transfer.rules().glare_wait);
         self.release_held(call_key, now);
         if code < 200 {
             return;
@@ -670,7 +680,8 @@ impl Shard {
         } else {
             (0, 2_000)
         };
-        let glare_wait = Duration::from_millis(least + 10 * self.random.below(span / 10 + 1));
+        let glare_wait =
+            glare_wait.unwrap_or_else(|| Duration::from_millis(least + 10 * self.random.below(span / 10 + 1)));
         let reason = match message.start_line() {
             crate::message::StartLine::Response { reason, .. } => reason,
             crate::message::StartLine::Request { .. } => b"",

@@ -79,8 +79,7 @@ impl Shard {
             default_word: false,
             webhook_id: format!("{id}-update-{}", question - UPDATES_FROM),
             body,
-            secret: settings.secret,
-            jambonz_secret: settings.jambonz_secret,
+            settings,
         };
         self.counters.questions_total += 1;
         self.effects.push_back(Output::Hook(Box::new(hook)));

@@ -13,15 +13,8 @@ use crate::timer::Instant;
 use crate::transfer::report::CallFacts;
 use crate::transfer::{Cause, Transfer};
 use crate::verb::{HookTarget, Leg, OtherDialog, Replaces, SipRefer, Verb, VerbError};
-use crate::webhook::resolve_target;
+use crate::webhook::{HookSettings, resolve_target};
 use slotmap::SlotMap;
-
-/// Hook settings as they hold for one trunk.
-pub(super) struct HookSettings {
-    pub base_url: Option<String>,
-    pub secret: Option<String>,
-    pub jambonz_secret: Option<String>,
-}
 
 /// A `sip:refer` found valid for a call.
 pub(super) struct Prepared {
@@ -262,13 +255,12 @@ impl Shard {
 
     pub(super) fn hooks_of(&self, trunk: TrunkId) -> HookSettings {
         let (hooks, trunk) = (&self.config().hooks, self.config().trunk(trunk));
+        let all = HookSettings::of(hooks);
         HookSettings {
-            base_url: trunk.hooks_base_url.clone().or_else(|| hooks.base_url.clone()),
-            secret: trunk.hooks_secret.clone().or_else(|| hooks.secret.clone()),
-            jambonz_secret: trunk
-                .hooks_jambonz_secret
-                .clone()
-                .or_else(|| hooks.jambonz_secret.clone()),
+            base_url: trunk.hooks_base_url.clone().or(all.base_url),
+            secret: trunk.hooks_secret.clone().or(all.secret),
+            jambonz_secret: trunk.hooks_jambonz_secret.clone().or(all.jambonz_secret),
+            ..all
         }
     }
 

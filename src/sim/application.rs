@@ -2,9 +2,8 @@
 
 use super::dice::Dice;
 use super::tally::{Fault, Tally};
-use crate::config::Hooks;
 use crate::timer::Instant;
-use crate::webhook::{ActionOutcome, Failure, Hook, HookKind, Job, Outcome};
+use crate::webhook::{ActionOutcome, Failure, Hook, HookKind, HookSettings, Job, Outcome};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +21,7 @@ pub struct Posted {
     pub attempt: u32,
     /// It has an Authorization.
     pub has_credentials: bool,
+    pub settings: HookSettings,
     /// It was answered with 2xx.
     pub is_taken: bool,
     /// The body as sent, and read.
@@ -118,6 +118,7 @@ impl Application {
             webhook_id: hook.webhook_id.clone(),
             attempt: 1,
             has_credentials: hook.basic_auth.is_some(),
+            settings: hook.settings.clone(),
             is_taken,
             text: hook.body.clone(),
             body: serde_json::from_str(&hook.body).unwrap_or(Value::Null),
@@ -133,12 +134,13 @@ impl Application {
     }
 
     /// Takes an attempt; what it comes to, and after what time.
-    pub(super) fn attempt(&mut self, job: &Job, now: Instant, hooks: &Hooks, tally: &mut Tally) -> (Duration, Outcome) {
+    pub(super) fn attempt(&mut self, job: &Job, now: Instant, tally: &mut Tally) -> (Duration, Outcome) {
         let headers = job.headers(1_750_000_000);
         let webhook_id = headers.iter().find(|(name, _)| *name == "webhook-id");
         let webhook_id = webhook_id.map(|(_, id)| id.clone()).unwrap_or_default();
-        let (after, outcome) = self.outcome_of(job, now, hooks, tally);
+        let (after, outcome) = self.outcome_of(job, now, tally);
         self.posted.push(Posted {
+            settings: job.settings().clone(),
             at: now,
             kind: job.kind(),
             subject: job.subject().to_string(),
@@ -153,7 +155,7 @@ impl Application {
         (after, outcome)
     }
 
-    fn outcome_of(&mut self, job: &Job, now: Instant, hooks: &Hooks, tally: &mut Tally) -> (Duration, Outcome) {
+    fn outcome_of(&mut self, job: &Job, now: Instant, tally: &mut Tally) -> (Duration, Outcome) {
         let answered = |status, reply| Outcome::Answered {
             status,
             retry_after: None,
@@ -174,7 +176,7 @@ impl Application {
             return match mood.dice.below(4) {
                 0 => {
                     tally.note(Fault::HangingHook);
-                    (hooks.timeout, Outcome::Failed(Failure::Timeout))
+                    (job.settings().timeout, Outcome::Failed(Failure::Timeout))
                 }
                 1 => {
                     tally.note(Fault::RefusedHook);

@@ -319,9 +319,7 @@ impl World {
         let Some(mut lanes) = self.lanes.take() else { return };
         lanes.handle_timeout(self.now);
         while let Some(job) = lanes.poll_job(self.now) {
-            let (after, outcome) = self
-                .application
-                .attempt(&job, self.now, &self.config.hooks, &mut self.tally);
+            let (after, outcome) = self.application.attempt(&job, self.now, &mut self.tally);
             self.note_post(job.kind());
             self.plan(self.now + after, Event::Posted { job: job.id, outcome });
         }

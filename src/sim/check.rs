@@ -71,8 +71,9 @@ pub struct Check {
 
 impl Check {
     pub fn new(config: Arc<Config>, secret: Secret, shards: usize) -> Check {
+        let tombstones = config.trunks.iter().map(|trunk| trunk.refer.tombstone);
         Check {
-            known_for: config.transfer.tombstone.min(64 * config.timers.t1),
+            known_for: tombstones.min().unwrap_or_default().min(64 * config.timers.t1),
             responses: responses::Responses::new(secret),
             transactions: transactions::Transactions::new(config.timers),
             relayed: relayed::Relayed::new(config.session != Default::default()),

@@ -122,6 +122,8 @@ causes! {
 /// A transfer's own timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransferTimer {
+    /// T_tx: from a REFER to its final response.
+    Response,
     /// T_first: from the 2xx to the first NOTIFY.
     FirstNotify,
     /// T_total: from the REFER to the end.
@@ -139,6 +141,7 @@ pub enum TransferTimer {
 impl TransferTimer {
     pub(super) fn as_str(self) -> &'static str {
         match self {
+            TransferTimer::Response => "T_tx",
             TransferTimer::FirstNotify => "T_first",
             TransferTimer::Total => "T_total",
             TransferTimer::Grace => "T_bye_grace",

@@ -1,6 +1,6 @@
 //! One attempt: what is sent, and what its outcome means.
 
-use super::{Hook, HookKind, Subject, signature};
+use super::{Hook, HookKind, HookSettings, Subject, signature};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
@@ -46,6 +46,11 @@ impl Job {
         &self.hook.url
     }
 
+    /// How it is sent.
+    pub fn settings(&self) -> &HookSettings {
+        &self.hook.settings
+    }
+
     /// The JSON object to send, the same bytes in every attempt.
     pub fn body(&self) -> &str {
         &self.hook.body
@@ -64,11 +69,11 @@ impl Job {
             ("webhook-id", hook.webhook_id.clone()),
             ("webhook-timestamp", unix_seconds.to_string()),
         ];
-        if let Some(secret) = &hook.secret {
+        if let Some(secret) = &hook.settings.secret {
             let value = signature::standard(secret, &hook.webhook_id, unix_seconds, &hook.body);
             headers.push(("webhook-signature", value));
         }
-        if let Some(secret) = &hook.jambonz_secret {
+        if let Some(secret) = &hook.settings.jambonz_secret {
             headers.push((
                 "jambonz-signature",
                 signature::jambonz(secret, unix_seconds, &hook.body),

@@ -11,11 +11,11 @@
 //! - An endpoint has a bounded number of attempts at a time and is suspended after five failures in a row. Endpoints
 //!   take turns. An attempt that is slow gives its place among [`Hooks::threads`] to a spare sender, so that endpoints
 //!   which hang do not use up the places of those which answer.
-//! - When an action is submitted, the events before it get [`Hooks::events_wait`] more. Then they are given up, one that
+//! - When an action is submitted, the events before it get [`HookSettings::events_wait`](super::HookSettings::events_wait) more. Then they are given up, one that
 //!   is under way included, and counted in the action's `missed`; the receiver may still have got that one.
 //! - Every action is reported exactly once: when its first attempt ends, or `events_wait + timeout` after it was submitted
 //!   if that comes first (its endpoint may be suspended), or at once if there is no room for it.
-//! - A question has one attempt, and its outcome is reported [`Hooks::timeout`] after it was submitted at the latest.
+//! - A question has one attempt, and its outcome is reported [`HookSettings::timeout`](super::HookSettings::timeout) after it was submitted at the latest.
 //! - Everything ends: an event is given up [`EVENT_RETRY_FOR`] after its turn came, an action
 //!   [`Hooks::action_retry_for`] after it was submitted.
 
@@ -102,8 +102,6 @@ pub struct Counters {
 
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    timeout: Duration,
-    events_wait: Duration,
     action_retry_for: Duration,
     threads: usize,
     queue_max: usize,
@@ -178,8 +176,6 @@ impl Lanes {
         let hasher = FixedState::with_seed(random.next_u64());
         Lanes {
             limits: Limits {
-                timeout: config.timeout,
-                events_wait: config.events_wait,
                 action_retry_for: config.action_retry_for,
                 threads,
                 queue_max,
@@ -234,14 +230,15 @@ impl Lanes {
         self.endpoints[endpoint].hooks += 1;
         self.counters.held += 1;
         let sequence = self.next_number();
+        let (timeout, events_wait) = (hook.settings.timeout, hook.settings.events_wait);
         let (report_by, expires) = match kind {
             HookKind::Event => (None, None),
             HookKind::Action => {
-                let report_by = now + self.limits.events_wait + self.limits.timeout;
+                let report_by = now + events_wait + timeout;
                 // The first attempt is made even if no other shall follow.
                 (Some(report_by), Some(report_by.max(now + self.limits.action_retry_for)))
             }
-            HookKind::Question => (Some(now + self.limits.timeout), Some(now + self.limits.timeout)),
+            HookKind::Question => (Some(now + timeout), Some(now + timeout)),
         };
         self.lanes[lane].waiting.push_back(Entry {
             sequence,
@@ -258,7 +255,7 @@ impl Lanes {
             .front()
             .is_some_and(|head| head.hook.kind == HookKind::Event)
         {
-            let until = now + self.limits.events_wait;
+            let until = now + events_wait;
             self.lanes[lane].events_until.get_or_insert(until);
         }
         if self.lanes[lane].state == LaneState::Empty {

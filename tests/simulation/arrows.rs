@@ -155,6 +155,8 @@ const TRANSFER: &str = "
   ? Sending   | BYE of the notifier         | Sending
     Sending   | call ended here             | Done
     Sending   | T_total                     | Done, Lingering
+    Sending   | T_tx                        | Done, Progress
+  ? Sending   | T_tx                        | Lingering, Sending
     Sending   | T_bye_grace                 | Sending
     Sending   | subscription expires        | Sending
   ? Sending   | T_first                     | Sending
@@ -194,6 +196,15 @@ const TRANSFER: &str = "
     Progress  | replaced                    | Done
     Progress  | call ended here             | Done
     Progress  | T_total                     | Done
+  ? Progress  | T_tx                        | Progress
+  ? Progress  | 2xx                         | Progress
+  ? Progress  | 2xx with Refer-Sub: false   | Progress
+  ? Progress  | 3xx                         | Progress
+  ? Progress  | other 4xx-6xx               | Progress
+  ? Progress  | 481                         | Progress
+  ? Progress  | 491                         | Progress
+  ? Progress  | no response                 | Progress
+  ? Progress  | transport error             | Progress
     Progress  | T_bye_grace                 | Done
     Progress  | subscription expires        | Done
     ByeGrace  | 2xx                         | ByeGrace
@@ -215,6 +226,7 @@ const TRANSFER: &str = "
     ByeGrace  | call ended here             | Done
     ByeGrace  | T_bye_grace                 | Done
     ByeGrace  | T_total                     | Done
+  ? ByeGrace  | T_tx                        | ByeGrace
     ByeGrace  | subscription expires        | ByeGrace
   ? ByeGrace  | T_first                     | ByeGrace
   ? Lingering | 2xx                         | Lingering

@@ -202,9 +202,7 @@ timer_c = "5m"
 session_expires = "30m"
 min_se = "2m"
 [transfer]
-tombstone = "1s"
 hold = "2s"
-queue = "5s"
 per_call_max = 3
 total_timeout_max = "4m"
 [[trunk]]
@@ -233,10 +231,16 @@ on_refer_timeout = "bye"
 bye_on_success = false
 bye_delay = "0s"
 bye_grace = "2s"
+response_timeout = "8s"
 notify_timeout = "32s"
 result_timeout = "50s"
 total_timeout = "1m"
 retry_after_max = "7s"
+glare_wait = "1s"
+queue_timeout = "5s"
+tombstone = "6s"
+hook_timeout = "9s"
+events_wait = "0s"
 referred_by_host = "Trunk.example.net"
 referred_by_display_name = "Ann, \"B\""
 refer_mode = "out-of-dialog"
@@ -318,9 +322,7 @@ to = "t"
     assert_eq!(
         config.transfer,
         TransferTimers {
-            tombstone: s(1),
             hold: s(2),
-            queue: s(5),
             per_call_max: 3,
             total_timeout_max: s(240),
         }
@@ -342,10 +344,16 @@ to = "t"
             bye_on_success: false,
             bye_delay: s(0),
             bye_grace: s(2),
+            response_timeout: Some(s(8)),
             notify_timeout: Some(s(32)),
             result_timeout: Some(s(50)),
             total_timeout: s(60),
             retry_after_max: s(7),
+            glare_wait: Some(s(1)),
+            queue_timeout: s(5),
+            tombstone: s(6),
+            hook_timeout: Some(s(9)),
+            events_wait: Some(s(0)),
             referred_by_host: Some("trunk.example.net".into()),
             referred_by_display_name: Some("Ann, \"B\"".into()),
             refer_mode: ReferMode::OutOfDialog,

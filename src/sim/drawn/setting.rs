@@ -264,7 +264,6 @@ impl Setting {
 
     fn transfer(&mut self, dice: &mut Dice) {
         self.line("[transfer]");
-        self.key(dice, "tombstone", &["\"32s\"", "\"0s\"", "\"5s\"", "\"120s\""]);
         self.key(dice, "hold", &["\"500ms\"", "\"0s\"", "\"4s\""]);
         self.key(dice, "per_call_max", &["5", "1", "2"]);
         self.key(dice, "total_timeout_max", &["\"300s\"", "\"60s\""]);
@@ -330,6 +329,13 @@ impl Setting {
         self.key(dice, "bye_on_success", &["true", "false"]);
         self.key(dice, "bye_delay", &["\"1s\"", "\"0s\"", "\"5s\""]);
         self.key(dice, "bye_grace", &["\"1s\"", "\"0s\"", "\"3s\""]);
+        self.key(dice, "tombstone", &["\"32s\"", "\"0s\"", "\"5s\"", "\"120s\""]);
+        self.key(dice, "queue_timeout", &["\"4s\"", "\"0s\"", "\"32s\""]);
+        self.key(dice, "glare_wait", &["\"500ms\"", "\"0s\"", "\"3s\""]);
+        self.key(dice, "retry_after_max", &["\"5s\"", "\"0s\"", "\"60s\""]);
+        if dice.one_in(3) {
+            self.line(&format!("response_timeout = \"{}s\"", dice.one_of(&[1, 5, 10])));
+        }
         let total = dice.one_of(&[120, 10, 60, 300]);
         // As the configuration wants it.
         let total = match self.config.contains("total_timeout_max = \"60s\"") {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::identifiers::{CallId, TransferId};
-use crate::webhook::{Failure, signature};
+use crate::webhook::{Failure, HookSettings, signature};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
@@ -24,8 +24,7 @@ fn hook(number: u64, kind: HookKind, url: &str, id: &str) -> Hook {
         default_word: false,
         webhook_id: id.to_owned(),
         body: r#"{"a":1}"#.to_owned(),
-        secret: None,
-        jambonz_secret: None,
+        settings: HookSettings::of(&Hooks::default()),
     }
 }
 
@@ -356,11 +355,10 @@ fn a_question_has_one_attempt_and_its_reply_is_wanted_now() {
     assert!(lanes.is_idle());
     assert_eq!(lanes.counters().questions_given_up, 1);
     // One that hangs is reported after the time of an attempt, without a wait for events.
-    let mut lanes = lanes_with(Hooks {
-        timeout: Duration::from_secs(3),
-        ..Hooks::default()
-    });
-    lanes.submit(question(1), now);
+    let mut lanes = self::lanes();
+    let mut hasty = question(1);
+    hasty.settings.timeout = Duration::from_secs(3);
+    lanes.submit(hasty, now);
     let job = lanes.poll_job(now).unwrap();
     let late = now + Duration::from_secs(3);
     lanes.handle_timeout(late);
@@ -438,8 +436,8 @@ fn a_url_that_is_none_is_given_up_at_once() {
 fn headers_are_signed_for_the_attempt() {
     let mut lanes = lanes();
     let mut hook = event(1, "transfer-1-e2");
-    hook.secret = Some("whsec_c2VjcmV0".to_owned());
-    hook.jambonz_secret = Some("other".to_owned());
+    hook.settings.secret = Some("whsec_c2VjcmV0".to_owned());
+    hook.settings.jambonz_secret = Some("other".to_owned());
     hook.basic_auth = Some(("Aladdin".to_owned(), "open sesame".to_owned()));
     lanes.submit(hook, at(0));
     let job = lanes.poll_job(at(0)).unwrap();
