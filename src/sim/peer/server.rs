@@ -331,6 +331,11 @@ impl Peer {
             }
             return;
         };
+        let to = text.tag("To");
+        if to.is_some_and(|tag| tag != server.tag && self.past.contains(&tag)) {
+            // It has taken the same INVITE before it crashed, and somebody has recorded what it answered then.
+            return;
+        }
         if let (Some(gate), Some(200..=299)) = (&self.gate, server.final_code)
             && gate.lines(text) != gate.lines(&server.request)
         {
