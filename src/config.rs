@@ -402,8 +402,9 @@ pub struct Limits {
     pub tcp_refusal_kept: Duration,
     /// The longest Retry-After of a 503 that is kept to (RFC 3261 §21.5.4); a longer one is cut.
     pub retry_after_max: Duration,
-    /// Spins for this long before sleeping, where messages come that close together: a sleep and a wake-up cost more than one.
-    pub spin: Duration,
+    /// Where messages come closer together than this, a worker takes a nap of this length and then all that came meanwhile: fewer
+    /// wake-ups for a little delay. Zero: never. Linux lets naps last some 50 us longer (prctl(2), PR_SET_TIMERSLACK).
+    pub nap: Duration,
 }
 
 /// RFC 3261 §17 and Timer C of §16.6.
@@ -587,7 +588,7 @@ impl Default for Limits {
             // Nobody changes a peer's transports more often than that.
             tcp_refusal_kept: Duration::from_secs(10 * 60),
             retry_after_max: Duration::from_secs(5 * 60),
-            spin: Duration::from_micros(25),
+            nap: Duration::from_micros(50),
         }
     }
 }

@@ -799,7 +799,7 @@ fn limits(table: Table<'_>) -> Limits {
         seconds(1)..=seconds(24 * 3_600),
         &mut limits.retry_after_max,
     );
-    table.duration("spin", Duration::ZERO..=Duration::from_millis(10), &mut limits.spin);
+    table.duration("nap", Duration::ZERO..=Duration::from_millis(10), &mut limits.nap);
     table.finish();
     limits
 }

@@ -99,6 +99,8 @@ counters! {
         turns: "worker_turns_total",
         /// Times the worker went to sleep
         sleeps: "worker_sleeps_total",
+        /// Naps, which the worker takes in place of sleeps where messages come close together
+        naps: "worker_naps_total",
         /// Events for listeners lost because the control thread was behind
         stream_events_dropped: "stream_events_dropped_total",
     }

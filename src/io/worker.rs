@@ -195,10 +195,9 @@ pub struct Parts {
 pub struct Worker {
     parts: Parts,
     events: mio::Events,
-    /// When a turn last found something to do.
-    worked_at: Instant,
-    /// The last wait was shorter than a spin.
-    spin_pays: bool,
+    pace: Pace,
+    /// Datagrams of the last turn.
+    received: usize,
     /// What carrying out outputs came to, for our own shard.
     deferred: Vec<Deferred>,
     /// Action hooks that found delivery behind.
@@ -207,6 +206,18 @@ pub struct Worker {
     owes_outputs: bool,
     draining: bool,
     leaving: bool,
+}
+
+/// How a worker waits. A sleep and a wake-up cost as much as a message or two: where messages come close together it naps, without
+/// listening, and takes all that came meanwhile in one turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pace {
+    /// The last sleep was shorter than a nap, and every nap since brought something.
+    naps_pay: bool,
+    /// The last wait was a nap.
+    napped: bool,
+    /// The last turn found something to do.
+    worked: bool,
 }
 
 /// An input that arose while outputs were carried out.
@@ -221,6 +232,9 @@ enum Deferred {
 
 /// Events taken from one poll. More are there next time; sockets are few and connections are read in turn.
 const EVENTS_MAX: usize = 1_024;
+
+/// Datagrams of a turn after which the next one begins at once: a nap would save little, and all would wait for it.
+const BUSY: usize = 16;
 
 /// Parcels taken from one other worker in a turn: as many as the messages of one socket, for the same reason.
 const PARCELS_PER_TURN: usize = 128;
@@ -264,8 +278,8 @@ impl Worker {
         Worker {
             parts,
             events: mio::Events::with_capacity(EVENTS_MAX),
-            worked_at: Instant::START,
-            spin_pays: false,
+            pace: Pace::default(),
+            received: 0,
             deferred: Vec::new(),
             waiting_hooks: VecDeque::new(),
             owes_outputs: false,
@@ -284,8 +298,8 @@ impl Worker {
         let mut now = self.parts.clock.now();
         while !self.leaving {
             now = self.poll(now)?;
-            if self.turn(now) {
-                self.worked_at = now;
+            self.pace.worked = self.turn(now);
+            if self.pace.worked {
                 self.parts.publisher.changed();
             }
             self.publish(now, false);
@@ -294,14 +308,24 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for events, or only looks if there is work or was just now. Returns the time at which the new turn begins.
+    /// Waits for events, or only looks if there is work. Returns the time at which the new turn begins.
     fn poll(&mut self, now: Instant) -> io::Result<Instant> {
         let mut timeout = Some(Duration::ZERO);
-        let spin = self.parts.config.limits.spin;
-        // Spinning pays where the next message comes sooner than a sleep and a wake-up take: the last wait tells.
-        let spins = self.spin_pays && now.since(self.worked_at) < spin;
-        self.spin_pays &= spins;
-        if !spins && !self.has_work(now) {
+        let nap = self.parts.config.limits.nap;
+        let Pace { napped, worked, .. } = self.pace;
+        self.pace.naps_pay &= worked || !napped;
+        self.pace.napped = false;
+        if self.has_work(now) || (worked && self.received >= BUSY) {
+            // The next turn begins at once.
+        } else if self.pace.naps_pay {
+            self.pace.napped = true;
+            self.parts.intake.ledger.counters.naps += 1;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "shorter than what it saves, and every wake-up it saves would be longer"
+            )]
+            std::thread::sleep(nap);
+        } else {
             self.publish(now, true);
             // Whether all is served is asked of a shard that comes to rest only: it may cost a look at many tombstones.
             if self.draining {
@@ -331,7 +355,7 @@ impl Worker {
         }
         let then = self.parts.clock.now();
         if timeout.is_none_or(|timeout| !timeout.is_zero()) {
-            self.spin_pays = then.since(now) < spin;
+            self.pace.naps_pay = then.since(now) < nap;
         }
         Ok(then)
     }
@@ -351,11 +375,11 @@ impl Worker {
         let mut work = !self.events.is_empty();
         if intake.shard.next_timeout().is_some_and(|deadline| deadline <= now) {
             intake.shard.handle_timeout(now);
-            // No reason to spin afterwards: the next timer is known, and one that ends a transaction sends nothing.
             publisher.changed();
         }
         work |= udp.take_bounced(intake.me(), &mut intake.ledger);
-        work |= udp.receive(intake) > 0;
+        self.received = udp.receive(intake);
+        work |= self.received > 0;
         work |= tcp.accept(intake);
         work |= tcp.read(intake);
         work |= tcp.scan(&mut intake.ledger);

@@ -144,8 +144,8 @@ def all_done(processes, codes=(0,)):
 
 
 class Hooks(http.server.ThreadingHTTPServer):
-    """An application's webhooks: keeps what is posted, answers 200, with the list of verbs that the path has in `lists`, or 500 as often
-    as the path has in `failures`."""
+    """An application's webhooks: keeps what is posted, and answers 200 with the list of verbs that the path has in `lists`, or with the next
+    of its `answers`: `status`, `type` and `body`, `after` so many seconds."""
     daemon_threads = True
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -154,14 +154,13 @@ class Hooks(http.server.ThreadingHTTPServer):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.server.posts.append((self.path, self.headers["webhook-id"], body))
-            reply = json.dumps(self.server.lists[self.path]).encode() if self.path in self.server.lists else b""
-            fails = self.server.failures.get(self.path, 0) > 0
-            if fails:
-                self.server.failures[self.path] -= 1
-                reply = b""
-            self.send_response(500 if fails else 200)
+            usual = {"body": json.dumps(self.server.lists[self.path])} if self.path in self.server.lists else {}
+            answer = self.server.answers.get(self.path) and self.server.answers[self.path].pop(0) or usual
+            time.sleep(answer.get("after", 0))
+            reply = answer.get("body", "").encode()
+            self.send_response(answer.get("status", 200))
             if reply:
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", answer.get("type", "application/json"))
             self.send_header("Content-Length", str(len(reply)))
             self.end_headers()
             self.wfile.write(reply)
@@ -171,7 +170,7 @@ class Hooks(http.server.ThreadingHTTPServer):
 
     def __init__(self, address):
         super().__init__(address, Hooks.Handler)
-        self.posts, self.lists, self.failures = [], {}, {}
+        self.posts, self.lists, self.answers = [], {}, {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def forget(self):
@@ -316,13 +315,13 @@ class Stage:
             raise Failure(f"no metric {name}")
         return sum(found)
 
-    def get(self, path, data=None):
-        """The control API's answer: status and JSON."""
+    def get(self, path, data=None, method=None):
+        """The control API's answer: status and JSON, if it has any."""
         body = None if data is None else json.dumps(data).encode()
-        request = urllib.request.Request(f"http://{self.ip(self.PUBLIC)}:8080{path}", body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(f"http://{self.ip(self.PUBLIC)}:8080{path}", body, {"Content-Type": "application/json"}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
-                return reply.status, json.load(reply)
+                return reply.status, json.loads(reply.read() or "null")
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
@@ -337,6 +336,12 @@ class Stage:
         """Ends a call by the API."""
         request = urllib.request.Request(f"http://{self.ip(self.PUBLIC)}:8080/v1/calls/{call['id']}", method="DELETE")
         urllib.request.urlopen(request, timeout=PATIENCE).close()
+
+    def update(self, call, **fields):
+        """Updates a call as jambonz has it updated."""
+        status, answer = self.get(f"/v1/Accounts/any/Calls/{call['id']}", fields, "PUT")
+        if status // 100 != 2:
+            raise Failure(f"the update got {status}: {answer}")
 
     def transfer(self, call=None, **verb):
         """Posts sip:refer for a call: the one answered if no other is given."""

@@ -193,7 +193,7 @@ sources_max = 17
 connections_per_source_max = 18
 stranger_connections_max = 0
 retry_after_max = "12s"
-spin = "11us"
+nap = "11us"
 [timers]
 t1 = "100ms"
 t2 = "200ms"
@@ -304,7 +304,7 @@ to = "t"
             call_max: s(7_200),
             tcp_refusal_kept: s(13),
             retry_after_max: s(12),
-            spin: Duration::from_micros(11),
+            nap: Duration::from_micros(11),
         }
     );
     let timers = SipTimers {
@@ -475,13 +475,13 @@ fn each_mistake_is_told_with_its_place() {
             &["5:13: `calls_max` is -1, must be 1 to 1073741824"],
         ),
         (
-            "[limits]\nspin = 5\n",
-            &["5:8: `spin` is an integer, must be a string such as \"5s\""],
+            "[limits]\nnap = 5\n",
+            &["5:7: `nap` is an integer, must be a string such as \"5s\""],
         ),
-        ("[limits]\nspin = \"1s\"\n", &["5:8: `spin` is 1s, must be 0s to 10ms"]),
+        ("[limits]\nnap = \"1s\"\n", &["5:7: `nap` is 1s, must be 0s to 10ms"]),
         (
-            "[limits]\nspin = \"1\"\n",
-            &["5:8: `1` is no duration: write a whole number and a unit, such as \"500ms\", \"1s\" or \"2m\""],
+            "[limits]\nnap = \"1\"\n",
+            &["5:7: `1` is no duration: write a whole number and a unit, such as \"500ms\", \"1s\" or \"2m\""],
         ),
         (
             "[timers]\ntimer_c = \"3m\"\n",
