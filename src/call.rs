@@ -100,6 +100,8 @@ pub struct Call {
     pub answered: Option<Instant>,
     /// The caller's ACK of the answer has passed.
     pub is_acked: bool,
+    /// A target has its INVITE under another number than the caller's: it was sent again, or an earlier one was.
+    pub is_renumbered: bool,
     /// Until when the session may be alive without a refresh; `None`: the parties have agreed on no interval (RFC 4028 §8.2).
     pub session_until: Option<Instant>,
     /// Its place in the order of opening.
@@ -226,6 +228,7 @@ impl Call {
             created: now,
             answered: None,
             is_acked: false,
+            is_renumbered: false,
             session_until: None,
             order: 0,
             invite: None,
@@ -269,6 +272,7 @@ impl Call {
             created: now,
             answered: None,
             is_acked: false,
+            is_renumbered: false,
             session_until: None,
             order: 0,
             invite: self.invite,

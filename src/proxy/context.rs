@@ -90,11 +90,6 @@ impl Context {
         self.branches.get_mut(usize::from(number))
     }
 
-    /// Whether a branch has left under another number than the request came with.
-    pub fn was_sent_again(&self) -> bool {
-        self.branches.iter().any(|branch| branch.again.is_some())
-    }
-
     /// The branches without a final response.
     pub fn pending(&self) -> impl Iterator<Item = BranchNumber> + use<'_> {
         let numbered = self.branches.iter().enumerate();

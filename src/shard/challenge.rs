@@ -396,6 +396,10 @@ impl Shard {
                     branch.timer_c = branch.timer_c.map(|_| deadline);
                 }
                 let (method, call, referrer) = (context.method, context.call, Referrer::Party(context.server));
+                let initial = call.filter(|_| context.is_initial);
+                if let Some(call) = initial.and_then(|call| self.calls.get_mut(call)) {
+                    call.is_renumbered = true;
+                }
                 if method == Method::Refer
                     && let Some(extra) = call.and_then(|call| self.calls.get_mut(call)?.extra_if_any())
                 {
@@ -455,6 +459,9 @@ impl Shard {
         let starts_at = context.starts_at?;
         context.cseq = message.cseq().ok().map(|cseq| cseq.number);
         context.branch_mut(number)?.again = Some(Box::new((starts_at, Sessions::default())));
+        if let Some(call) = context.call.and_then(|call| self.calls.get_mut(call)) {
+            call.is_renumbered = true;
+        }
         Some(starts_at)
     }
 

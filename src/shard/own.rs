@@ -259,11 +259,6 @@ impl Shard {
         let Some(call) = self.calls.get(key) else { return };
         let (tombstone, transaction) = (self.tombstone_of(call), 64 * self.config().timers.t1);
         let digest = self.tag_digest(call.tag(Party::Callee).unwrap_or_default());
-        // Another target may still answer an INVITE that it has under another number.
-        let context = call
-            .invite
-            .and_then(|invite| self.contexts.get(self.context_of(invite)?));
-        let may_shift = context.is_some_and(|context| context.is_initial && context.was_sent_again());
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.state == CallState::Ended {
             return;
@@ -272,19 +267,19 @@ impl Shard {
         let shown = call.take_early(digest);
         call.continue_early(shown);
         let is_served = call.application.is_some();
+        // Another target may still answer an INVITE that it has under another number.
+        let is_numbered = call.is_shifted() || call.is_renumbered;
         if call
             .extra()
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
-            || call.is_shifted()
-            || may_shift
+            || is_numbered
         {
             call.state = CallState::Ended;
             call.places.give_back();
             // A request that was under way ends as it began, the ACK of an INVITE included: by the numbers of the dialog.
-            let wait = if call.is_shifted() || may_shift {
-                tombstone.max(transaction)
-            } else {
-                tombstone
+            let wait = match is_numbered {
+                true => tombstone.max(transaction),
+                false => tombstone,
             };
             self.arm(now, wait, TimerKey::Forget(key));
             if is_served {

@@ -235,7 +235,7 @@ impl World {
                 let at = (self.now + self.network.latency(self.now)).max(self.links[link].outward_at);
                 self.links[link].outward_at = at;
                 if let Some(ticket) = ticket {
-                    self.links[link].tickets.push((self.now, shard, ticket));
+                    self.links[link].tickets.push((self.now, shard, ticket, bytes.clone()));
                 }
                 for bytes in self.cut(bytes) {
                     self.plan(at, Event::ArrivesOnStream { link, bytes });

@@ -148,9 +148,11 @@ impl Check {
         self.dialogs.replayed(text);
     }
 
-    /// Referee will be told that this request has not arrived; another copy of it may have.
+    /// Referee will be told that this request has not arrived; another copy of it may have, or it was read before its connection broke.
     pub fn send_failed(&mut self, text: &Text) {
         self.transactions.send_failed(text);
+        self.targets.send_failed(text);
+        self.notifies.send_failed(text);
     }
 
     // ---- what leaves ----

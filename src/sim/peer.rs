@@ -79,7 +79,7 @@ pub struct Peer {
     unjudged: BTreeSet<String>,
     /// Branches and methods of requests that came again long after: they may be answered again, and otherwise.
     replayed: BTreeSet<String>,
-    /// What it knew before it crashed: branches of its requests, Call-IDs and tags of its dialogs.
+    /// What it knew before it crashed: branches of its requests, Call-IDs and tags of its dialogs. And REFERs of [`Peer::may_hear_of`].
     past: BTreeSet<String>,
 }
 
@@ -135,6 +135,8 @@ struct Server {
     /// The last response.
     response: Option<Vec<u8>>,
     final_code: Option<u16>,
+    /// When its final response left first.
+    ended: Option<Instant>,
     acknowledged: bool,
     interval: Duration,
     /// Tags of others behind it that have answered, and whether a 2xx of theirs needs no ACK any more.
@@ -263,6 +265,11 @@ impl Peer {
         self.unjudged.insert(branch);
     }
 
+    /// What its callee tells of this REFER of referee's may be taken for what it tells of one of its own.
+    pub fn may_hear_of(&mut self, refer: String) {
+        self.past.insert(refer);
+    }
+
     /// A message that it has sent or that was sent to it comes again long after.
     pub fn replayed(&mut self, text: &Text) {
         self.replayed.insert(text.branch());
@@ -341,10 +348,11 @@ impl Peer {
             .is_some_and(|dialog| dialog.state == DialogState::Confirmed)
     }
 
-    /// Whether it has taken a REFER in this call and not said yet what became of it.
+    /// Whether it has taken a REFER in this call and not said yet what became of it: the last one, if it was not refused
+    /// (RFC 3515 §2.4.4).
     pub fn has_open_refer(&self, call_id: &str) -> bool {
         let last = self.dialogs.get(call_id).and_then(|dialog| dialog.refers.last());
-        self.is_up(call_id) && last.is_some_and(|refer| !refer.has_ended)
+        self.is_up(call_id) && last.is_some_and(|refer| !refer.has_ended && !refer.is_refused)
     }
 
     /// Whether a request of this method fits the state of the dialog: only some before the answer (RFC 3261 §15, RFC 3311 §5.1,

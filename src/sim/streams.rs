@@ -26,7 +26,7 @@ pub(super) struct Link {
     pub inward_at: Instant,
     pub outward_at: Instant,
     /// Requests that were sent on it, and when: their shards are told if it breaks.
-    pub tickets: Vec<(Instant, usize, Ticket)>,
+    pub tickets: Vec<(Instant, usize, Ticket, Vec<u8>)>,
 }
 
 impl Link {

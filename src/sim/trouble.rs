@@ -132,8 +132,14 @@ impl World {
             self.events.retain(|_, event| {
                 !matches!(event, Event::Stream { link, .. } | Event::ArrivesOnStream { link, .. } if *link == number)
             });
-            for (_, shard, ticket) in tickets.into_iter().filter(|(at, ..)| *at >= still) {
+            for (_, shard, ticket, bytes) in tickets.into_iter().filter(|(at, ..)| *at >= still) {
                 self.tally.note(Fault::BrokenSend);
+                if let Ok(text) = Text::read(&bytes) {
+                    self.check.send_failed(&text);
+                    if text.method() == "REFER" {
+                        self.peers.iter_mut().for_each(|peer| peer.may_hear_of(text.branch()));
+                    }
+                }
                 self.plan(self.now + Duration::from_millis(1), Event::SendFailed { shard, ticket });
             }
         }

@@ -34,6 +34,8 @@ pub(super) struct Dialogs {
 struct Numbers {
     /// What the receiver sees for each number of the sender, with the branch of each sending. The last holds.
     relayed: BTreeMap<u32, Vec<(u32, String)>>,
+    /// Numbers of the sender's INVITEs that came again long after, and what the receiver saw for them.
+    replayed: BTreeSet<(u32, u32)>,
     /// Numbers of referee's own requests.
     own: BTreeSet<u32>,
     highest: u32,
@@ -98,7 +100,17 @@ impl Dialogs {
     pub fn sent(&mut self, text: &Text, now: Instant, known_for: Duration, faults: &mut Faults) {
         let (number, method) = text.cseq();
         let origin = text.origin();
-        if !self.left.insert(text.branch()) || method == "CANCEL" || self.replayed.contains(&origin) {
+        if !self.left.insert(text.branch()) || method == "CANCEL" {
+            return;
+        }
+        let tag = |name: &str| text.tag(name).unwrap_or_default();
+        let direction = (text.call_id().to_owned(), tag("From"), tag("To"));
+        if self.replayed.contains(&origin) {
+            // It may have come again while it went on: its ACK, which did not, has the number with which it left all the same.
+            if let (Some(came), "INVITE") = (self.came.get(&origin), method) {
+                let numbers = self.directions.entry(direction).or_default();
+                numbers.replayed.insert((*came, number));
+            }
             return;
         }
         if method == "OPTIONS" && text.list("Via").len() == 1 {
@@ -133,8 +145,6 @@ impl Dialogs {
         if method == "BYE" {
             self.ends.entry(text.call_id().to_owned()).or_insert(now);
         }
-        let tag = |name: &str| text.tag(name).unwrap_or_default();
-        let direction = (text.call_id().to_owned(), tag("From"), tag("To"));
         let numbers = self.directions.entry(direction).or_default();
         let mut fault = |what: String| faults.push(format!("`{}` of {} {what}", text.label(), text.call_id()));
         if text.list("Via").len() == 1 {
@@ -151,6 +161,9 @@ impl Dialogs {
         let Some(came) = self.came.get(&origin).copied() else {
             return fault("is relayed and never came".into());
         };
+        if method == "ACK" && numbers.replayed.contains(&(came, number)) {
+            return;
+        }
         let is_new = text.tag("To").is_none();
         let sendings = numbers.relayed.get(&came).map_or(&[][..], Vec::as_slice);
         let is_known = |(known, _): &(u32, String)| *known == number;

@@ -23,6 +23,8 @@ pub(super) struct Notifies {
     misled: BTreeSet<String>,
     /// Branches of REFERs of peers that want no NOTIFY.
     without_notify: BTreeSet<String>,
+    /// Branches of REFERs that have not arrived for all that referee was told, though one may have been read.
+    unsent: BTreeSet<String>,
     /// Branches of REFERs whose last NOTIFY came.
     ended: BTreeSet<String>,
     /// NOTIFYs that came and said of which REFER they are, by the branch of their sender.
@@ -43,6 +45,7 @@ struct Notify {
     cseq: u32,
     /// The status of its body.
     status: Option<u16>,
+    says_which: bool,
     /// One after the last is against the rules (RFC 6665 §4.2.2), and may be taken for another's.
     is_after_last: bool,
     is_last: bool,
@@ -98,11 +101,18 @@ impl Notifies {
                 refer: refer.to_owned(),
                 cseq: text.cseq().0,
                 status: text.fragment(),
+                says_which,
                 is_after_last: text.header(AFTER_LAST).is_some(),
                 is_last: state.starts_with("terminated"),
                 has_route: text.header("Route").is_some(),
                 was_relayed: false,
             });
+        }
+    }
+
+    pub fn send_failed(&mut self, text: &Text) {
+        if text.method() == "REFER" {
+            self.unsent.insert(text.branch());
         }
     }
 
@@ -127,7 +137,11 @@ impl Notifies {
     pub fn sent(&mut self, text: &Text, faults: &mut Faults) {
         if let Some(notify) = self.notifies.get_mut(&text.origin()) {
             notify.was_relayed = true;
-            if !self.refers.contains(&notify.refer) && !notify.is_after_last {
+            // Where referee's own has not arrived the first that has is the party's, whose NOTIFYs need not say so.
+            let [all, own] = self.refers_of.entry(text.call_id().to_owned()).or_default();
+            let is_taken_for_partys =
+                self.unsent.contains(&notify.refer) && !notify.says_which && all.len() > own.len();
+            if !self.refers.contains(&notify.refer) && !notify.is_after_last && !is_taken_for_partys {
                 faults.push(format!("`{}` of a REFER of referee's own is relayed", text.label()));
             }
         }

@@ -64,7 +64,8 @@ impl Targets {
     pub fn request(&mut self, text: &Text, flow: Flow, now: Instant) {
         if text.method() == "CANCEL" {
             self.decide(&text.branch());
-        } else if text.tag("To").is_none() {
+        } else if text.tag("To").is_none() && self.routes(flow).next().is_some() {
+            // Somebody on no route has recorded it; the true one may still come.
             self.came.entry(text.branch()).or_insert(Came {
                 at: now,
                 flow,
@@ -78,6 +79,13 @@ impl Targets {
     /// It comes again long after: who is asked then is as well asked anew.
     pub fn replayed(&mut self, text: &Text) {
         self.decide(&text.branch());
+    }
+
+    /// Its client transaction may end with that, and what answers another copy of it comes to nobody (RFC 3261 §17.1.4).
+    pub fn send_failed(&mut self, text: &Text) {
+        if let Some(sent) = self.sent.get_mut(&(text.branch(), text.method().to_owned())) {
+            sent.is_over = true;
+        }
     }
 
     fn decide(&mut self, branch: &str) {
@@ -217,9 +225,7 @@ impl Targets {
             };
             is_clear && addresses.any(|address| untried(&address.host, address.port))
         };
-        // Whoever is on no route has sent it again as somebody else's.
-        let mut routes = self.routes(came.flow).peekable();
-        if routes.peek().is_some() && routes.all(misses_one) {
+        if self.routes(came.flow).all(misses_one) {
             faults.push(format!(
                 "`{}` of {} leaves and only {:?} were asked",
                 text.label(),

@@ -22,7 +22,7 @@ impl Peer {
             self.violation(format!("`{}` has the branch `{}`", text.label(), key.0));
         }
         if method == "ACK" {
-            return self.on_ack(&text);
+            return self.on_ack(&text, now);
         }
         if let Some(server) = self.servers.get(&key) {
             let (path, response) = (server.path, server.response.clone());
@@ -46,6 +46,7 @@ impl Peer {
                 tag: tag.clone(),
                 response: None,
                 final_code: None,
+                ended: None,
                 acknowledged: false,
                 interval: self.manners.t1,
                 others: BTreeMap::new(),
@@ -247,11 +248,11 @@ impl Peer {
             match text.method() {
                 "REFER" => {
                     let origin = text.origin();
-                    let has_ended = false;
                     dialog.refers.push(Refer {
                         number,
                         origin,
-                        has_ended,
+                        has_ended: false,
+                        is_refused: false,
                     });
                 }
                 "PRACK" => {
@@ -307,7 +308,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn on_ack(&mut self, text: &Text) {
+    pub(super) fn on_ack(&mut self, text: &Text, now: Instant) {
         if self.replayed.contains(&text.origin()) {
             return;
         }
@@ -330,6 +331,11 @@ impl Peer {
             }
             return;
         };
+        let to = text.tag("To");
+        if to.is_some_and(|tag| tag != server.tag && self.past.contains(&tag)) {
+            // It has taken the same INVITE before it crashed, and somebody has recorded what it answered then.
+            return;
+        }
         if let (Some(gate), Some(200..=299)) = (&self.gate, server.final_code)
             && gate.lines(text) != gate.lines(&server.request)
         {
@@ -341,8 +347,11 @@ impl Peer {
             return;
         }
         let mut faults = Vec::from_iter(routes);
+        let is_late = server.ended.is_some_and(|at| now >= at + 64 * self.manners.t1);
         match server.final_code {
-            Some(code) if code >= 300 && key.0 != text.branch() => {
+            // RFC 3261 §17.2.1: with Timer H, which each hop starts later than the one before, it is forgotten that there is one to
+            // expect. What comes then is relayed like that of a 2xx.
+            Some(code) if code >= 300 && key.0 != text.branch() && !is_late => {
                 faults.push("the ACK of a non-2xx has another branch than the INVITE".to_owned());
             }
             Some(_) => {}
@@ -385,6 +394,7 @@ impl Peer {
         let lines = copied(&server.request, code, &server.tag, false);
         let path = server.path;
         server.final_code = Some(code);
+        server.ended.get_or_insert(now);
         let bytes = self.write(&format!("SIP/2.0 {code} {}", reason(code)), None, &lines, "");
         if let Some(server) = self.servers.get_mut(key) {
             server.response = Some(bytes.clone());
@@ -468,14 +478,19 @@ impl Peer {
         let interval = server.request.header("Session-Expires").map(str::to_owned);
         if code >= 200 {
             server.final_code = Some(code);
+            server.ended = Some(now);
         }
-        let dialog = self.dialogs.get_mut(&call_id);
+        let (number, dialog) = (server.request.cseq().0, self.dialogs.get_mut(&call_id));
         let says = |name: &str| headers.iter().any(|(other, _)| other == name);
         if let Some(dialog) = dialog {
             let makes_dialog = matches!(key.1.as_str(), "INVITE" | "REFER" | "UPDATE") && code > 100 && code < 300;
             if makes_dialog && !says("Contact") {
                 lines.push(("Contact".into(), dialog.contact.clone()));
                 dialog.shows();
+            }
+            if key.1 == "REFER" && code >= 300 {
+                let refused = dialog.refers.iter_mut().filter(|refer| refer.number == number);
+                refused.for_each(|refer| refer.is_refused = true);
             }
             if key.1 == "BYE" && ((200..300).contains(&code) || code == 481) {
                 dialog.state = DialogState::Ended;
