@@ -941,6 +941,24 @@ fn a_redirect_that_fails_before_the_answer_refuses_the_call_with_480() {
 }
 
 #[test]
+fn a_redirect_that_fails_while_the_call_is_being_ended_refuses_nothing() {
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "answer"}, {"verb": "redirect", "actionHook": "/next"}]));
+    scene.world.application.answer_question(Answer {
+        after: Duration::from_secs(3),
+        status: 500,
+        ..Answer::default()
+    });
+    let call = scene.call();
+    scene.run(2_000);
+    scene.world.network.lose("referee", "carrier", "BYE", 3);
+    let selector = CallSelector::SipCallId(call.into_bytes());
+    scene.world.command(Command::Hangup { call: selector });
+    scene.end();
+    assert_eq!(scene.told(), ["trying", "in-progress", "completed"]);
+}
+
+#[test]
 fn media_verbs_are_left_out_where_the_application_says_so() {
     let mut scene = Scene::set("media_verbs = \"skip\"");
     scene.list(json!([{"verb": "answer"}, {"verb": "say", "text": "Hello"}, {"verb": "hangup"}]));

@@ -334,7 +334,7 @@ impl Shard {
         // The hook without whose list there is no call.
         let deciding = match asked {
             Asked::CallHook => Some("call"),
-            Asked::Redirect if !self.is_answered(key) => Some("redirect"),
+            Asked::Redirect if self.is_in_state(key, &[CallState::Trying, CallState::Ringing]) => Some("redirect"),
             Asked::Redirect | Asked::Result => None,
         };
         let list = match outcome {
@@ -355,15 +355,13 @@ impl Shard {
         }
     }
 
-    fn is_answered(&self, key: CallKey) -> bool {
-        self.calls
-            .get(key)
-            .is_some_and(|call| call.state == CallState::Answered)
+    fn is_in_state(&self, key: CallKey, states: &[CallState]) -> bool {
+        self.calls.get(key).is_some_and(|call| states.contains(&call.state))
     }
 
     /// Reads a list that the application of this call gave.
     fn read_list(&mut self, key: CallKey, list: &Value) -> Result<Admitted, String> {
-        let is_answered = self.is_answered(key);
+        let is_answered = self.is_in_state(key, &[CallState::Answered]);
         let application = self.served.get(&key).map(|served| served.application);
         let media = application.map(|id| self.config().application(id).media_verbs);
         let Some(media) = media else {
