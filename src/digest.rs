@@ -21,8 +21,9 @@ use std::ops::Range;
 /// Realms that one request may have credentials of ours for: as many servers in a row as anyone has seen, and some more.
 pub const REALMS_MAX: usize = 4;
 
-/// INVITEs of one direction whose ACKs may still come. A party has one at a time (RFC 3261 §14.1), and some do not keep to that.
-const INVITES_MAX: usize = 3;
+/// INVITEs of one direction whose ACKs may still come: a 2xx is repeated for 64·T1 (RFC 3261 §13.3.1.4), and a party may have sent
+/// some more meanwhile.
+const INVITES_MAX: usize = 8;
 
 /// Realm, nonce and opaque of one challenge together; what is longer is passed over.
 const CHALLENGE_BYTES_MAX: usize = 4_096;

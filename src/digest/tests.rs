@@ -339,8 +339,18 @@ fn sessions_count_and_the_oldest_gives_way() {
     assert_eq!(send(&mut answered), "");
     answered.keep_for_ack(10, b"z: z\r\n");
     answered.keep_for_ack(9, b"");
-    assert_eq!((answered.for_ack(7), answered.for_ack(9)), (&b""[..], &b""[..]));
-    assert!(answered.of_invites.len() < INVITES_MAX);
+    assert_eq!(answered.for_ack(9), b"", "sent again without");
+}
+
+#[test]
+fn the_lines_of_an_invite_are_known_behind_seven_others() {
+    let mut sessions = Sessions::default();
+    for number in 1..=8 {
+        sessions.keep_for_ack(number, format!("x: {number}\r\n").as_bytes());
+    }
+    assert_eq!(sessions.for_ack(1), b"x: 1\r\n");
+    sessions.keep_for_ack(9, b"x: 9\r\n");
+    assert_eq!((sessions.for_ack(1), sessions.for_ack(2)), (&b""[..], &b"x: 2\r\n"[..]));
 }
 
 #[test]
