@@ -2,7 +2,7 @@
 
 use super::attended::Aside;
 use super::saying::{Saying, Unsent};
-use super::verbs::is_lingering;
+use super::verbs::{is_lingering, standing_of};
 use super::{ClientOwner, Output, Shard, TimerKey, Waiting};
 use crate::application::admit_relayed;
 use crate::call::refers::Referrer;
@@ -365,17 +365,17 @@ impl Shard {
 
     /// What hooks of a transfer are to say of its call is how that stands now; of one that is over nothing changes.
     fn look_at_call(&mut self, key: TransferKey) {
-        let Some(transfer) = self
-            .transfers
-            .get(key)
-            .filter(|transfer| transfer.facts.status != "completed")
-        else {
+        let Some(transfer) = self.transfers.get_mut(key) else {
             return;
         };
-        let Some(facts) = self.calls.get(transfer.call).map(|call| self.facts_of(call)) else {
-            return;
-        };
-        *self.transfers[key].facts = facts;
+        let facts = &mut transfer.facts;
+        if let Some(call) = self.calls.get(transfer.call).filter(|_| facts.status != "completed") {
+            (facts.status, facts.sip_status) = standing_of(call);
+            facts.customer_data = call
+                .extra()
+                .map(|extra| extra.customer_data.clone())
+                .unwrap_or_default();
+        }
     }
 
     fn mark_completed(&mut self, key: CallKey) {

@@ -272,6 +272,7 @@ impl Shard {
 
     pub(super) fn facts_of(&self, call: &Call) -> CallFacts {
         let caller = self.config().trunk(call.trunk(Party::Caller));
+        let (status, sip_status) = standing_of(call);
         CallFacts {
             call: call.id.to_string(),
             call_id: text(call.call_id()),
@@ -282,17 +283,8 @@ impl Shard {
             },
             from: user_of(call.get(Party::Caller, Trait::Identity)),
             to: user_of(call.get(Party::Callee, Trait::Identity)),
-            status: match call.state {
-                CallState::Trying => "trying",
-                CallState::Ringing => "ringing",
-                CallState::Answered => "in-progress",
-                CallState::Ending | CallState::Ended => "completed",
-            },
-            sip_status: match call.state {
-                CallState::Trying => (100, "Trying"),
-                CallState::Ringing => (180, "Ringing"),
-                CallState::Answered | CallState::Ending | CallState::Ended => (200, "OK"),
-            },
+            status,
+            sip_status,
             application: call.application.map(|id| self.config().application(id).name.clone()),
             originating_ip: ip_of(call.flow(Party::Caller)),
             originating_trunk: caller.name.clone(),
@@ -302,6 +294,16 @@ impl Shard {
                 .unwrap_or_default(),
             status_as_string: self.config().hooks.status_as_string,
         }
+    }
+}
+
+/// How a call stands, in the words of hooks, and what its INVITE was answered with so far.
+pub(super) fn standing_of(call: &Call) -> (&'static str, (u16, &'static str)) {
+    match call.state {
+        CallState::Trying => ("trying", (100, "Trying")),
+        CallState::Ringing => ("ringing", (180, "Ringing")),
+        CallState::Answered => ("in-progress", (200, "OK")),
+        CallState::Ending | CallState::Ended => ("completed", (200, "OK")),
     }
 }
 
