@@ -1389,7 +1389,7 @@ fn requests_of_the_caller_are_told_in_order_where_the_application_asks_for_that(
 }
 
 #[test]
-fn an_invite_before_the_answer_waits_and_one_that_crosses_ours_gets_491() {
+fn an_invite_before_the_answer_waits() {
     let mut scene = Scene::new();
     scene.list(json!([{"verb": "pause", "length": 5}, {"verb": "answer"}, {"verb": "pause", "length": 60}]));
     let call = scene.call();
@@ -1547,6 +1547,28 @@ fn a_refer_waits_for_the_answer_of_a_refresh() {
         scene.run(10_000);
         assert_eq!(scene.heard_at("REFER"), [sent_at]);
         assert_eq!(scene.actions().len(), 1);
+        scene.end();
+    }
+}
+
+#[test]
+fn an_invite_or_an_update_that_crosses_ours_gets_491() {
+    for method in ["INVITE", "UPDATE"] {
+        let (mut scene, call) = timed("INVITE", OURS);
+        let refreshed = respond_with(
+            200,
+            &[("Session-Expires", "1800;refresher=uac"), ("Supported", "timer")],
+        );
+        scene.on("INVITE", steps([(5_000, refreshed)]));
+        scene.run(899_100);
+        assert_eq!(scene.heard("re-INVITE").len(), 1);
+        scene.does(&call, request(method));
+        scene.run(1_000);
+        assert_eq!(scene.heard("491").len(), 1, "{method}");
+        scene.run(10_000);
+        scene.does(&call, request(method));
+        scene.run(1_000);
+        assert_eq!(scene.heard("491").len(), 1, "{method}: ours has its answer");
         scene.end();
     }
 }

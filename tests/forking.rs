@@ -546,6 +546,15 @@ fn a_cancel_of_the_caller_ends_every_branch() {
         assert_eq!(setting.heard(peer, "CANCEL"), 1);
     }
     assert_eq!(setting.outcome(), [487]);
+    // RFC 3261 §16.7 step 6: a 6xx is the best there is, whoever has given up.
+    let mut setting = Setting::new("to = [\"b\", \"c\"]\nmode = \"parallel\"");
+    setting.on(setting.b, &[(50, respond(180))]);
+    setting.on(setting.c, &[(1_500, respond(603))]);
+    let call = setting.call();
+    setting.run(1_000);
+    setting.world.act(setting.carrier, &call, Act::Cancel);
+    setting.world.finish();
+    assert_eq!(setting.outcome(), [603]);
 }
 
 #[test]
@@ -683,7 +692,13 @@ fn a_target_that_does_not_answer_in_time_is_cancelled_for_the_next() {
     assert_eq!(setting.outcome(), [200]);
     setting.hang_up(&call);
     setting.world.finish();
-    // The last one, too: the caller hears 408.
+    // The last one, too, and an only one: the caller hears 408.
+    let mut setting = Setting::new("to = \"b\"\nanswer_timeout = \"5s\"");
+    setting.on(setting.b, &[(50, respond(180))]);
+    setting.call();
+    setting.run(8_000);
+    assert_eq!((setting.outcome(), setting.heard(setting.b, "CANCEL")), (vec![408], 1));
+    setting.world.finish();
     let mut setting = Setting::new("to = [\"a\", \"b\"]\nanswer_timeout = \"5s\"");
     setting.on(setting.a, &[(50, respond(180))]);
     setting.on(setting.b, &[(50, respond(180))]);
@@ -802,6 +817,18 @@ fn a_request_that_opens_no_call_is_never_forked_and_fails_over() {
     let heard = [setting.a, setting.a2, setting.b, setting.c].map(|peer| setting.heard(peer, "MESSAGE"));
     assert_eq!(heard, [1, 1, 0, 0]);
     assert_eq!(setting.world.peer(setting.carrier).heard("404").len(), 1);
+    // RFC 4320 §4.1: who thinks about it says so after 3.5 s, and no sooner. RFC 3261 §9.1: it is cancelled in no case.
+    for (first, expected) in [(3_500, [1, 0, 0, 0]), (4_500, [1, 1, 0, 0])] {
+        let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]");
+        let slow = steps([(first, respond(100)), (6_000, respond(200))]);
+        setting.world.peer_mut(setting.a).on("MESSAGE", slow);
+        setting.world.say(setting.carrier, message);
+        setting.world.run_for(Duration::from_secs(60));
+        let peers = [setting.a, setting.a2, setting.b, setting.c];
+        assert_eq!(peers.map(|peer| setting.heard(peer, "MESSAGE")), expected);
+        assert_eq!(peers.map(|peer| setting.heard(peer, "CANCEL")), [0; 4]);
+        assert_eq!(setting.world.peer(setting.carrier).heard("200").len(), 1);
+    }
 }
 
 // ---- breadth and loops ----
@@ -857,13 +884,7 @@ fn a_request_that_comes_back_unchanged_is_a_loop_and_a_changed_one_a_spiral() {
     setting.run(2_000);
     let invite = setting.world.peer(setting.b).heard("INVITE")[0].clone();
     let own_via = invite.list("Via")[0].clone();
-    let again = |uri: &str, call_id: &str| {
-        format!(
-            "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bK{call_id}\r\nVia: {own_via}\r\n\
-             Max-Forwards: 60\r\nFrom: <sip:x@carrier.example>;tag=m\r\nTo: <sip:+4930123456@203.0.113.7>\r\nCall-ID: {call_id}\r\n\
-             CSeq: 1 INVITE\r\nContact: <sip:x@198.51.100.10>\r\nContent-Length: 0\r\n\r\n"
-        )
-    };
+    let again = |uri: &str, call_id: &str| again_with(&own_via, uri, call_id);
     setting
         .world
         .say(setting.carrier, &again("sip:+4930123456@203.0.113.7", "same"));
@@ -879,6 +900,34 @@ fn a_request_that_comes_back_unchanged_is_a_loop_and_a_changed_one_a_spiral() {
     assert_eq!(setting.world.shard(0).counters().loops_total, 1);
     setting.hang_up(&call);
     setting.run(60_000);
+    // What leads it elsewhere this time may be a header that routes match on.
+    let mut setting = Setting::new(
+        "to = \"b\"\nmatch = { header = { name = \"X-Stage\", value = \"2\" } }\n[[route]]\nfrom = \"carrier\"\nto = \"c\"",
+    );
+    let call = setting.call();
+    setting.run(2_000);
+    let invite = setting.world.peer(setting.c).heard("INVITE")[0].clone();
+    let own_via = invite.list("Via")[0].clone();
+    let again = again_with(&own_via, "sip:+4930123456@203.0.113.7", "staged")
+        .replace("Content-Length", "X-Stage: 2\r\nContent-Length");
+    setting.on(setting.b, &[(10, respond(404))]);
+    setting.world.say(setting.carrier, &again);
+    setting.run(1_000);
+    assert_eq!(
+        (setting.heard(setting.b, "INVITE"), setting.heard(setting.c, "INVITE")),
+        (1, 1)
+    );
+    setting.hang_up(&call);
+    setting.run(60_000);
+}
+
+/// An INVITE that has been here, and comes back with this Via of referee's below another's.
+fn again_with(own_via: &str, uri: &str, call_id: &str) -> String {
+    format!(
+        "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bK{call_id}\r\nVia: {own_via}\r\n\
+         Max-Forwards: 60\r\nFrom: <sip:x@carrier.example>;tag=m\r\nTo: <sip:+4930123456@203.0.113.7>\r\nCall-ID: {call_id}\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:x@198.51.100.10>\r\nContent-Length: 0\r\n\r\n"
+    )
 }
 
 #[test]

@@ -830,17 +830,25 @@ impl Shard {
     /// CANCELs a branch now, or as soon as it has a provisional response (RFC 3261 §9.1). One that waits for a name has
     /// nothing to cancel and ends.
     pub(super) fn cancel_branch(&mut self, key: ContextKey, number: BranchNumber, reason: Option<&[u8]>, now: Instant) {
-        let branch = self
-            .contexts
-            .get_mut(key)
-            .and_then(|context| context.branch_mut(number));
-        let Some(branch) = branch.filter(|branch| branch.cancelled != Some(Cancelled::Sent)) else {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let is_invite = context.method == Method::Invite;
+        let Some(branch) = context
+            .branch_mut(number)
+            .filter(|branch| branch.cancelled != Some(Cancelled::Sent))
+        else {
             return;
         };
         let Some(client) = branch.client else {
             branch.cancelled = Some(Cancelled::Sent);
             return self.on_branch_failed(key, number, BranchFailure::Timeout, now);
         };
+        if !is_invite {
+            // RFC 3261 §9.1: it is answered soon, or by Timer F.
+            branch.cancelled = Some(Cancelled::Sent);
+            return;
+        }
         let is_proceeding = self
             .transactions
             .client(client)

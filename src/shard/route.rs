@@ -9,6 +9,7 @@ use crate::next_hop::{HopHost, NextHop, NoHop};
 use crate::timer::Instant;
 use crate::transport::{Flow, Transport};
 use crate::traversal::{PARAMETER, Traversal};
+use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 
 /// The Routes of ours on top of a request.
@@ -75,17 +76,10 @@ impl Shard {
                         .parse::<IpAddr>()
                         .is_ok_and(|host| host == ip),
                 })
-                && matches
-                    .header
-                    .as_ref()
-                    .is_none_or(|(name, pattern)| match Header::from_name(name.as_bytes()) {
-                        Header::Other => message
-                            .lines_named(name)
-                            .any(|line| pattern_matches(pattern, &text(line.value))),
-                        known => message
-                            .lines_of(known)
-                            .any(|line| pattern_matches(pattern, &text(line.value))),
-                    })
+                && matches.header.as_ref().is_none_or(|(name, pattern)| {
+                    let mut values = values_named(message, name).into_iter();
+                    values.any(|value| pattern_matches(pattern, &text(value)))
+                })
         })
     }
 
@@ -207,4 +201,12 @@ pub(super) fn retarget(uri: &Uri<'_>, flow: Flow, host: &str) -> Vec<u8> {
         text.extend_from_slice(flow.transport.uri_value().as_bytes());
     }
     text
+}
+
+/// The values of all header lines of this name.
+pub(super) fn values_named<'m>(message: Message<'m>, name: &str) -> SmallVec<[&'m [u8]; 2]> {
+    match Header::from_name(name.as_bytes()) {
+        Header::Other => message.lines_named(name).map(|line| line.value).collect(),
+        known => message.lines_of(known).map(|line| line.value).collect(),
+    }
 }

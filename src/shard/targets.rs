@@ -4,7 +4,7 @@
 use super::arrival::Arrival;
 use super::relay::Changes;
 use super::response::BranchFailure;
-use super::route::{NoFlow, retarget};
+use super::route::{NoFlow, retarget, values_named};
 use super::{Shard, TimerKey, Waiting};
 use crate::call::{CallState, Party};
 use crate::config::{Route, RouteMode, RouteTarget, TrunkId};
@@ -26,12 +26,20 @@ pub(super) type Attempts = SmallVec<[Attempt; 4]>;
 
 impl Shard {
     /// What is the same each time a request comes by that would be routed alike (RFC 5393 §4.2.1): its Request-URI and Routes,
-    /// and the trunk it comes from. Not the method: an INVITE's CANCEL and ACK have its branch.
+    /// the headers that routes match on, and the trunk it comes from. Not the method: an INVITE's CANCEL and ACK have its branch.
     fn loop_digest(&self, message: Message<'_>, from: TrunkId) -> u32 {
         let from = [from.0];
         let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
         parts.extend([message.request_uri(), &from]);
         parts.extend(message.lines_of(Header::Route).map(|line| line.value));
+        let headers = self
+            .config()
+            .routes
+            .iter()
+            .filter_map(|route| route.matches.header.as_ref());
+        for (name, _) in headers {
+            parts.extend(values_named(message, name));
+        }
         self.setup.secret.mac(b'l', &parts) as u32
     }
 
@@ -111,21 +119,26 @@ impl Shard {
         now: Instant,
     ) {
         let breadth = proxy::max_breadth(message);
-        if let [only] = attempts[..] {
-            let number = self.begin_branch(key, Branch::to(only, breadth));
+        let is_invite = arrival.method == Method::Invite;
+        let answer_timeout = route.answer_timeout.filter(|_| is_invite);
+        if let ([only], None) = (&attempts[..], answer_timeout) {
+            let number = self.begin_branch(key, Branch::to(*only, breadth));
             if let Err(failure) = self.start_branch(key, number, message, arrival, now) {
                 self.on_branch_failed(key, number, failure, now);
             }
             return;
         }
         // RFC 3261 §16.7 step 5, RFC 4320: forking a request that opens no call gains nothing and may be acted on twice.
-        let mode = match arrival.method {
-            Method::Invite => route.mode,
-            _ => RouteMode::Weighted,
-        };
+        let mode = if is_invite { route.mode } else { RouteMode::Weighted };
         let mut search = Box::new(Search::new(attempts, mode, breadth));
-        search.response_timeout = route.response_timeout;
-        search.answer_timeout = route.answer_timeout.filter(|_| arrival.method == Method::Invite);
+        // RFC 4320 §4.1: nobody may say 100 to it before Timer E has come to T2.
+        let least = if is_invite {
+            Duration::ZERO
+        } else {
+            8 * self.config().timers.t1
+        };
+        search.response_timeout = route.response_timeout.max(least);
+        search.answer_timeout = answer_timeout;
         if let Some(context) = self.contexts.get_mut(key) {
             context.search = Some(search);
         }
@@ -391,7 +404,7 @@ impl Shard {
         let is_cancelled = search.is_cancelled;
         let code = best.as_ref().map_or(503, |(best, _)| best.code);
         match best.and_then(|(best, challenges)| Some((best.response?, challenges))) {
-            _ if is_cancelled => self.answer_stored(server, Refused::new(487, "Request Terminated"), now),
+            _ if is_cancelled && code < 600 => self.answer_stored(server, Refused::new(487, "Request Terminated"), now),
             Some((response, challenges)) if code != 503 => self.send_kept_response(key, &response, &challenges, now),
             Some(_) | None => self.answer_failed(key, code, now),
         }
