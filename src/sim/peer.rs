@@ -348,11 +348,10 @@ impl Peer {
             .is_some_and(|dialog| dialog.state == DialogState::Confirmed)
     }
 
-    /// Whether it has taken a REFER in this call and not said yet what became of it: the last one, if it was not refused
-    /// (RFC 3515 §2.4.4).
+    /// Whether it has accepted a REFER in this call and not said yet what became of it: the last one (RFC 3515 §2.4.4).
     pub fn has_open_refer(&self, call_id: &str) -> bool {
         let last = self.dialogs.get(call_id).and_then(|dialog| dialog.refers.last());
-        self.is_up(call_id) && last.is_some_and(|refer| !refer.has_ended && !refer.is_refused)
+        self.is_up(call_id) && last.is_some_and(|refer| !refer.has_ended && refer.is_accepted)
     }
 
     /// Whether a request of this method fits the state of the dialog: only some before the answer (RFC 3261 §15, RFC 3311 §5.1,

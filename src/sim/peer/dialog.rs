@@ -68,8 +68,8 @@ pub struct Refer {
     pub origin: String,
     /// A NOTIFY has ended its subscription.
     pub has_ended: bool,
-    /// It was refused: there is no subscription.
-    pub is_refused: bool,
+    /// It has a 2xx: there is a subscription.
+    pub is_accepted: bool,
 }
 
 impl Dialog {

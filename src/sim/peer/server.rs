@@ -252,7 +252,7 @@ impl Peer {
                         number,
                         origin,
                         has_ended: false,
-                        is_refused: false,
+                        is_accepted: false,
                     });
                 }
                 "PRACK" => {
@@ -488,9 +488,9 @@ impl Peer {
                 lines.push(("Contact".into(), dialog.contact.clone()));
                 dialog.shows();
             }
-            if key.1 == "REFER" && code >= 300 {
-                let refused = dialog.refers.iter_mut().filter(|refer| refer.number == number);
-                refused.for_each(|refer| refer.is_refused = true);
+            if key.1 == "REFER" && (200..300).contains(&code) {
+                let accepted = dialog.refers.iter_mut().filter(|refer| refer.number == number);
+                accepted.for_each(|refer| refer.is_accepted = true);
             }
             if key.1 == "BYE" && ((200..300).contains(&code) || code == 481) {
                 dialog.state = DialogState::Ended;
