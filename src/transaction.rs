@@ -551,6 +551,18 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         }
     }
 
+    /// Nobody waits for an INVITE any more, and what it was for has ended: it is not sent again, and a final response that comes
+    /// within 64·T1 is acknowledged.
+    pub fn leave_invite<K: From<Deadline>>(&mut self, key: ClientKey, timers: &mut Timers<K>, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        client.is_quiet = true;
+        if client.state == ClientState::Proceeding {
+            timers.arm(now, 64 * self.t1, Deadline::Client(key, Letter::B).into());
+        }
+    }
+
     /// Cancels an INVITE that has a provisional response (RFC 3261 §9.1); `extra` is copied into the CANCEL as it is.
     /// `owner` belongs to the CANCEL's own transaction. Without a provisional the caller must wait for one.
     pub fn cancel<K: From<Deadline>>(
@@ -718,7 +730,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
     ) -> Option<Ended<S, C>> {
         let client = self.clients.get_mut(key)?;
         match (letter, client.state) {
-            (Letter::A, ClientState::Calling) => {
+            (Letter::A, ClientState::Calling) if !client.is_quiet => {
                 self.coverage
                     .take(|| client.arrow(client.state, letter.as_str(), Some(client.state)));
                 client.is_resent = true;
@@ -739,6 +751,9 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 outbox.send_copy(client.flow, &client.request, Some(ticket(key)));
                 timers.arm(now, client.interval, deadline_of(key, letter));
                 None
+            }
+            (Letter::B, ClientState::Calling | ClientState::Proceeding) if client.is_quiet => {
+                self.remove_client(key, letter.as_str()).map(Ended::Client)
             }
             (Letter::B, ClientState::Calling) | (Letter::F, ClientState::Trying | ClientState::Proceeding) => {
                 self.remove_client(key, letter.as_str()).map(Ended::ClientTimeout)

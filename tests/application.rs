@@ -1552,6 +1552,24 @@ fn a_refer_waits_for_the_answer_of_a_refresh() {
 }
 
 #[test]
+fn a_refresh_that_a_bye_overtakes_is_acknowledged_all_the_same() {
+    // RFC 3261 §15.1.2: the caller answers what is open with 487, and repeats that until the ACK.
+    for says in [
+        vec![(5_000, respond(487))],
+        vec![(10, respond(100)), (5_000, respond(487))],
+    ] {
+        let (mut scene, call) = timed("INVITE", OURS);
+        scene.on("INVITE", steps(says));
+        scene.run(899_100);
+        assert_eq!(scene.heard("re-INVITE").len(), 1);
+        scene.does(&call, request("BYE"));
+        scene.end();
+        let (acks, repeats) = (scene.heard("ACK").len(), scene.heard("re-INVITE").len());
+        assert_eq!((acks, repeats), (1, 1));
+    }
+}
+
+#[test]
 fn an_invite_or_an_update_that_crosses_ours_gets_491() {
     for method in ["INVITE", "UPDATE"] {
         let (mut scene, call) = timed("INVITE", OURS);

@@ -136,7 +136,8 @@ impl Shard {
             }
         }
         for (key, client) in self.transactions.clients() {
-            if client.state != ClientState::Proceeding || client.method != crate::message::Method::Invite {
+            let is_invite = client.method == crate::message::Method::Invite;
+            if client.state != ClientState::Proceeding || !is_invite || client.is_quiet {
                 continue;
             }
             if let ClientOwner::Refresh(call) = client.owner {

@@ -233,14 +233,14 @@ impl Shard {
             }
         }
         let Some(served) = self.served.remove(&key) else { return };
-        if let Some(refresh) = served.refresh
-            && self
-                .transactions
-                .client(refresh.client)
-                .is_some_and(|client| client.is_waiting())
-        {
-            // The BYE ends what it was for; an INVITE that has a provisional response has no timer of its own.
-            self.transactions.drop_client(refresh.client);
+        let Some(refresh) = served.refresh else { return };
+        // The BYE ends what it was for.
+        match self.transactions.client(refresh.client) {
+            Some(client) if client.is_waiting() && refresh.method == Method::Invite => {
+                self.transactions.leave_invite(refresh.client, &mut self.timers, now);
+            }
+            Some(client) if client.is_waiting() => self.transactions.drop_client(refresh.client),
+            Some(_) | None => {}
         }
     }
 

@@ -56,6 +56,9 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             let name = || format!("client transaction {:?} in {:?}", client.method, client.state);
             let letters: &[Letter] = match (client.state, client.is_invite(), client.flow.transport.is_reliable()) {
                 (ClientState::Calling, _, true) => &[Letter::B],
+                (ClientState::Calling, _, false) | (ClientState::Proceeding, true, _) if client.is_quiet => {
+                    &[Letter::B]
+                }
                 (ClientState::Calling, _, false) => &[Letter::A, Letter::B],
                 (ClientState::Trying | ClientState::Proceeding, false, false) if client.is_quiet => &[Letter::F],
                 (ClientState::Trying, _, true) => &[Letter::F],

@@ -62,7 +62,7 @@ pub struct Client<O> {
     /// The request has been sent more than once.
     pub(super) is_resent: bool,
     /// It is not to be sent any more.
-    pub(super) is_quiet: bool,
+    pub is_quiet: bool,
     /// How often it was sent before by other transactions, and challenged.
     pub attempt: u8,
     /// The CANCEL's own transaction, which shares this one's branch (RFC 3261 §9.1).

@@ -31,6 +31,7 @@ const INVITE_CLIENT_MORE: &str = "
     Proceeding | transport error | Proceeding
     Proceeding | given up        | Terminated
   ? Calling    | given up        | Terminated
+  ? Proceeding | Timer B         | Terminated
     Completed  | 1xx             | Completed
   ? Completed  | 2xx             | Completed
   ? Completed  | transport error | Completed
