@@ -276,13 +276,14 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         self.by_identity.get(&identity).copied()
     }
 
-    /// Opens the server transaction of a new request. `reply_to` is where its responses go.
+    /// Opens the server transaction of a new request. `reply_to` is where its responses go, `source_port` where it came from.
     pub fn open_server(
         &mut self,
         identity: u128,
         message: Message<'_>,
         method: Method,
         reply_to: Flow,
+        source_port: u16,
         owner: S,
     ) -> ServerKey {
         let request = self.buffers.copy(&message.bytes()[..message.total_len()]);
@@ -294,6 +295,7 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 ServerState::Trying
             },
             reply_to,
+            source_port,
             owner,
             identity,
             request,

@@ -142,7 +142,7 @@ mod tests {
         fn server(&mut self, method: Method, name: &str) -> ServerKey {
             let request = MessageBuf::parse(text(&format!("{name} sip:b@b SIP/2.0"), name, b"z9hG4bK1")).unwrap();
             self.transactions
-                .open_server(1, request.as_message(), method, self.flow, ())
+                .open_server(1, request.as_message(), method, self.flow, 5060, ())
         }
 
         fn respond(&mut self, key: ServerKey, code: u16) {
