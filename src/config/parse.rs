@@ -121,11 +121,28 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     if let Some(table) = root.table("access", "[access]") {
         config.access = access(table);
     }
-    if let Some(table) = root.table("limits", "[limits]") {
+    let limits_table = root.table("limits", "[limits]");
+    let timers_table = root.table("timers", "[timers]");
+    let idle_timeout_at = [
+        (&limits_table, "idle_timeout"),
+        (&timers_table, "timer_c"),
+        (&timers_table, "t1"),
+    ]
+    .into_iter()
+    .find_map(|(table, key)| {
+        table
+            .as_ref()
+            .filter(|table| table.has(key))
+            .map(|table| table.at_value(key))
+    });
+    if let Some(table) = limits_table {
         config.limits = limits(table);
     }
-    if let Some(table) = root.table("timers", "[timers]") {
+    if let Some(table) = timers_table {
         (config.timers, config.session) = timers(table);
+    }
+    if let Some(at) = idle_timeout_at {
+        check_idle_timeout(document, &config, at);
     }
     root.finish();
     config
@@ -237,6 +254,20 @@ fn check_default_total(document: &Document<'_>, trunks: &[TrunkRead], most: Dura
     if is_used && default > most {
         let default = value::duration_text(default);
         let message = format!("`total_timeout_max` is shorter than a trunk's `total_timeout`, {default} by default");
+        document.mistake(at, message);
+    }
+}
+
+/// RFC 3261 §18: a connection outlasts any transaction. An INVITE is silent for Timer C, and for Timer B once it is cancelled.
+fn check_idle_timeout(document: &Document<'_>, config: &Config, at: usize) {
+    let least = config.timers.timer_c + 64 * config.timers.t1;
+    if config.limits.idle_timeout < least {
+        let (idle, least) = (
+            value::duration_text(config.limits.idle_timeout),
+            value::duration_text(least),
+        );
+        let message =
+            format!("`idle_timeout` is {idle}, shorter than a transaction may last: `timer_c` and 64 `t1`, {least}");
         document.mistake(at, message);
     }
 }
@@ -774,10 +805,9 @@ fn limits(table: Table<'_>) -> Limits {
         65_535..=1 << 30,
         &mut limits.write_queue_bytes_max,
     );
-    // A response may come 32 s after its request (RFC 3261 §17.1.2.2, Timer F) and needs the connection then.
     table.duration(
         "idle_timeout",
-        seconds(33)..=seconds(24 * 3_600),
+        seconds(182)..=seconds(24 * 3_600),
         &mut limits.idle_timeout,
     );
     table.duration(

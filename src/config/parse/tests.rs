@@ -511,8 +511,21 @@ fn each_mistake_is_told_with_its_place() {
             &[
                 "5:24: `queue_delay_interval` is shorter than `queue_delay_target`",
                 "6:15: `retry_after` must be whole seconds",
-                "7:16: `idle_timeout` is 32s, must be 33s to 24h",
+                "7:16: `idle_timeout` is 32s, must be 182s to 24h",
             ],
+        ),
+        (
+            "[limits]\nidle_timeout = \"212999ms\"\n",
+            &["5:16: `idle_timeout` is 212999ms, shorter than a transaction may last: `timer_c` and 64 `t1`, 213s"],
+        ),
+        ("[limits]\nidle_timeout = \"213s\"\n", &[]),
+        (
+            "[timers]\nt1 = \"1s\"\ntimer_c = \"9m\"\n",
+            &["6:11: `idle_timeout` is 10m, shorter than a transaction may last: `timer_c` and 64 `t1`, 604s"],
+        ),
+        (
+            "[timers]\nt1 = \"10s\"\nt2 = \"10s\"\n",
+            &["5:6: `idle_timeout` is 10m, shorter than a transaction may last: `timer_c` and 64 `t1`, 821s"],
         ),
         (
             "[access]\nsource_rate = 0\nstun = \"yes\"\nunknown_source_rate = 1000001\n",
