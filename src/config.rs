@@ -3,6 +3,7 @@
 //! [`Config::default`] is what runs without a file: OPTIONS are answered, everything else gets 404.
 
 pub mod application;
+mod limits;
 pub mod parse;
 mod reader;
 mod refer;

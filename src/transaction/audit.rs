@@ -90,10 +90,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Branch, Flow, Index, Instant, Outbox, Random, SipTimers, Timers, parse};
+    use super::super::{Branch, Index, Instant, Outbox, SipTimers, Timers};
     use super::*;
-    use crate::message::MessageBuf;
-    use crate::transport::{BindId, Transport};
+    use crate::identifiers::Random;
+    use crate::message::{MessageBuf, parse};
+    use crate::transport::{BindId, Flow, Transport};
     use std::time::Duration;
 
     const NOW: Instant = Instant::START;
