@@ -1261,6 +1261,13 @@ fn what_a_user_agent_must_refuse_is_refused_before_anybody_is_asked() {
         ("SUBSCRIBE", contact.to_owned(), "", 405, ("Allow", allow)),
         ("FOO", String::new(), "", 501, ("Allow", allow)),
         ("OPTIONS", String::new(), "", 200, ("Allow", allow)),
+        (
+            "OPTIONS",
+            "Require: foo\r\n".to_owned(),
+            "",
+            420,
+            ("Unsupported", "foo"),
+        ),
         ("OPTIONS", String::new(), "", 200, ("Accept", "application/sdp")),
         ("OPTIONS", String::new(), "", 200, ("Supported", "100rel, timer")),
         ("REFER", format!("{contact}Refer-To: <sip:x@y>\r\n"), "", 603, ("X", "")),

@@ -71,6 +71,12 @@ fn without_the_cookie_a_request_is_known_by_uri_tag_call_id_cseq_and_via() {
             opened += usize::from(is_new);
             assert_eq!(ends.to_callee().len(), opened, "{branch} {what}");
         }
+        // Of two dialogs: both are unknown here.
+        for tag in ["b", "c"] {
+            let to = "To: <sip:+4930123456@203.0.113.7>";
+            ends.caller_says(&differs(to, &format!("{to};tag={tag}")));
+        }
+        assert_eq!(ends.caller_heard_at("481"), [0, 0]);
     }
 }
 
