@@ -3,6 +3,7 @@
 use referee::sim::peer::text::Text;
 use referee::sim::scene::{CARRIER, PLATFORM, PRIVATE, PUBLIC, TWO_SIDES};
 use referee::sim::wire::Wire;
+use serde_json::json;
 
 const CALLER: usize = 0;
 const CALLEE: usize = 1;
@@ -98,6 +99,42 @@ fn the_dialogs_of_parties_without_tags_are_dialogs() {
             parties.ask(&mut wire, party, "BYE", 3);
             assert_eq!(wire.shard().counters().calls, 0, "{tags:?} {party}");
         }
+    }
+}
+
+/// RFC 3261 §12.2: a target refresh moves the target and nothing else; the route set stays as the first INVITE has made it.
+#[test]
+fn a_record_route_within_a_dialog_changes_no_route_set() {
+    let proxies = ["<sip:198.51.100.10:5070;lr>", "<sip:10.0.0.5:5070;lr>"];
+    for party in [CALLER, CALLEE] {
+        let mut wire = Wire::new(TWO_SIDES);
+        let parties = Parties::call(&mut wire, "call", [";tag=c", ";tag=u"]);
+        let reinvite = parties.request(party, "INVITE", 5, CONTACTS[1 - party]);
+        let moved = ["sip:moved@198.51.100.10", "sip:moved@10.0.0.5"];
+        let said = format!("Record-Route: {}\r\nContact: <{}>", proxies[party], moved[party]);
+        let contact = format!("Contact: <{}>", CONTACTS[party]);
+        let heard = says(&mut wire, party, &reinvite.replace(&contact, &said));
+        let request = heard.iter().find(|text| text.is_request()).unwrap();
+        let lines = format!(
+            "Record-Route: {}\r\nContact: <{}>\r\n",
+            proxies[1 - party],
+            moved[1 - party]
+        );
+        says(
+            &mut wire,
+            1 - party,
+            &ok(request, &parties.identities[1 - party], &lines),
+        );
+        says(&mut wire, party, &parties.request(party, "ACK", 5, moved[1 - party]));
+        let (sent, _) = wire.verbs(b"call", &json!([{"verb": "hangup"}]));
+        let byes: Vec<Text> = sent.iter().map(|sent| Text::read(&sent.bytes).unwrap()).collect();
+        let mut uris: Vec<&str> = byes.iter().map(Text::request_uri).collect();
+        uris.sort_unstable();
+        assert_eq!(uris, [moved[CALLEE], moved[CALLER]]);
+        assert!(
+            byes.iter()
+                .all(|bye| bye.method() == "BYE" && bye.header("Route").is_none())
+        );
     }
 }
 

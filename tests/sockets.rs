@@ -568,11 +568,14 @@ fn slow_and_idle_connections_are_closed_in_their_time() {
     config.limits.partial_message_timeout = Duration::from_millis(300);
     config.limits.idle_timeout = Duration::from_millis(600);
     let running = start(config).unwrap();
+    let opened = Instant::now();
     let mut idle = tcp_client(&running);
     let mut slow = tcp_client(&running);
     slow.write_all(b"OPTIONS sip:x@127.0.0.1 SI").unwrap();
-    for stream in [&mut slow, &mut idle] {
+    // Not before, however slow the machine is.
+    for (stream, least) in [(&mut slow, 300), (&mut idle, 600)] {
         assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0);
+        assert!(opened.elapsed() >= Duration::from_millis(least));
     }
     wait_for(&running, "tcp_partial_message_closes_total", 1);
     wait_for(&running, "tcp_idle_closes_total", 1);

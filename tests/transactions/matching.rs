@@ -309,3 +309,21 @@ fn transactions_of_many_calls_are_all_gone_when_their_timers_have_fired() {
     ends.run_to(64_000);
     assert_eq!((ends.transactions(), ends.counters().contexts), (0, 0));
 }
+
+/// RFC 3261 §18.3: where the datagram is shorter than its Content-Length a request gets 400, and a response is dropped.
+#[test]
+fn a_response_that_is_shorter_than_it_says_is_dropped() {
+    let mut ends = Ends::over_udp();
+    ends.caller_says(&ends.request("MESSAGE", "a"));
+    let whole = response(&ends.last_to_callee("MESSAGE"), 200, "b");
+    ends.callee_says(&whole.replace("Content-Length: 0", "Content-Length: 9"));
+    ends.callee_says(
+        &whole
+            .replace("Content-Length: 0", "Content-Length: 9")
+            .replace("\r\n\r\n", "\r\n\r\n12345678"),
+    );
+    assert_eq!(ends.to_caller(), []);
+    assert_eq!(ends.counters().malformed_unanswered_total, 2);
+    ends.callee_says(&whole);
+    assert_eq!(ends.caller_heard_at("200"), [0]);
+}
