@@ -1104,7 +1104,8 @@ fn answer_by_a_new_connection(end: impl FnOnce(TcpStream, &Running)) {
 fn an_answer_to_a_peer_that_closed_both_ways_goes_by_a_new_connection() {
     answer_by_a_new_connection(|stream, running| {
         drop(stream);
-        wait_for(running, "tcp_broken_total", 1);
+        wait_for(running, "tcp_peer_closes_total", 1);
+        assert_eq!(running.counters().value("tcp_broken_total"), Some(0));
     });
 }
 
