@@ -3,15 +3,17 @@
 use crate::config::{Config, Network, TrunkId};
 use crate::message::uri::Scheme;
 use crate::message::{Host, Uri, Via};
-use crate::transport::{BindId, Flow, Transport};
+use crate::transport::{BindId, Flow, LocalId, Locals, Transport};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Our sockets and the trunks behind them.
 #[derive(Debug)]
 pub(super) struct Topology {
     binds: Vec<Own>,
     trunks: Vec<Peers>,
+    locals: Arc<Locals>,
 }
 
 /// One socket of ours.
@@ -31,11 +33,13 @@ struct Own {
 }
 
 impl Own {
-    /// Whether a host and port, by default 5060, are this socket's.
-    fn is_at(&self, host: Host<'_>, port: Option<u16>) -> bool {
+    /// Whether a host and port, by default 5060, are this socket's; of one that is bound to all addresses, those of `locals` too.
+    fn is_at(&self, host: Host<'_>, port: Option<u16>, locals: &Locals) -> bool {
+        let is_one_of =
+            |ip: IpAddr| self.address.ip().is_unspecified() && ip.is_ipv4() == self.address.is_ipv4() && locals.has(ip);
         self.address.port() == port.unwrap_or(5060)
             && match host {
-                Host::Address(ip) => ip == self.address.ip() || self.advertised == Some(ip),
+                Host::Address(ip) => ip == self.address.ip() || self.advertised == Some(ip) || is_one_of(ip),
                 Host::Name(name) => self
                     .name
                     .as_ref()
@@ -53,7 +57,7 @@ struct Peers {
 }
 
 impl Topology {
-    pub fn new(config: &Config) -> Topology {
+    pub fn new(config: &Config, locals: Arc<Locals>) -> Topology {
         let listener = |name: &str| {
             config
                 .binds
@@ -90,6 +94,7 @@ impl Topology {
         Topology {
             binds: config.binds.iter().map(own).collect(),
             trunks: config.trunks.iter().map(peers).collect(),
+            locals,
         }
     }
 
@@ -135,13 +140,13 @@ impl Topology {
 
     /// Whether a URI's host and port are one of our sockets'.
     pub fn names_us(&self, uri: &Uri<'_>) -> bool {
-        self.binds.iter().any(|own| own.is_at(uri.host, uri.port))
+        self.binds.iter().any(|own| own.is_at(uri.host, uri.port, &self.locals))
     }
 
     /// Whether a Via's sent-by is what we write on this socket (RFC 3261 §18.1.2).
     pub fn is_sent_by(&self, bind: BindId, via: &Via<'_>) -> bool {
         let own = self.own(bind);
-        own.sent_by == via.sent_by || own.is_at(via.host, via.port)
+        own.sent_by == via.sent_by || own.is_at(via.host, via.port, &self.locals)
     }
 
     /// Whether a URI's host is ours, and its port that of this socket.
@@ -155,11 +160,12 @@ impl Topology {
             Some(value) => Transport::from_token(value?)?,
             None => Transport::Udp,
         };
-        let fits = |own: &Own| own.transport == transport && own.is_at(uri.host, uri.port);
+        let fits = |own: &Own| own.transport == transport && own.is_at(uri.host, uri.port, &self.locals);
         let place = self.binds.iter().position(fits)?;
         Some(Flow {
             bind: BindId(place as u8),
             transport,
+            local: LocalId::ANY,
             peer: self.binds[place].itself,
             connection: None,
         })
