@@ -9,6 +9,8 @@ mod ends;
 mod failures;
 #[path = "transactions/invite.rs"]
 mod invite;
+#[path = "transactions/loops.rs"]
+mod loops;
 #[path = "transactions/machines.rs"]
 mod machines;
 #[path = "transactions/matching.rs"]
