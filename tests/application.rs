@@ -1484,6 +1484,22 @@ fn a_session_that_is_ours_to_refresh_is_refreshed_halfway() {
 }
 
 #[test]
+fn a_2xx_to_our_refresh_that_comes_again_gets_its_ack_again() {
+    // RFC 3261 §13.2.2.4: the caller repeats it after T1 and 3·T1, for two ACKs are lost.
+    let (mut scene, call) = timed("INVITE, ACK, BYE", OURS);
+    let refreshed = [("Session-Expires", "1800;refresher=uac"), ("Supported", "timer")];
+    scene.on("INVITE", steps([(10, respond_with(200, &refreshed))]));
+    scene.world.network.lose("referee", "carrier", "ACK", 2);
+    scene.run(910_000);
+    assert_eq!(scene.heard_at("re-INVITE"), [900_003]);
+    assert_eq!(scene.heard_at("ACK"), [901_515]);
+    assert_eq!(scene.heard("ACK")[0].cseq().0, scene.heard("re-INVITE")[0].cseq().0);
+    assert_eq!(scene.world.shard(0).counters().session_refreshes_total, 1);
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    scene.end();
+}
+
+#[test]
 fn a_refresh_that_is_challenged_and_its_ack_have_the_same_credentials() {
     let auth = "[trunk.auth]\nusername = \"referee\"\npassword = \"hush hush\"\n";
     let text = CONFIG.replace("[[application]]", &format!("{auth}[[application]]"));
