@@ -302,6 +302,7 @@ fn a_call_whose_application_does_not_say_what_comes_next_is_refused_with_480() {
         let answer = scene.answer();
         assert_eq!((answer.code(), answer.header("X-Reason")), (480, Some(reason)));
         assert!(answer.header("Reason").unwrap().starts_with("SIP;cause=480;text=\""));
+        assert!(answer.tag("To").is_some());
         assert_eq!(scene.told(), ["trying", "failed"]);
     }
 }
