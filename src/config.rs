@@ -3,6 +3,7 @@
 //! [`Config::default`] is what runs without a file: OPTIONS are answered, everything else gets 404.
 
 pub mod application;
+mod limits;
 pub mod parse;
 mod reader;
 mod refer;
@@ -388,7 +389,8 @@ pub struct Limits {
     pub stranger_connections_max: usize,
     /// Bytes queued to one TCP connection; beyond it the connection is closed.
     pub write_queue_bytes_max: usize,
-    /// A connection without a message for this long is closed. Well above the 32 s a transaction may last (RFC 3261 §18).
+    /// A connection without a message for this long is closed. At least Timer C and 64·T1, so that a transaction is over before
+    /// (RFC 3261 §18).
     pub idle_timeout: Duration,
     /// A message begun on a stream must be whole after this long.
     pub partial_message_timeout: Duration,

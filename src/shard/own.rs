@@ -498,7 +498,7 @@ impl Shard {
         }
         if let Some(request) = request {
             // What has failed, or is not wanted any more, must not be carried out late.
-            self.transactions.stop_repeating(request);
+            self.transactions.leave(request, &mut self.timers, now);
         }
         if is_unheard_of {
             self.end_refer(key);

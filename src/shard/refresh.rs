@@ -237,7 +237,7 @@ impl Shard {
         // The BYE ends what it was for.
         match self.transactions.client(refresh.client) {
             Some(client) if client.is_waiting() && refresh.method == Method::Invite => {
-                self.transactions.leave_invite(refresh.client, &mut self.timers, now);
+                self.transactions.leave(refresh.client, &mut self.timers, now);
             }
             Some(client) if client.is_waiting() => self.transactions.drop_client(refresh.client),
             Some(_) | None => {}

@@ -227,17 +227,14 @@ impl Shard {
     ) -> Option<(Box<[u8]>, Flow)> {
         let call = self.calls.get(key)?;
         let server = call.invite?;
-        let reply_to = self
-            .transactions
-            .server(server)
-            .filter(|server| server.is_waiting())?
-            .reply_to;
+        let waiting = self.transactions.server(server).filter(|server| server.is_waiting())?;
+        let (reply_to, source) = (waiting.reply_to, waiting.source());
         let mut index = std::mem::take(&mut self.scratch);
         let start = self.outbox.bytes.len();
         if let Some(request) = self.transactions.request_of(server, &mut index) {
             let stamp = request
                 .top_via()
-                .map(|via| ViaStamp::of(&via, reply_to.peer))
+                .map(|via| ViaStamp::of(&via, source))
                 .unwrap_or_default();
             let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
             let makes_dialog = (101..300).contains(&code);

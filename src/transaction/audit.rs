@@ -90,10 +90,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Branch, Flow, Index, Instant, Outbox, Random, SipTimers, Timers, parse};
+    use super::super::{Branch, Index, Instant, Outbox, SipTimers, Timers};
     use super::*;
-    use crate::message::MessageBuf;
-    use crate::transport::{BindId, Transport};
+    use crate::identifiers::Random;
+    use crate::message::{MessageBuf, parse};
+    use crate::transport::{BindId, Flow, Transport};
     use std::time::Duration;
 
     const NOW: Instant = Instant::START;
@@ -142,7 +143,7 @@ mod tests {
         fn server(&mut self, method: Method, name: &str) -> ServerKey {
             let request = MessageBuf::parse(text(&format!("{name} sip:b@b SIP/2.0"), name, b"z9hG4bK1")).unwrap();
             self.transactions
-                .open_server(1, request.as_message(), method, self.flow, ())
+                .open_server(1, request.as_message(), method, self.flow, 5060, ())
         }
 
         fn respond(&mut self, key: ServerKey, code: u16) {
