@@ -1544,6 +1544,28 @@ fn a_refresh_that_is_challenged_and_its_ack_have_the_same_credentials() {
     scene.end();
 }
 
+/// RFC 3261 §12.2.1.2, §13.2.2.4.
+#[test]
+fn the_ack_of_a_refresh_goes_to_where_its_2xx_says_that_the_caller_is() {
+    let (mut scene, call) = timed("INVITE", OURS);
+    let moved = "sip:moved@198.51.100.10:5060";
+    let says = [
+        (
+            10,
+            Act::Move {
+                contact: format!("<{moved}>"),
+            },
+        ),
+        (10, respond(200)),
+    ];
+    scene.on("INVITE", steps(says));
+    scene.run(900_100);
+    let uris: Vec<&str> = scene.heard("ACK").iter().map(|ack| ack.request_uri()).collect();
+    assert_eq!(uris, [moved]);
+    scene.does(&call, request("BYE"));
+    scene.end();
+}
+
 #[test]
 fn a_refer_waits_for_the_answer_of_a_refresh() {
     let refreshed = respond_with(
@@ -1570,10 +1592,13 @@ fn a_refer_waits_for_the_answer_of_a_refresh() {
 
 #[test]
 fn a_refresh_that_a_bye_overtakes_is_acknowledged_all_the_same() {
-    // RFC 3261 §15.1.2: the caller answers what is open with 487, and repeats that until the ACK.
+    // RFC 3261 §15.1.2: the caller answers what is open with 487, and repeats that until the ACK. Or it has answered before, and
+    // that comes late.
     for says in [
         vec![(5_000, respond(487))],
         vec![(10, respond(100)), (5_000, respond(487))],
+        vec![(5_000, respond(200))],
+        vec![(10, respond(100)), (5_000, respond(200))],
     ] {
         let (mut scene, call) = timed("INVITE", OURS);
         scene.on("INVITE", steps(says));

@@ -253,7 +253,7 @@ impl Shard {
 
     /// The dialog is over. A call that had REFERs stays as a tombstone, so that late NOTIFYs still find their way (RFC 5057 §4),
     /// and so does one that we ended: a party that did not know yet may have hung up as well. One with requests of ours in its
-    /// numbers stays for what is still under way.
+    /// numbers, or with an INVITE of ours that has no answer, stays for what is still under way.
     pub(super) fn end_call(&mut self, key: CallKey, now: Instant) {
         self.end_held(key, now);
         let Some(call) = self.calls.get(key) else { return };
@@ -269,15 +269,21 @@ impl Shard {
         let is_served = call.application.is_some();
         // Another target may still answer an INVITE that it has under another number.
         let is_numbered = call.is_shifted() || call.is_renumbered;
+        let is_asking = self
+            .served
+            .get(&key)
+            .and_then(|served| served.refresh)
+            .is_some_and(|refresh| refresh.method == Method::Invite);
         if call
             .extra()
             .is_some_and(|extra| extra.ended_here || extra.transfer.is_some() || extra.has_referred())
             || is_numbered
+            || is_asking
         {
             call.state = CallState::Ended;
             call.places.give_back();
             // A request that was under way ends as it began, the ACK of an INVITE included: by the numbers of the dialog.
-            let wait = match is_numbered {
+            let wait = match is_numbered || is_asking {
                 true => tombstone.max(transaction),
                 false => tombstone,
             };

@@ -47,7 +47,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             if server.is_waiting() && server.request.is_empty() {
                 fault(format!("{} has no request to answer", name()));
             }
-            let repeats = matches!(server.state, ServerState::Completed);
+            // A non-INVITE may have ended without one (RFC 4320 §4.2).
+            let repeats = server.is_invite() && server.state == ServerState::Completed;
             if repeats && server.response.is_empty() {
                 fault(format!("{} has no response to repeat", name()));
             }
@@ -269,11 +270,11 @@ mod tests {
             ),
             (
                 |table| {
-                    let key = table.server(Method::Bye, "BYE");
-                    table.respond(key, 200);
+                    let key = table.server(Method::Invite, "INVITE");
+                    table.respond(key, 486);
                     table.transactions.servers[key].response.clear();
                 },
-                &["server transaction Bye in Completed has no response to repeat"],
+                &["server transaction Invite in Completed has no response to repeat"],
             ),
             (
                 |table| {

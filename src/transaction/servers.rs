@@ -214,9 +214,16 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         true
     }
 
-    /// Completes a server transaction without a response: a non-INVITE whose answer never came (RFC 4320 §4.2 forbids a 408). Its
-    /// sender has given up by now; repeats that are still on their way get the last 100, or each would be taken for a new request.
-    pub fn complete_unanswered<K: From<Deadline>>(&mut self, key: ServerKey, timers: &mut Timers<K>, now: Instant) {
+    /// Completes a server transaction without a response: a non-INVITE that nobody has answered, or only with a 408, which RFC 4320
+    /// §4.2 forbids. Repeats get the last 100, or each would be taken for a new request: for 64·T1 where `is_repeated`, that is where
+    /// its sender may not have given up yet, else for as long as one may be on its way, T4.
+    pub fn complete_unanswered<K: From<Deadline>>(
+        &mut self,
+        key: ServerKey,
+        is_repeated: bool,
+        timers: &mut Timers<K>,
+        now: Instant,
+    ) {
         let Some(server) = self.servers.get_mut(key).filter(|server| server.is_waiting()) else {
             return;
         };
@@ -225,9 +232,10 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
         self.coverage
             .take(|| server.arrow(before, "given up", Some(server.state)));
         self.buffers.release(std::mem::take(&mut server.request));
-        let wait = match server.reply_to.transport.is_reliable() {
-            true => Duration::ZERO,
-            false => self.t4,
+        let wait = match (server.reply_to.transport.is_reliable(), is_repeated) {
+            (true, _) => Duration::ZERO,
+            (false, true) => 64 * self.t1,
+            (false, false) => self.t4,
         };
         timers.arm(now, wait, Deadline::Server(key, Letter::J).into());
     }
