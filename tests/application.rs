@@ -230,6 +230,46 @@ fn a_call_is_answered_and_transferred() {
     assert_eq!(refer.header("Supported"), Some("100rel, timer, replaces"));
 }
 
+/// RFC 3261 §12.1.1: the Record-Routes of the INVITE are in every response that makes the dialog, and the route set in their order.
+#[test]
+fn the_record_routes_of_the_caller_are_copied_and_are_the_route_set_in_their_order() {
+    let routes = [
+        "<sip:198.51.100.10:5060;lr>;x=\"1, 2\"",
+        "\"P2, p\" <sip:p2.example;lr>;y=1, <sip:p3.example;lr>",
+    ];
+    let in_order = [routes[0], "\"P2, p\" <sip:p2.example;lr>;y=1", "<sip:p3.example;lr>"];
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "pause", "length": 3}, {"verb": "answer"}, refer(), {"verb": "hangup"}]));
+    scene.call_with(&[("Record-Route", routes[0]), ("Record-Route", routes[1])]);
+    // The caller itself knows nothing of the proxies before it.
+    scene.run(60_000);
+    for label in ["180", "200 OK (INVITE)"] {
+        let lines = &scene.heard(label)[0].headers;
+        let copied = lines.iter().filter(|(name, _)| name == "Record-Route");
+        let copied: Vec<&str> = copied.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(copied, routes, "{label}");
+        let own = ["Contact", "Allow", "Supported"].map(|name| scene.heard(label)[0].header(name));
+        let contact = "<sip:+4930123456@203.0.113.7:5060>";
+        let allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, NOTIFY";
+        assert_eq!(own, [Some(contact), Some(allow), Some("100rel, timer")], "{label}");
+    }
+    for label in ["REFER", "BYE"] {
+        let own = scene.heard(label)[0];
+        assert_eq!(own.list("Route"), in_order, "{label}");
+        assert_eq!(own.request_uri(), "sip:user@198.51.100.10:5060", "{label}");
+    }
+    // No other response has them: none in a 100, none in a refusal.
+    assert_eq!(scene.heard("100")[0].header("Record-Route"), None);
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "hangup"}]));
+    scene.call_with(&[("Record-Route", routes[0])]);
+    scene.end();
+    assert_eq!(
+        (scene.answer().code(), scene.answer().header("Record-Route")),
+        (603, None)
+    );
+}
+
 #[test]
 fn the_call_hook_says_who_calls_and_with_what() {
     let mut scene = Scene::new();
@@ -1409,6 +1449,118 @@ fn an_invite_before_the_answer_waits() {
     let refused = scene.heard("500")[0];
     let wait: u32 = refused.header("Retry-After").unwrap().parse().unwrap();
     assert!(wait <= 10);
+}
+
+/// A request of the caller's in the dialog that a response of ours shows.
+fn within(shown: &Text, method: &str, number: u32, body: &str) -> String {
+    let (from, to) = (shown.header("From").unwrap(), shown.header("To").unwrap());
+    let content_type = if body.is_empty() {
+        ""
+    } else {
+        "Content-Type: application/sdp\r\n"
+    };
+    format!(
+        "{method} {URI} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bK-within{number}\r\nMax-Forwards: 70\r\n\
+         From: {from}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {number} {method}\r\nContact: <sip:a@198.51.100.10:5060>\r\n\
+         {content_type}Content-Length: {}\r\n\r\n{body}",
+        shown.call_id(),
+        body.len()
+    )
+}
+
+/// RFC 3261 §14.2, RFC 3311 §5.2: before the offer that is open has its answer there is no other one.
+#[test]
+fn what_offers_before_its_time_is_refused_and_what_offers_nothing_is_taken() {
+    let says = |scene: &mut Scene, shown: &Text, method: &str, number: u32, body: &str| {
+        scene.world.say(scene.carrier, &within(shown, method, number, body));
+        scene.run(10);
+        let answers = scene.heard("").into_iter().filter(|text| !text.is_request());
+        let of_it = answers.filter(|text| text.cseq() == (number, method) && text.code() > 100);
+        let [answer] = of_it.collect::<Vec<_>>()[..] else {
+            panic!()
+        };
+        (answer.code(), answer.header("Retry-After").is_some())
+    };
+    // Before our answer to the offer of the INVITE.
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "pause", "length": 50}, {"verb": "answer"}]));
+    scene.call();
+    scene.run(1_000);
+    let ringing = scene.heard("180")[0].clone();
+    assert_eq!(says(&mut scene, &ringing, "UPDATE", 2, OFFER), (500, true));
+    assert_eq!(says(&mut scene, &ringing, "UPDATE", 3, ""), (200, false));
+    // Behind our answer, but before its ACK; and before the answer to an offer of ours, which the ACK has.
+    for (offers, update) in [(true, 200), (false, 491)] {
+        let mut scene = Scene::with(CONFIG, Manners { offers, ..carrier() });
+        scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+        scene.world.network.lose("carrier", "referee", "ACK", 1);
+        scene.call();
+        scene.run(300);
+        let answer = scene.answer().clone();
+        assert_eq!(says(&mut scene, &answer, "INVITE", 2, OFFER), (491, false), "{offers}");
+        assert_eq!(
+            says(&mut scene, &answer, "UPDATE", 3, OFFER),
+            (update, false),
+            "{offers}"
+        );
+        assert_eq!(says(&mut scene, &answer, "UPDATE", 4, ""), (200, false), "{offers}");
+        // The 2xx has come again by then, and its ACK.
+        scene.run(1_000);
+        assert_eq!(says(&mut scene, &answer, "UPDATE", 5, OFFER), (200, false), "{offers}");
+        assert_eq!(says(&mut scene, &answer, "INVITE", 6, OFFER), (200, false), "{offers}");
+    }
+    // While a refresh of ours is open that offers nothing.
+    let (mut scene, _) = timed("INVITE, ACK, BYE, UPDATE", OURS);
+    scene.on("UPDATE", steps([(5_000, respond(200))]));
+    scene.run(899_100);
+    let answer = scene.answer().clone();
+    assert_eq!(scene.heard("UPDATE").len(), 1);
+    assert_eq!(says(&mut scene, &answer, "INVITE", 2, OFFER), (491, false));
+}
+
+/// RFC 3261 §12.2.2: a refresh that is refused moves nothing.
+#[test]
+fn our_requests_follow_the_contact_of_a_refresh_that_was_taken() {
+    for (method, body, moves) in [
+        ("INVITE", OFFER, true),
+        ("UPDATE", "", true),
+        ("INVITE", "v=1\r\n", false),
+        ("INFO", "", false),
+    ] {
+        let (mut scene, call) = Scene::after(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+        let answer = scene.answer().clone();
+        scene.world.say(scene.carrier, &within(&answer, method, 2, body));
+        scene.run(10);
+        scene.world.say(scene.carrier, &within(&answer, "ACK", 2, ""));
+        scene.verbs(&call, json!([{"verb": "hangup"}]));
+        scene.run(1_000);
+        let target = if moves {
+            "sip:a@198.51.100.10:5060"
+        } else {
+            "sip:user@198.51.100.10:5060"
+        };
+        assert_eq!(scene.heard("BYE")[0].request_uri(), target, "{method} {body}");
+    }
+}
+
+/// RFC 3261 §13.3.1.4: the ACK is that of the INVITE with its number.
+#[test]
+fn an_ack_with_another_number_acknowledges_nothing() {
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+    scene.world.network.lose("carrier", "referee", "ACK", 1);
+    scene.call();
+    scene.run(300);
+    let answer = scene.answer().clone();
+    scene.world.say(scene.carrier, &within(&answer, "ACK", 2, ""));
+    scene.run(600);
+    assert_eq!(
+        scene.heard("200 OK (INVITE)").len(),
+        2,
+        "it comes again, and gets its ACK"
+    );
+    scene.run(10_000);
+    assert_eq!(scene.heard("200 OK (INVITE)").len(), 2);
 }
 
 #[test]
