@@ -1563,6 +1563,65 @@ fn an_ack_with_another_number_acknowledges_nothing() {
     assert_eq!(scene.heard("200 OK (INVITE)").len(), 2);
 }
 
+/// RFC 3262 §3: a PRACK that names another response, or another INVITE, acknowledges nothing.
+#[test]
+fn a_prack_is_of_the_response_and_the_invite_that_it_names() {
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "pause", "length": 50}, {"verb": "answer"}]));
+    scene.world.network.lose("carrier", "referee", "PRACK", 1);
+    scene.call_with(&[("Require", "100rel")]);
+    scene.run(100);
+    let ringing = scene.heard("180")[0].clone();
+    let rseq: u32 = ringing.header("RSeq").unwrap().parse().unwrap();
+    let mut number = 1;
+    let mut says = |scene: &mut Scene, rack: &str| {
+        number += 1;
+        let prack = within(&ringing, "PRACK", number, "");
+        let prack = prack.replace("Content-Length", &format!("RAck: {rack}\r\nContent-Length"));
+        scene.world.say(scene.carrier, &prack);
+        scene.run(10);
+        let answers = scene.heard("").into_iter().filter(|text| !text.is_request());
+        answers
+            .filter(|text| text.cseq() == (number, "PRACK"))
+            .map(|text| text.code())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(says(&mut scene, &format!("{} 1 INVITE", rseq + 1)), [481]);
+    assert_eq!(says(&mut scene, &format!("{rseq} 2 INVITE")), [481]);
+    scene.run(600);
+    assert_eq!(scene.heard("180").len(), 2, "it comes again");
+    assert_eq!(says(&mut scene, &format!("{rseq} 1 INVITE")), [200]);
+    scene.run(10_000);
+    assert_eq!(scene.heard("180").len(), 2);
+}
+
+/// Its requests to us would have the tags the other way round.
+#[test]
+fn nobody_speaks_in_a_dialog_with_the_tag_of_referee() {
+    let (mut scene, call) = Scene::after(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+    let mut turned = scene.answer().clone();
+    for (name, value) in &mut turned.headers {
+        let other = match name.as_str() {
+            "From" => scene.answer().header("To"),
+            "To" => scene.answer().header("From"),
+            _ => None,
+        };
+        *value = other.unwrap_or(value).to_owned();
+    }
+    for (number, method) in [(1, "BYE"), (2, "INFO"), (3, "INVITE")] {
+        scene.world.say(scene.carrier, &within(&turned, method, number, ""));
+        scene.run(10);
+        assert_eq!(
+            scene
+                .heard(&format!("481 Call/Transaction Does Not Exist ({method})"))
+                .len(),
+            1
+        );
+    }
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    assert_eq!(scene.told(), ["trying", "in-progress"]);
+}
+
 #[test]
 fn a_bye_before_the_answer_ends_the_invite_with_487() {
     let mut scene = Scene::new();
@@ -1874,7 +1933,7 @@ fn a_refresh_that_fails_is_tried_otherwise_or_ends_the_call() {
     assert_eq!(scene.heard("re-INVITE").len(), 1);
     assert!(scene.world.peer(scene.carrier).is_up(&call));
     scene.end();
-    // Glare: once more.
+    // Glare: once more, within 2 s, for the Call-ID is the caller's (RFC 3261 §14.1).
     let (mut scene, call) = timed("INVITE, UPDATE", OURS);
     scene.on("UPDATE", steps([(10, respond(491))]));
     scene.on(
@@ -1887,12 +1946,14 @@ fn a_refresh_that_fails_is_tried_otherwise_or_ends_the_call() {
             },
         )]),
     );
-    scene.run(910_000);
+    scene.run(901_030);
+    assert_eq!(scene.heard("UPDATE").len(), 2);
+    scene.run(10_000);
     assert_eq!(scene.heard("UPDATE").len(), 2);
     assert!(scene.world.peer(scene.carrier).is_up(&call));
     scene.end();
     // The caller knows the call no more, or says nothing.
-    for code in [Some(481), None] {
+    for code in [Some(408), Some(481), None] {
         let (mut scene, _) = timed("INVITE, UPDATE", OURS);
         let answer = code.map_or(Vec::new(), |code| vec![(10, respond(code))]);
         scene.on("UPDATE", steps(answer));
