@@ -1777,6 +1777,25 @@ fn the_ack_of_a_refresh_goes_to_where_its_2xx_says_that_the_caller_is() {
     scene.end();
 }
 
+/// RFC 3261 §12.2.1.2, RFC 3311 §5.1.
+#[test]
+fn a_2xx_to_a_refresh_of_ours_moves_the_target_and_a_refusal_does_not() {
+    let moved = "sip:moved@198.51.100.10:5060";
+    for (allow, method) in [("INVITE", "INVITE"), ("INVITE, UPDATE", "UPDATE")] {
+        for (code, moves) in [(200, true), (500, false)] {
+            let (mut scene, call) = timed(allow, OURS);
+            let contact = format!("<{moved}>");
+            let says = vec![(10, Act::Move { contact }), (10, respond(code))];
+            scene.on(method, steps(says));
+            scene.run(899_100);
+            assert_eq!(scene.heard(method).len() + scene.heard("re-INVITE").len(), 1);
+            scene.verbs(&call, json!([{"verb": "hangup"}]));
+            scene.run(100);
+            assert_eq!(scene.heard("BYE")[0].request_uri() == moved, moves, "{method} {code}");
+        }
+    }
+}
+
 #[test]
 fn a_refer_waits_for_the_answer_of_a_refresh() {
     let refreshed = respond_with(
