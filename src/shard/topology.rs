@@ -179,9 +179,13 @@ impl Topology {
         flow.connection.is_none() && self.own(flow.bind).itself == flow.peer
     }
 
-    /// Whether a Request-URI is ours to answer or to send elsewhere.
+    /// Whether a Request-URI is ours to answer or to send elsewhere. One with another's `maddr` is that one's (RFC 3261 §16.5).
     pub fn is_addressed_to_us(&self, uri: &Uri<'_>) -> bool {
-        matches!(uri.scheme, Scheme::Sip) && self.names_us(uri)
+        let leads_elsewhere = uri.param("maddr").flatten().is_some_and(|maddr| {
+            let host = Host::parse(maddr);
+            !host.is_some_and(|host| self.names_us(&Uri { host, ..uri.clone() }))
+        });
+        matches!(uri.scheme, Scheme::Sip) && self.names_us(uri) && !leads_elsewhere
     }
 
     /// The socket to leave by towards `ip` on a trunk's side: `preferred` if it fits, else one of the trunk's listener.

@@ -137,6 +137,7 @@ fn where_no_route_fits_the_answer_is_404() {
         ("another user", matching("{ user = \"+49301*\" }"), true),
         ("another user", matching("{ user = \"+49302*\" }"), false),
         ("another host", matching("{ host = \"203.0.113.8\" }"), false),
+        ("a name in other case", matching("{ host = \"Example.ORG\" }"), true),
         (
             "without the header",
             matching("{ header = { name = \"X-Stage\", value = \"*\" } }"),
@@ -145,7 +146,10 @@ fn where_no_route_fits_the_answer_is_404() {
     ] {
         for method in ["INVITE", "MESSAGE"] {
             let mut ends = Ends::with(&config, Transport::Udp, Transport::Udp);
-            let request = ends.request(method, "a");
+            let mut request = ends.request(method, "a");
+            if what == "a name in other case" {
+                request = request.replacen("203.0.113.7", "eXample.org", 1);
+            }
             ends.caller_says(&request);
             assert_eq!(ends.to_callee().len(), usize::from(is_routed), "{what}");
             if is_routed {

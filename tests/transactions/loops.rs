@@ -39,9 +39,12 @@ fn own_via(ends: &mut Ends) -> String {
     ends.last_to_callee("INVITE").list("Via")[0].clone()
 }
 
+/// What is changed, by pieces of text with what they become, and whether it is a loop all the same.
+type Change = (&'static str, &'static [(&'static str, &'static str)], bool);
+
 #[test]
 fn whatever_leads_a_request_elsewhere_makes_a_spiral_and_nothing_else_does() {
-    let changes: &[(&str, &[(&str, &str)], bool)] = &[
+    let changes: &[Change] = &[
         ("nothing", &[], true),
         // RFC 5393 §4.2.1: not the method.
         ("the method", &[("INVITE", "MESSAGE")], true),
