@@ -204,3 +204,57 @@ impl Topology {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+[[listen]]
+name = "public"
+bind = ["udp:203.0.113.7:5060"]
+[[listen]]
+name = "private"
+bind = ["udp:10.0.0.1:5060"]
+[[trunk]]
+name = "first"
+listen = "public"
+addresses = ["udp:198.51.100.20:5060"]
+[[trunk]]
+name = "second"
+listen = "public"
+addresses = ["udp:198.51.100.30:5070"]
+[[trunk]]
+name = "inside"
+listen = "private"
+addresses = ["udp:10.0.0.5:5060"]
+"#;
+
+    #[test]
+    fn a_source_speaks_as_the_trunk_that_has_it_on_its_listener() {
+        let config = crate::config::parse(CONFIG, &|_| None).unwrap();
+        let topology = Topology::new(&config);
+        let flow = |bind, peer: &str| Flow {
+            bind: BindId(bind),
+            transport: Transport::Udp,
+            peer: peer.parse().unwrap(),
+            connection: None,
+        };
+        for (bind, peer, trunk) in [
+            (0, "198.51.100.20:5060", Some(0)),
+            (0, "198.51.100.20:5080", Some(0)),
+            (0, "198.51.100.30:5060", Some(1)),
+            (0, "[::ffff:198.51.100.30]:5070", Some(1)),
+            (0, "198.51.100.21:5060", None),
+            (1, "10.0.0.5:5061", Some(2)),
+            // The right source at the wrong door.
+            (0, "10.0.0.5:5060", None),
+            (1, "198.51.100.20:5060", None),
+        ] {
+            let flow = flow(bind, peer);
+            assert_eq!(topology.trunk_of(flow), trunk.map(TrunkId), "{bind} {peer}");
+            let speaks = (0..3).find(|number| topology.may_speak_as(flow, TrunkId(*number)));
+            assert_eq!(speaks, trunk, "{bind} {peer}");
+        }
+    }
+}
