@@ -1622,6 +1622,27 @@ fn nobody_speaks_in_a_dialog_with_the_tag_of_referee() {
     assert_eq!(scene.told(), ["trying", "in-progress"]);
 }
 
+/// RFC 3261 §9.2: it is answered, and changes nothing.
+#[test]
+fn a_cancel_that_comes_behind_the_answer_ends_no_call() {
+    let (mut scene, call) = Scene::after(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+    let via = scene.answer().header("Via").unwrap().to_owned();
+    let from = scene.answer().header("From").unwrap().to_owned();
+    let cancel = format!(
+        "CANCEL {URI} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {from}\r\nTo: <{URI}>\r\nCall-ID: {call}\r\n\
+         CSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n"
+    );
+    scene.world.say(scene.carrier, &cancel);
+    scene.run(1_000);
+    assert_eq!(scene.heard("200 OK (CANCEL)").len(), 1);
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    assert_eq!(scene.told(), ["trying", "in-progress"]);
+    scene.does(&call, request("BYE"));
+    scene.run(1_000);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("BYE"), [200]);
+    assert_eq!(scene.told(), ["trying", "in-progress", "completed"]);
+}
+
 #[test]
 fn a_bye_before_the_answer_ends_the_invite_with_487() {
     let mut scene = Scene::new();

@@ -252,3 +252,29 @@ fn proxy_require_is_ignored_in_ack_and_cancel() {
     assert_eq!(ends.last_to_caller("420").header("Unsupported"), Some("magic"));
     assert!(ends.callee_heard_at("INFO").is_empty());
 }
+
+/// RFC 3261 §13.2.2.4: an ACK is of a final response. Of an early dialog there is none, nor of an INVITE that is still open.
+#[test]
+fn an_ack_before_there_is_anything_to_acknowledge_goes_nowhere() {
+    let mut ends = Ends::over_udp();
+    let invite = ends.request("INVITE", "a");
+    ends.caller_says(&invite);
+    ends.callee_answers("INVITE", 180);
+    let ringing = ends.last_to_caller("180");
+    let routes: Vec<String> = ringing.list("Record-Route").into_iter().rev().collect();
+    let ack = like(&invite, "ACK", ringing.header("To")).replace("bK-a", "bK-early");
+    ends.caller_says(&ack.replace("Max-Forwards", &format!("Route: {}\r\nMax-Forwards", routes.join(", "))));
+    assert!(ends.callee_heard_at("ACK").is_empty());
+    // The same within a call, with the branch of an INVITE that has no answer.
+    let mut ends = Ends::over_udp();
+    let ack = answered(&mut ends, 70, "");
+    let again = ack.replace("ACK sip", "INVITE sip").replace("7 ACK", "8 INVITE");
+    ends.caller_says(&again.replace("bK-ack", "bK-again"));
+    assert_eq!(
+        ends.callee_heard_at("re-INVITE").len() + ends.callee_heard_at("INVITE").len(),
+        2
+    );
+    ends.caller_says(&ack.replace("7 ACK", "8 ACK").replace("bK-ack", "bK-again"));
+    assert_eq!(ends.callee_heard_at("ACK").len(), 1);
+    assert_eq!(ends.counters().stray_acks_total, 1);
+}
