@@ -335,6 +335,9 @@ pub struct Access {
     /// Answers a second to one source that is no trunk's (an IPv6 source is its /64); beyond it there is silence. Default 10.
     pub unknown_source_rate: u32,
     pub in_dialog_sources: InDialogSources,
+    /// What the tokens of dialogs are made with. `None`, the default: a secret made up at start, so that no dialog outlives the
+    /// process.
+    pub dialog_secret: Option<[u8; 16]>,
     /// New requests outside a dialog that each source of a trunk may send a second, and at once; beyond it they get 503. It is
     /// shared evenly by the shards. `None`, the default: no limit.
     pub source_rate: Option<u32>,
@@ -456,6 +459,7 @@ impl Default for Config {
                 unknown_source: UnknownSource::Reject,
                 unknown_source_rate: 10,
                 in_dialog_sources: InDialogSources::Trunk,
+                dialog_secret: None,
                 source_rate: None,
                 stun: true,
             },

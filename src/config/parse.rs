@@ -725,6 +725,8 @@ fn access(table: Table<'_>) -> Access {
         &mut access.unknown_source,
     );
     table.number("unknown_source_rate", 1..=RATE_MAX, &mut access.unknown_source_rate);
+    let dialog_secret = |text: &str| value::dialog_secret(text).map_err(|problem| format!("`dialog_secret` {problem}"));
+    access.dialog_secret = table.value("dialog_secret", dialog_secret).map(|secret| secret.value);
     access.source_rate = source_rate(&table);
     table.flag("stun", &mut access.stun);
     table.choice(

@@ -143,13 +143,20 @@ impl Shard {
         self.scratch = index;
     }
 
-    /// RFC 3261 §16.3: extensions that the request demands of proxies and we do not know.
-    pub(super) fn refuse_proxy_require(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) -> bool {
-        if message.count(Header::ProxyRequire) == 0 || arrival.method == Method::Ack {
+    /// Extensions that the request demands and we do not know: of proxies in Proxy-Require (RFC 3261 §16.3), of who answers in
+    /// Require (§8.2.2.3).
+    pub(super) fn refuse_required(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        header: Header,
+        now: Instant,
+    ) -> bool {
+        if message.count(header) == 0 || arrival.method == Method::Ack {
             return false;
         }
         let lines: SmallVec<[(&str, &[u8]); 2]> = message
-            .lines_of(Header::ProxyRequire)
+            .lines_of(header)
             .map(|line| ("Unsupported", line.value))
             .collect();
         self.refuse(message, arrival, Refused::new(420, "Bad Extension"), &lines, now);

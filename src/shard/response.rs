@@ -1,7 +1,7 @@
 //! A response's way back, and what becomes of a request that gets none (RFC 3261 §16.7 to §16.10).
 
-use super::own::refuses_subscription;
 use super::places::FULL_RETRY_AFTER;
+use super::refer::refuses_subscription;
 use super::{ClientOwner, Counters, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};

@@ -86,9 +86,7 @@ impl Shard {
         now: Instant,
     ) {
         match arrival.method {
-            Method::Invite => {}
-            // RFC 3261 §11.2: as an INVITE would be answered.
-            Method::Options => return self.answer_as_agent(message, arrival, now),
+            Method::Invite | Method::Options => {}
             Method::Other => {
                 return self.refuse_as(
                     message,
@@ -108,6 +106,10 @@ impl Shard {
         }
         if let Some(refusal) = refuses_extensions(message) {
             return self.refuse_as(message, arrival, refusal, now);
+        }
+        // RFC 3261 §11.2: as an INVITE would be answered.
+        if arrival.method == Method::Options {
+            return self.answer_as_agent(message, arrival, now);
         }
         // RFC 3261 §8.2.2.2: the same request by another way.
         if self.is_merged(message, digest) {

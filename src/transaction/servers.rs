@@ -37,10 +37,13 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 write_part(&mut hasher, branch);
                 write_part(&mut hasher, via.sent_by);
             }
-            // RFC 2543 peers: Request-URI, From tag, Call-ID, CSeq number and top Via. The To tag is left out: an ACK carries
-            // the tag of our response where the INVITE had none.
+            // RFC 2543 peers: Request-URI, tags, Call-ID, CSeq number and top Via. Of an INVITE the To tag is left out: its ACK carries
+            // the tag of our response where it had none.
             _ => {
                 write_part(&mut hasher, message.request_uri());
+                if method != Method::Invite {
+                    write_part(&mut hasher, message.to_tag().unwrap_or_default());
+                }
                 write_part(&mut hasher, message.from()?.tag.unwrap_or_default());
                 write_part(&mut hasher, message.call_id()?);
                 hasher.write_u32(message.cseq()?.number);

@@ -40,6 +40,9 @@ fn any_provisional_response_ends_the_repeats_of_an_invite_and_timer_b() {
         ends.callee_answers("INVITE", code);
         ends.run_to(180_000);
         assert_eq!(ends.callee_heard_at(""), [0, 500], "{code}");
+        // RFC 3261 §16.7 step 5, RFC 6228 §4: all but a 100 go up.
+        let heard = ends.caller_heard_at(&code.to_string());
+        assert_eq!(heard, if code == 100 { [0] } else { [600] }, "{code}");
         assert_eq!(ends.caller_heard_at("4"), [0; 0]);
         ends.callee_answers("INVITE", 200);
         assert_eq!(ends.caller_heard_at("200"), [180_000]);

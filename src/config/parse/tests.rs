@@ -171,6 +171,7 @@ status_format = "string"
 unknown_source = "silent"
 unknown_source_rate = 12
 source_rate = 13
+dialog_secret = "sixteen bytes..."
 stun = false
 in_dialog_sources = "any"
 [limits]
@@ -278,6 +279,7 @@ to = "t"
             unknown_source: UnknownSource::Silent,
             unknown_source_rate: 12,
             in_dialog_sources: InDialogSources::Any,
+            dialog_secret: value::dialog_secret("sixteen bytes...").ok(),
             source_rate: Some(13),
             stun: false,
         }

@@ -96,6 +96,10 @@ fn each_mistake_is_told_with_its_place() {
             &["5:6: `idle_timeout` is 10m, shorter than a transaction may last: `timer_c` and 64 `t1`, 821s"],
         ),
         (
+            "[access]\ndialog_secret = \"fifteen bytes..\"\n",
+            &["5:17: `dialog_secret` has fewer than 16 bytes"],
+        ),
+        (
             "[access]\nsource_rate = 0\nstun = \"yes\"\nunknown_source_rate = 1000001\n",
             &[
                 "5:15: `source_rate` is 0, must be 1 to 1000000",
