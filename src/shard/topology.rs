@@ -185,9 +185,13 @@ impl Topology {
         flow.connection.is_none() && self.own(flow.bind).itself == flow.peer
     }
 
-    /// Whether a Request-URI is ours to answer or to send elsewhere.
+    /// Whether a Request-URI is ours to answer or to send elsewhere. One with another's `maddr` is that one's (RFC 3261 §16.5).
     pub fn is_addressed_to_us(&self, uri: &Uri<'_>) -> bool {
-        matches!(uri.scheme, Scheme::Sip) && self.names_us(uri)
+        let leads_elsewhere = uri.param("maddr").flatten().is_some_and(|maddr| {
+            let host = Host::parse(maddr);
+            !host.is_some_and(|host| self.names_us(&Uri { host, ..uri.clone() }))
+        });
+        matches!(uri.scheme, Scheme::Sip) && self.names_us(uri) && !leads_elsewhere
     }
 
     /// The socket to leave by towards `ip` on a trunk's side: `preferred` if it fits, else one of the trunk's listener.
@@ -204,5 +208,59 @@ impl Topology {
             let position = self.binds.iter().position(|own| own.listener == listener && fits(own));
             position.map(|i| BindId(i as u8))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+[[listen]]
+name = "public"
+bind = ["udp:203.0.113.7:5060"]
+[[listen]]
+name = "private"
+bind = ["udp:10.0.0.1:5060"]
+[[trunk]]
+name = "first"
+listen = "public"
+addresses = ["udp:198.51.100.20:5060"]
+[[trunk]]
+name = "second"
+listen = "public"
+addresses = ["udp:198.51.100.30:5070"]
+[[trunk]]
+name = "inside"
+listen = "private"
+addresses = ["udp:10.0.0.5:5060"]
+"#;
+
+    #[test]
+    fn a_source_speaks_as_the_trunk_that_has_it_on_its_listener() {
+        let config = crate::config::parse(CONFIG, &|_| None).unwrap();
+        let topology = Topology::new(&config);
+        let flow = |bind, peer: &str| Flow {
+            bind: BindId(bind),
+            transport: Transport::Udp,
+            peer: peer.parse().unwrap(),
+            connection: None,
+        };
+        for (bind, peer, trunk) in [
+            (0, "198.51.100.20:5060", Some(0)),
+            (0, "198.51.100.20:5080", Some(0)),
+            (0, "198.51.100.30:5060", Some(1)),
+            (0, "[::ffff:198.51.100.30]:5070", Some(1)),
+            (0, "198.51.100.21:5060", None),
+            (1, "10.0.0.5:5061", Some(2)),
+            // The right source at the wrong door.
+            (0, "10.0.0.5:5060", None),
+            (1, "198.51.100.20:5060", None),
+        ] {
+            let flow = flow(bind, peer);
+            assert_eq!(topology.trunk_of(flow), trunk.map(TrunkId), "{bind} {peer}");
+            let speaks = (0..3).find(|number| topology.may_speak_as(flow, TrunkId(*number)));
+            assert_eq!(speaks, trunk, "{bind} {peer}");
+        }
     }
 }
