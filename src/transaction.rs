@@ -94,8 +94,8 @@ pub enum Ended<S, C> {
     ClientTimeout(C),
     /// The request could not be sent. The transaction is gone.
     ClientTransportFailed(C),
-    /// Timer H: no ACK came for the non-2xx final response (RFC 3261 §17.2.1). The transaction is gone.
-    ServerTimeout(S),
+    /// Timer H: no ACK came for the non-2xx final response (RFC 3261 §17.2.1). The transaction is gone; what it was known by.
+    ServerTimeout(S, u128),
     /// The transaction did its duty and is gone.
     Client(C),
     Server(S),
@@ -784,7 +784,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 timers.arm(now, server.interval, Deadline::Server(key, letter).into());
                 None
             }
-            (Letter::H, ServerState::Completed) => self.remove_server(key, letter.as_str()).map(Ended::ServerTimeout),
+            (Letter::H, ServerState::Completed) => {
+                let identity = server.identity;
+                let owner = self.remove_server(key, letter.as_str())?;
+                Some(Ended::ServerTimeout(owner, identity))
+            }
             (Letter::I, ServerState::Confirmed)
             | (Letter::J, ServerState::Completed)
             | (Letter::L, ServerState::Accepted) => self.remove_server(key, letter.as_str()).map(Ended::Server),
