@@ -386,6 +386,7 @@ impl World {
         for shard in 0..self.shards.len() {
             self.feed(shard, Input::Drain);
         }
+        self.check.drains();
     }
 
     // ---- time ----

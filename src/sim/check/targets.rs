@@ -5,7 +5,7 @@
 
 use super::Faults;
 use crate::config::{Config, Route, Trunk};
-use crate::sim::peer::text::Text;
+use crate::sim::peer::text::{Text, param};
 use crate::timer::Instant;
 use crate::transport::Flow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +135,9 @@ impl Targets {
         if !is_new || self.sent.contains_key(&key) {
             return;
         }
-        let origin = text.origin();
+        // Of a request that comes back that which came last.
+        let hop = text.list("Via").get(1).and_then(|via| param(via, "branch"));
+        let origin = hop.unwrap_or_default();
         let sent = Sent {
             origin: origin.clone(),
             flow,
