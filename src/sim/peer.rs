@@ -3,6 +3,7 @@
 //!
 //! It is a pure machine: bytes and time go in, packets come out.
 
+pub mod detour;
 pub mod gate;
 pub mod instinct;
 pub mod script;
@@ -75,6 +76,8 @@ pub struct Peer {
     pub instinct: Option<Instinct>,
     /// What it asks for before it does anything.
     pub gate: Option<Gate>,
+    /// INVITEs that it has sent back to referee: by the branch of its own, what it was asked.
+    sent_back: BTreeMap<String, Key>,
     /// Branches of what it put on the wire as it was, and of what others did in its name.
     unjudged: BTreeSet<String>,
     /// Branches and methods of requests that came again long after: they may be answered again, and otherwise.
@@ -191,6 +194,7 @@ impl Peer {
             violations: Vec::new(),
             instinct: None,
             gate: None,
+            sent_back: BTreeMap::new(),
             unjudged: BTreeSet::new(),
             replayed: BTreeSet::new(),
             past: BTreeSet::new(),

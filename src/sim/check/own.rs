@@ -13,6 +13,8 @@ pub(super) struct Own {
     /// Branches of INVITEs outside a dialog that came while referee drained, and of those before.
     late: BTreeSet<String>,
     early: BTreeSet<String>,
+    /// Those of INVITEs outside a dialog without a hop left.
+    hopless: BTreeSet<String>,
 }
 
 impl Own {
@@ -25,6 +27,9 @@ impl Own {
                 false => &mut self.early,
             };
             of_time.insert(text.branch());
+            if text.header("Max-Forwards") == Some("0") {
+                self.hopless.insert(text.branch());
+            }
         }
     }
 
@@ -60,6 +65,14 @@ impl Own {
             503 if !is_own => "is passed on",
             503 if text.header("Retry-After").is_none() => "does not say when to come again",
             408 if is_own && !is_invite => "is referee's own",
+            // RFC 3261 §16.3 step 3, unless there is no room or it is nobody's.
+            code if code > 100
+                && !matches!(code, 400 | 403 | 483 | 503)
+                && is_invite
+                && self.hopless.contains(&text.branch()) =>
+            {
+                "answers a request without a hop left"
+            }
             _ => return,
         };
         faults.push(format!("`{}` of {} {broken}", text.label(), text.call_id()));

@@ -27,7 +27,7 @@ impl Peer {
         let path = dialog.next_path(follows, transport);
         let mut lines = dialog.head(method, number, follows);
         lines.push(("Contact".into(), dialog.contact.clone()));
-        lines.retain(|(name, _)| name != "Contact" || !headers.iter().any(|(other, _)| other == "Contact"));
+        lines.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
         lines.extend(headers.iter().cloned());
         if !body.is_empty() && !lines.iter().any(|(name, _)| name == "Content-Type") {
             lines.push(("Content-Type".into(), "application/sdp".into()));
@@ -186,6 +186,9 @@ impl Peer {
         let code = text.code();
         if self.unjudged.contains(&key.0) {
             return;
+        }
+        if self.sent_back.contains_key(&key.0) {
+            return self.on_sent_back_answered(&key, &text, now);
         }
         if self.is_of_another_target(&key, &text) {
             return self.on_another_answer(&key, &text, now);

@@ -56,6 +56,9 @@ impl Peer {
         if method == "CANCEL" {
             return self.on_cancel(&key, now);
         }
+        if method == "INVITE" && !has_tag && self.sends_back(&key, &text, now) {
+            return;
+        }
         if has_tag {
             if !self.take_in_dialog(&call_id, &key, &text, now) {
                 return;
