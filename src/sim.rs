@@ -346,7 +346,7 @@ impl World {
     pub fn command_to(&mut self, shard: usize, command: Command) -> u64 {
         self.tickets += 1;
         let ticket = self.tickets;
-        self.check.command(ticket);
+        self.check.command(ticket, &command);
         self.feed(shard, Input::Command { ticket, command });
         ticket
     }

@@ -2,7 +2,7 @@
 //!
 //! The checks see what a peer or an application could see, and the shards' counters; they share no code with what they judge
 //! but the strict reading of messages. Each part has its rules: `responses`, `own`, `transactions`, `relayed`, `loops`, `targets`,
-//! `strangers`, `dialogs`, `notifies`, `hooks`, `calls`, `counters`.
+//! `strangers`, `dialogs`, `refers`, `notifies`, `hooks`, `calls`, `counters`.
 
 mod calls;
 mod counters;
@@ -11,6 +11,7 @@ mod hooks;
 mod loops;
 mod notifies;
 mod own;
+mod refers;
 mod relayed;
 mod responses;
 mod strangers;
@@ -20,7 +21,7 @@ mod transactions;
 use super::application::Posted;
 use super::peer::text::Text;
 use super::tally::Tally;
-use crate::command::Reply;
+use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::identifiers::Secret;
 use crate::message::properties::malformed_fields;
@@ -61,6 +62,7 @@ pub struct Check {
     targets: targets::Targets,
     strangers: strangers::Strangers,
     dialogs: dialogs::Dialogs,
+    refers: refers::Refers,
     notifies: notifies::Notifies,
     hooks: hooks::Hooks,
     counters: counters::Watch,
@@ -86,6 +88,7 @@ impl Check {
             targets: targets::Targets::new(config.clone()),
             strangers: strangers::Strangers::new(config.clone()),
             dialogs: dialogs::Dialogs::default(),
+            refers: refers::Refers::new(config.clone()),
             notifies: notifies::Notifies::default(),
             hooks: hooks::Hooks::new(&config),
             counters: counters::Watch::new(shards),
@@ -109,17 +112,19 @@ impl Check {
             self.transactions.request(&text, flow, now, &mut self.faults);
             self.relayed.request(&text, flow, now);
             self.targets.request(&text, flow, now);
-            self.dialogs.request(&text, now);
+            self.dialogs.request(&text, !self.strangers.is_stranger(flow), now);
+            self.refers.request(&text, flow);
             self.notifies.request(&text);
-            self.hooks.request(&text);
+            self.hooks.request(&text, flow);
         } else if let Ok(text) = Text::read_any_length(bytes) {
             self.hooks.response(&text);
             self.transactions.response(&text, flow, now);
-            self.targets.response(&text, flow, now);
+            self.targets.response(&text, flow, now, &mut self.faults);
             if is_known {
                 self.relayed.response(&text, flow, now);
             }
             self.dialogs.response(&text);
+            self.refers.response(&text);
             self.notifies.response(&text);
         }
         self.note_malformed(bytes);
@@ -207,6 +212,7 @@ impl Check {
             self.loops.sent_request(text, &mut self.faults);
             self.targets.sent_request(text, sent.flow, now, &mut self.faults);
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
+            self.refers.sent(text, sent.flow, now, &mut self.faults);
             self.notifies.sent(text, &mut self.faults);
             self.hooks.referred_outside(text);
         } else {
@@ -219,8 +225,12 @@ impl Check {
             self.targets.sent_response(text, is_own, &mut self.faults);
             self.own.sent_response(text, is_own, &mut self.faults);
             match is_own {
-                true => self.loops.sent_own(text, &mut self.faults),
-                false => self.dialogs.passed_on(text),
+                true => {
+                    self.loops.sent_own(text, &mut self.faults);
+                    self.dialogs.answered_here(text, &mut self.faults);
+                    self.refers.answered(text);
+                }
+                false => self.dialogs.passed_on(text, now),
             }
             let is_news = self.responses.sent(to, text, is_stateless, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
@@ -237,8 +247,9 @@ impl Check {
     }
 
     /// A command was given.
-    pub fn command(&mut self, ticket: u64) {
-        self.hooks.command(ticket);
+    pub fn command(&mut self, ticket: u64, command: &Command) {
+        self.hooks.command(ticket, command);
+        self.refers.command(command);
     }
 
     pub fn replied(&mut self, ticket: u64, reply: &Reply) {
@@ -249,6 +260,7 @@ impl Check {
     pub fn hook(&mut self, hook: &Hook) {
         if let Some(call_id) = self.hooks.handed(hook, &mut self.faults) {
             self.notifies.given_up(&call_id);
+            self.refers.given_up(&call_id);
         }
     }
 
@@ -269,6 +281,7 @@ impl Check {
     /// Transactions, once all is over.
     pub fn transactions(&mut self) {
         self.transactions.over(&mut self.faults);
+        self.dialogs.over(&mut self.faults);
     }
 
     /// Hooks, once all is over.

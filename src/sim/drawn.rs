@@ -5,13 +5,15 @@
 //! ```
 //!
 //! `setting` draws what there is, `course` what happens, `forgery` what outsiders send. What the peers answer is their
-//! own instinct's. `sequel` goes on with what is left when all has healed, `detour` with calls that come back. A seed replays; the fuzzer gives bytes instead, of which the first choices are the setting.
+//! own instinct's. `sequel` goes on with what is left when all has healed, `detour` with calls that come back,
+//! `tangle` with what is easily mistaken for another thing. A seed replays; the fuzzer gives bytes instead, of which the first choices are the setting.
 
 mod course;
 mod detour;
 mod forgery;
 mod sequel;
 mod setting;
+mod tangle;
 
 use super::World;
 use super::dice::Dice;
@@ -26,8 +28,8 @@ use std::time::Duration;
 /// calls led by applications.
 const STREAMS: usize = 6 + setting::MEMBERS_MAX;
 
-/// Those of what happens when all has healed: the sequel, and calls that come back.
-const AFTER: usize = 2;
+/// Those of what happens when all has healed: the sequel, calls that come back, and what is easily mistaken.
+const AFTER: usize = 3;
 
 /// A world that has come to rest, and what it has seen.
 #[derive(Debug)]
@@ -67,9 +69,10 @@ fn run(seed: u64, mut dice: Vec<Dice>, of_sequel: Vec<Dice>, name: &str) -> Draw
     let mut course = course::Course::new(of_course, &setting, &members);
     course.run(&mut world);
     world.run_until(setting.heals);
-    let [of_sequel, of_detour] = of_sequel.try_into().unwrap_or_else(|_| panic!());
+    let [of_sequel, of_detour, of_tangle] = of_sequel.try_into().unwrap_or_else(|_| panic!());
     sequel::run(&mut world, &members, of_sequel);
     detour::run(&mut world, &members, &setting, of_detour);
+    tangle::run(&mut world, &members, &setting, of_tangle);
     world.run_until(setting.heals + setting.goes_on);
     hang_up(&mut world, &members);
     if setting.has_probes {

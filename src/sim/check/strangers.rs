@@ -79,7 +79,7 @@ impl Strangers {
     }
 
     /// Whether no trunk of the listener has this source or address.
-    fn is_stranger(&self, flow: Flow) -> bool {
+    pub fn is_stranger(&self, flow: Flow) -> bool {
         let listen = &self.config.bind(flow.bind).listen;
         let ip = flow.peer.ip();
         !self.config.trunks.iter().any(|trunk| {

@@ -24,6 +24,9 @@ pub(super) struct Targets {
     waits: BTreeMap<SocketAddr, (Instant, Instant)>,
     /// Who has asked for that at all, whether it was heard or not.
     have_asked: BTreeSet<SocketAddr>,
+    /// By trunk, when calls of it were taken up, and those that are counted there.
+    times: BTreeMap<usize, Vec<Instant>>,
+    counted: BTreeSet<(String, usize)>,
     /// When OPTIONS of referee's own left for a peer, since something was last heard from it.
     unanswered: BTreeMap<SocketAddr, Vec<Instant>>,
 }
@@ -45,6 +48,9 @@ struct Sent {
     flow: Flow,
     at: Instant,
     is_over: bool,
+    /// It has a provisional response; it was told to stop.
+    rings: bool,
+    is_cancelled: bool,
 }
 
 impl Targets {
@@ -54,6 +60,8 @@ impl Targets {
             came: BTreeMap::new(),
             sent: BTreeMap::new(),
             waits: BTreeMap::new(),
+            times: BTreeMap::new(),
+            counted: BTreeSet::new(),
             have_asked: BTreeSet::new(),
             unanswered: BTreeMap::new(),
         }
@@ -94,7 +102,34 @@ impl Targets {
         }
     }
 
-    pub fn response(&mut self, text: &Text, flow: Flow, now: Instant) {
+    /// A target that rings for longer than it may is told to stop.
+    fn judge_patience(&mut self, text: &Text, now: Instant, faults: &mut Faults) {
+        let key = (text.branch(), text.method().to_owned());
+        let Some(sent) = self.sent.get(&key).filter(|sent| !sent.is_over) else {
+            return;
+        };
+        let most = self.came.get(&sent.origin).and_then(|came| {
+            let waits: Option<Vec<Duration>> = self.routes(came.flow).map(|route| route.answer_timeout).collect();
+            waits?.into_iter().max()
+        });
+        let is_late = most.is_some_and(|most| now > sent.at + most);
+        if is_late && sent.rings && !sent.is_cancelled {
+            faults.push(format!(
+                "`{}` of {} comes from one who rings for too long",
+                text.label(),
+                text.call_id()
+            ));
+        }
+        let is_early = most.is_some_and(|most| now < sent.at + most);
+        if let Some(sent) = self.sent.get_mut(&key) {
+            sent.rings |= text.code() < 200 && is_early;
+        }
+    }
+
+    pub fn response(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
+        if text.method() == "INVITE" {
+            self.judge_patience(text, now, faults);
+        }
         self.unanswered.remove(&flow.peer);
         let Some(sent) = self.sent.get_mut(&(text.branch(), text.method().to_owned())) else {
             return;
@@ -130,6 +165,11 @@ impl Targets {
     // ---- what leaves ----
 
     pub fn sent_request(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
+        if text.method() == "CANCEL"
+            && let Some(invite) = self.sent.get_mut(&(text.branch(), "INVITE".to_owned()))
+        {
+            invite.is_cancelled = true;
+        }
         let key = (text.branch(), text.method().to_owned());
         let is_new = text.tag("To").is_none() && !matches!(text.method(), "ACK" | "CANCEL");
         if !is_new || self.sent.contains_key(&key) {
@@ -143,10 +183,15 @@ impl Targets {
             flow,
             at: now,
             is_over: false,
+            rings: false,
+            is_cancelled: false,
         };
         self.sent.insert(key, sent);
         if text.list("Via").len() == 1 {
             return self.unanswered.entry(flow.peer).or_default().push(now);
+        }
+        if text.method() == "INVITE" {
+            self.judge_rate(&origin, flow.peer, now, faults);
         }
         let Some(came) = self.came.get_mut(&origin) else { return };
         came.tried.insert(flow.peer);
@@ -162,6 +207,38 @@ impl Targets {
         let lives = |route: &Route| self.trunks_of(route).any(|trunk| self.is_usable(trunk));
         if self.is_dead(flow.peer, at) && self.routes(from).all(lives) {
             fault("is dead, and another lives".into());
+        }
+    }
+
+    /// A call takes of the rate of the trunk that it comes from and of each where it is tried: a second's worth at once, and then so many
+    /// a second.
+    fn judge_rate(&mut self, origin: &str, to: SocketAddr, now: Instant, faults: &mut Faults) {
+        let Some(came) = self.came.get(origin) else { return };
+        for (peer, at) in [(came.flow.peer, came.at), (to, now)] {
+            let Some(place) = self.config.trunks.iter().position(|trunk| is_of(trunk, peer)) else {
+                continue;
+            };
+            let Some(rate) = self.config.trunks[place].calls_per_second_max else {
+                continue;
+            };
+            if !self.counted.insert((origin.to_owned(), place)) {
+                continue;
+            }
+            let times = self.times.entry(place).or_default();
+            times.push(at);
+            times.sort_unstable();
+            let is_above = |(before, since): (usize, &Instant)| {
+                let count = (times.len() - before) as f64;
+                count > f64::from(rate) * (1.0 + at.max(*since).since(*since).as_secs_f64()) + 1e-6
+            };
+            // What has come to nothing for want of a place elsewhere may be counted late.
+            if times.last() == Some(&at) && times.iter().enumerate().any(is_above) {
+                let name = &self.config.trunks[place].name;
+                faults.push(format!(
+                    "{name} has {} calls, and {rate} a second are the most",
+                    times.len()
+                ));
+            }
         }
     }
 

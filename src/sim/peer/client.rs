@@ -99,7 +99,12 @@ impl Peer {
         let Some(client) = self.clients.get(key) else { return };
         let Ok(invite) = Text::read(&client.bytes) else { return };
         let (path, number, call_id, from) = (client.path, client.number, client.call_id.clone(), client.from.clone());
-        let bytes = self.like(&invite, "CANCEL", invite.header("To").unwrap_or_default());
+        let mut bytes = self.like(&invite, "CANCEL", invite.header("To").unwrap_or_default());
+        if let Some(reason) = &self.manners.cancel_reason {
+            let line = format!("\r\nReason: {reason}\r\n");
+            let end = bytes.windows(2).position(|end| end == b"\r\n").unwrap_or_default();
+            bytes.splice(end..end + 2, line.into_bytes());
+        }
         let cancel = (key.0.clone(), "CANCEL".to_owned());
         if self.clients.contains_key(&cancel) {
             return;
