@@ -113,7 +113,7 @@ impl Check {
             self.relayed.request(&text, flow, now);
             self.targets.request(&text, flow, now);
             self.dialogs.request(&text, !self.strangers.is_stranger(flow), now);
-            self.refers.request(&text, flow);
+            self.refers.request(&text, flow, now);
             self.notifies.request(&text);
             self.hooks.request(&text, flow);
         } else if let Ok(text) = Text::read_any_length(bytes) {
@@ -222,7 +222,7 @@ impl Check {
             self.transactions
                 .sent_response(text, sent.flow, is_stateless, now, &mut self.faults);
             let is_own = !self.relayed.sent_response(text, &mut self.faults);
-            self.targets.sent_response(text, is_own, &mut self.faults);
+            self.targets.sent_response(text, is_own, now, &mut self.faults);
             self.own.sent_response(text, is_own, &mut self.faults);
             match is_own {
                 true => {

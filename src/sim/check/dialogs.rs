@@ -30,6 +30,9 @@ pub(super) struct Dialogs {
     over: BTreeSet<String>,
     /// Dialogs that a relayed response to an INVITE has made, by Call-ID and both tags in order.
     made: BTreeSet<(String, [String; 2])>,
+    /// Call-IDs of INVITEs that were answered, and of those that were refused before.
+    confirmed: BTreeSet<String>,
+    refused: BTreeSet<String>,
     /// Requests within them, by branch, until they have gone on or have an answer.
     open: BTreeMap<String, Text>,
     /// By Call-ID, the branches of all BYEs that came or left, and of those that a party has challenged.
@@ -80,6 +83,13 @@ impl Dialogs {
         }
     }
 
+    /// RFC 3261 §12.3: a refused INVITE ends the dialogs that it has begun.
+    fn note_refusal(&mut self, text: &Text) {
+        if text.method() == "INVITE" && text.code() >= 300 && !self.confirmed.contains(text.call_id()) {
+            self.refused.insert(text.call_id().to_owned());
+        }
+    }
+
     fn note_bye(&mut self, text: &Text) {
         let byes = self.byes.entry(text.call_id().to_owned()).or_default();
         byes.insert(text.origin());
@@ -88,6 +98,7 @@ impl Dialogs {
     /// A response leaves that nobody has given. A request of a dialog that nobody has ended is of one, if its Routes or a challenge of
     /// before tell so.
     pub fn answered_here(&mut self, text: &Text, faults: &mut Faults) {
+        self.note_refusal(text);
         let Some(request) = self.open.remove(&text.branch()) else {
             return;
         };
@@ -101,7 +112,10 @@ impl Dialogs {
                 let is_again = request.header("Authorization").is_some() && self.challenged_byes.contains_key(call_id);
                 is_again && self.byes.get(call_id).is_some_and(|byes| byes.len() == 2)
             }
-            _ => request.header("Route").is_some() && !self.ends.contains_key(call_id),
+            _ => {
+                let is_over = self.ends.contains_key(call_id) || self.refused.contains(call_id);
+                request.header("Route").is_some() && !is_over
+            }
         };
         if is_live {
             faults.push(format!(
@@ -122,6 +136,10 @@ impl Dialogs {
 
     /// A response of a party's is passed on.
     pub fn passed_on(&mut self, text: &Text, now: Instant) {
+        self.note_refusal(text);
+        if text.method() == "INVITE" && (200..300).contains(&text.code()) {
+            self.confirmed.insert(text.call_id().to_owned());
+        }
         if text.method() == "INVITE" && (101..300).contains(&text.code()) && text.tag("To").is_some() {
             self.made.insert(dialog_of(text));
         }

@@ -77,7 +77,7 @@ impl Refers {
     }
 
     /// A request came.
-    pub fn request(&mut self, text: &Text, flow: Flow) {
+    pub fn request(&mut self, text: &Text, flow: Flow, now: Instant) {
         if text.method() == "REFER" {
             self.came.entry(text.branch()).or_insert(flow.peer);
         }
@@ -87,7 +87,7 @@ impl Refers {
         let is_new = self.known.insert(text.branch());
         if is_new
             && !NEVER_HELD.contains(&text.method())
-            && let Some(hold) = self.holds.get_mut(&direction(text))
+            && let Some(hold) = self.holds.get_mut(&direction(text)).filter(|hold| now < hold.until)
         {
             hold.waiting.push(text.branch());
         }
@@ -129,6 +129,8 @@ impl Refers {
                     until: now + self.config.transfer.hold,
                     waiting: Vec::new(),
                 };
+                // There is one wait for each call.
+                self.holds.retain(|(call_id, ..), _| call_id != text.call_id());
                 self.holds.insert(direction, hold);
             }
             return;

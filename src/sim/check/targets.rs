@@ -34,6 +34,8 @@ pub(super) struct Targets {
 #[derive(Debug)]
 struct Came {
     at: Instant,
+    /// When it had its 100.
+    taken: Instant,
     flow: Flow,
     tried: BTreeSet<SocketAddr>,
     /// Somebody has said something but that it is of no use, or the caller has.
@@ -76,6 +78,7 @@ impl Targets {
             // Somebody on no route has recorded it; the true one may still come.
             self.came.entry(text.branch()).or_insert(Came {
                 at: now,
+                taken: now,
                 flow,
                 tried: BTreeSet::new(),
                 is_decided: false,
@@ -214,7 +217,7 @@ impl Targets {
     /// a second.
     fn judge_rate(&mut self, origin: &str, to: SocketAddr, now: Instant, faults: &mut Faults) {
         let Some(came) = self.came.get(origin) else { return };
-        for (peer, at) in [(came.flow.peer, came.at), (to, now)] {
+        for (peer, at) in [(came.flow.peer, came.taken), (to, now)] {
             let Some(place) = self.config.trunks.iter().position(|trunk| is_of(trunk, peer)) else {
                 continue;
             };
@@ -274,7 +277,7 @@ impl Targets {
     }
 
     /// A response leaves. `is_own`: no peer has given it. One that says that nobody is there comes after all have been tried.
-    pub fn sent_response(&mut self, text: &Text, is_own: bool, faults: &mut Faults) {
+    pub fn sent_response(&mut self, text: &Text, is_own: bool, now: Instant, faults: &mut Faults) {
         let reason = text.first.trim_start_matches("SIP/2.0 ");
         let says_nobody = [
             "500 Next Hop Unreachable",
@@ -283,6 +286,9 @@ impl Targets {
         ]
         .contains(&reason);
         if let Some(came) = self.came.get_mut(&text.branch()) {
+            if text.code() == 100 && came.tried.is_empty() {
+                came.taken = now;
+            }
             came.is_given_up |= is_own && text.code() >= 300;
         }
         let Some(came) = self.came.get(&text.branch()) else {
