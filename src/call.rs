@@ -466,13 +466,15 @@ impl Call {
         }
     }
 
-    /// Whether a request with these tags is of this dialog, and whose: by its From tag. A callee that has answered without a tag
-    /// is one of RFC 2543, and matches any; before that there is no dialog (RFC 3261 §12.1).
+    /// Whether a request with these tags is of this dialog, and whose: by its From tag. Of a party of RFC 2543 the tag is null, here
+    /// empty (RFC 3261 §12.1.1, §12.1.2), and a callee that has answered without one matches any; before that there is no dialog.
     pub fn sender(&self, from_tag: &[u8], to_tag: &[u8]) -> Option<Party> {
-        let is_any = self.state != CallState::Trying;
+        let is_dialog = self.state != CallState::Trying;
         [Party::Caller, Party::Callee].into_iter().find(|party| {
-            self.tag(*party).is_some_and(|tag| tag == from_tag)
-                && self.tag(party.other()).map_or(is_any, |tag| tag == to_tag)
+            let listener = self.tag(party.other());
+            let is_null = || is_dialog && from_tag.is_empty();
+            self.tag(*party).map_or_else(is_null, |tag| tag == from_tag)
+                && listener.map_or(is_dialog, |tag| tag == to_tag)
         })
     }
 

@@ -3,6 +3,7 @@
 //! [`Config::default`] is what runs without a file: OPTIONS are answered, everything else gets 404.
 
 pub mod application;
+mod limits;
 pub mod parse;
 mod reader;
 mod refer;
@@ -334,6 +335,9 @@ pub struct Access {
     /// Answers a second to one source that is no trunk's (an IPv6 source is its /64); beyond it there is silence. Default 10.
     pub unknown_source_rate: u32,
     pub in_dialog_sources: InDialogSources,
+    /// What the tokens of dialogs are made with. `None`, the default: a secret made up at start, so that no dialog outlives the
+    /// process.
+    pub dialog_secret: Option<[u8; 16]>,
     /// New requests outside a dialog that each source of a trunk may send a second, and at once; beyond it they get 503. It is
     /// shared evenly by the shards. `None`, the default: no limit.
     pub source_rate: Option<u32>,
@@ -388,7 +392,8 @@ pub struct Limits {
     pub stranger_connections_max: usize,
     /// Bytes queued to one TCP connection; beyond it the connection is closed.
     pub write_queue_bytes_max: usize,
-    /// A connection without a message for this long is closed. Well above the 32 s a transaction may last (RFC 3261 §18).
+    /// A connection without a message for this long is closed. At least Timer C and 64·T1, so that a transaction is over before
+    /// (RFC 3261 §18).
     pub idle_timeout: Duration,
     /// A message begun on a stream must be whole after this long.
     pub partial_message_timeout: Duration,
@@ -454,6 +459,7 @@ impl Default for Config {
                 unknown_source: UnknownSource::Reject,
                 unknown_source_rate: 10,
                 in_dialog_sources: InDialogSources::Trunk,
+                dialog_secret: None,
                 source_rate: None,
                 stun: true,
             },

@@ -60,7 +60,8 @@ impl FromStr for TransferId {
     }
 }
 
-/// Secrets of one process: the same on all its shards, so that each can check what another has minted.
+/// The secret of one process, or of all with the same `dialog_secret`: the same on all shards, so that each can check what another
+/// has minted.
 #[derive(Clone, Copy)]
 pub struct Secret(pub [u8; 16]);
 

@@ -177,7 +177,10 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             config.binds[bind].advertise = Some(address);
         }
     }
-    let secret = Secret(clock::random_bytes()?);
+    let secret = match config.access.dialog_secret {
+        Some(secret) => Secret(secret),
+        None => Secret(clock::random_bytes()?),
+    };
     let polls = (0..shards).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
     let doorbells = polls
         .iter()

@@ -13,6 +13,7 @@ use referee::sim::peer::text::Text;
 use referee::sim::scene::{CARRIER, PUBLIC, config};
 use referee::sim::{PeerId, World};
 use referee::timer::Instant;
+use referee::transport::Transport;
 use referee::webhook::HookKind;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -1096,17 +1097,23 @@ fn a_2xx_is_sent_again_until_its_ack_comes() {
 
 #[test]
 fn without_an_ack_the_call_is_ended_after_64_t1() {
-    let mut scene = Scene::new();
-    scene.world.network.lose("carrier", "referee", "ACK", 100);
-    scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 5}]));
-    scene.call();
-    scene.end();
-    let repeats = [
-        3, 503, 1_503, 3_503, 7_503, 11_503, 15_503, 19_503, 23_503, 27_503, 31_503,
-    ];
-    assert_eq!(scene.heard_at("200 OK (INVITE)"), repeats);
-    assert_eq!(scene.heard_at("BYE"), [32_003]);
-    assert_eq!(scene.told(), ["trying", "in-progress", "completed"]);
+    // RFC 3261 §13.3.1.4: over a stream as well, since the path to the caller may go on by UDP.
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let mut scene = Scene::with(CONFIG, Manners { transport, ..carrier() });
+        scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+        let invite = raw("INVITE", "Contact: <sip:a@198.51.100.10:5060>\r\n", "");
+        let invite = invite.replace("SIP/2.0/UDP", &format!("SIP/2.0/{}", transport.via_token()));
+        scene.world.say(scene.carrier, &invite);
+        scene.run(60_000);
+        let answers = scene.heard_at("200 OK (INVITE)");
+        let after: Vec<u64> = answers.iter().map(|at| at - answers[0]).collect();
+        let repeats = [
+            0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500,
+        ];
+        assert_eq!(after, repeats, "{transport}");
+        assert_eq!(scene.heard_at("BYE"), [answers[0] + 32_000], "{transport}");
+        assert_eq!(scene.told(), ["trying", "in-progress", "completed"]);
+    }
 }
 
 // ---- offers and answers ----
@@ -1207,6 +1214,12 @@ fn an_offer_that_cannot_be_answered_is_refused_and_changes_nothing() {
     assert_eq!(scene.heard("415")[0].header("Accept"), Some("application/sdp"));
     assert_eq!(scene.heard("415")[1].header("Accept-Encoding"), Some("identity"));
     assert!(scene.world.peer(scene.carrier).is_up(&call));
+    // Who asks what holds gets the description of the first answer, of the same version.
+    let first = scene.answer().body.clone();
+    scene.does(&call, request_with("INVITE", &[], ""));
+    scene.run(1_000);
+    let answers = scene.heard("200 OK (INVITE)");
+    assert_eq!((answers.len(), &answers[1].body), (2, &first));
     scene.end();
 }
 
@@ -1219,6 +1232,42 @@ fn raw(method: &str, lines: &str, body: &str) -> String {
         lines.len() + body.len(),
         body.len()
     )
+}
+
+/// RFC 3261 §12.1.1: what makes the dialog, for who is behind proxies.
+#[test]
+fn the_record_routes_are_copied_and_are_the_route_set_of_our_requests() {
+    let routes = [
+        "<sip:198.51.100.10:5060;lr;x=first>",
+        "<sip:second.example;lr>",
+        "<sip:third.example;lr>",
+    ];
+    let lines = format!(
+        "Record-Route: {}\r\nContact: <sip:a@192.0.2.44>\r\nRecord-Route: {}, {}\r\nSupported: 100rel\r\n",
+        routes[0], routes[1], routes[2]
+    );
+    let mut scene = Scene::new();
+    scene.list(json!([
+        {"verb": "pause", "length": 1}, {"verb": "answer"}, {"verb": "pause", "length": 1}, {"verb": "hangup"}
+    ]));
+    scene.world.say(scene.carrier, &raw("INVITE", &lines, ""));
+    scene.run(1_500);
+    let answers: Vec<&Text> = scene.heard("").into_iter().filter(|text| text.code() > 100).collect();
+    assert!(!answers.is_empty());
+    for answer in answers {
+        assert_eq!(answer.list("Record-Route"), routes, "{}", answer.first);
+        assert_eq!(answer.header("Contact"), Some("<sip:+4930123456@203.0.113.7:5060>"));
+        assert!(answer.tag("To").is_some());
+    }
+    let to = scene.answer().header("To").unwrap().to_owned();
+    let ack = raw("ACK", "", "").replace(&format!("To: <{URI}>"), &format!("To: {to}"));
+    scene.world.say(scene.carrier, &ack);
+    scene.run(1_500);
+    let bye = scene.heard("BYE")[0];
+    assert_eq!(
+        (bye.list("Route"), bye.request_uri()),
+        (routes.map(String::from).to_vec(), "sip:a@192.0.2.44")
+    );
 }
 
 #[test]
@@ -1261,6 +1310,13 @@ fn what_a_user_agent_must_refuse_is_refused_before_anybody_is_asked() {
         ("SUBSCRIBE", contact.to_owned(), "", 405, ("Allow", allow)),
         ("FOO", String::new(), "", 501, ("Allow", allow)),
         ("OPTIONS", String::new(), "", 200, ("Allow", allow)),
+        (
+            "OPTIONS",
+            "Require: foo\r\n".to_owned(),
+            "",
+            420,
+            ("Unsupported", "foo"),
+        ),
         ("OPTIONS", String::new(), "", 200, ("Accept", "application/sdp")),
         ("OPTIONS", String::new(), "", 200, ("Supported", "100rel, timer")),
         ("REFER", format!("{contact}Refer-To: <sip:x@y>\r\n"), "", 603, ("X", "")),
@@ -1527,6 +1583,28 @@ fn a_refresh_that_is_challenged_and_its_ack_have_the_same_credentials() {
     scene.end();
 }
 
+/// RFC 3261 §12.2.1.2, §13.2.2.4.
+#[test]
+fn the_ack_of_a_refresh_goes_to_where_its_2xx_says_that_the_caller_is() {
+    let (mut scene, call) = timed("INVITE", OURS);
+    let moved = "sip:moved@198.51.100.10:5060";
+    let says = [
+        (
+            10,
+            Act::Move {
+                contact: format!("<{moved}>"),
+            },
+        ),
+        (10, respond(200)),
+    ];
+    scene.on("INVITE", steps(says));
+    scene.run(900_100);
+    let uris: Vec<&str> = scene.heard("ACK").iter().map(|ack| ack.request_uri()).collect();
+    assert_eq!(uris, [moved]);
+    scene.does(&call, request("BYE"));
+    scene.end();
+}
+
 #[test]
 fn a_refer_waits_for_the_answer_of_a_refresh() {
     let refreshed = respond_with(
@@ -1553,10 +1631,13 @@ fn a_refer_waits_for_the_answer_of_a_refresh() {
 
 #[test]
 fn a_refresh_that_a_bye_overtakes_is_acknowledged_all_the_same() {
-    // RFC 3261 §15.1.2: the caller answers what is open with 487, and repeats that until the ACK.
+    // RFC 3261 §15.1.2: the caller answers what is open with 487, and repeats that until the ACK. Or it has answered before, and
+    // that comes late.
     for says in [
         vec![(5_000, respond(487))],
         vec![(10, respond(100)), (5_000, respond(487))],
+        vec![(5_000, respond(200))],
+        vec![(10, respond(100)), (5_000, respond(200))],
     ] {
         let (mut scene, call) = timed("INVITE", OURS);
         scene.on("INVITE", steps(says));
@@ -1636,7 +1717,7 @@ fn a_422_to_our_refresh_makes_it_ask_for_more() {
             10,
             Act::Respond {
                 code: 200,
-                headers: vec![("Session-Expires".into(), "3600;refresher=uas".into())],
+                headers: vec![("Session-Expires".into(), "3600;refresher=uac".into())],
             },
         )]),
     );
@@ -1644,6 +1725,11 @@ fn a_422_to_our_refresh_makes_it_ask_for_more() {
     let second = scene.heard("UPDATE")[1];
     assert_eq!(second.header("Session-Expires"), Some("3600;refresher=uac"));
     assert_eq!(second.header("Min-SE"), Some("3600"));
+    // RFC 4028 §7.4: in all that follow.
+    scene.run(1_800_000);
+    let third = scene.heard("UPDATE")[2];
+    assert_eq!(third.header("Session-Expires"), Some("3600;refresher=uac"));
+    assert_eq!(third.header("Min-SE"), Some("3600"));
     scene.end();
 }
 
@@ -1697,6 +1783,23 @@ fn a_refresh_that_fails_is_tried_otherwise_or_ends_the_call() {
     assert_eq!(scene.heard("UPDATE").len(), 2);
     assert!(scene.world.peer(scene.carrier).is_up(&call));
     scene.end();
+    // RFC 3261 §14.1: we have not made the Call-ID up, and wait for 2 s at most.
+    for (allow, label) in [("INVITE, UPDATE", "UPDATE"), ("INVITE", "re-INVITE")] {
+        let (mut scene, _) = timed(allow, OURS);
+        let glare = steps([(10, respond(491))]);
+        for _ in 0..8 {
+            scene.on(label.trim_start_matches("re-"), glare.clone());
+        }
+        scene.run(920_000);
+        let sent = scene.heard_at(label);
+        let waits: Vec<u64> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(
+            waits.len() >= 8 && waits.iter().take(8).all(|wait| *wait <= 2_020),
+            "{label} {waits:?}"
+        );
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "by chance: {waits:?}");
+        scene.end();
+    }
     // The caller knows the call no more, or says nothing.
     for code in [Some(481), None] {
         let (mut scene, _) = timed("INVITE, UPDATE", OURS);

@@ -220,6 +220,17 @@ fn options_for_referee_itself_is_answered_here() {
     assert_ladder("options", &scene.world);
     let answer = scene.world.peer(scene.carrier).heard("200")[0];
     assert_eq!(answer.header("Allow"), None);
+    // RFC 3261 §8.2.2.3: it answers itself, so that Require is for it.
+    let mut scene = Scene::default();
+    scene.world.say(
+        scene.carrier,
+        "OPTIONS sip:203.0.113.7 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKo\r\nMax-Forwards: 70\r\n\
+         From: <sip:c@h>;tag=1\r\nTo: <sip:203.0.113.7>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\nRequire: foo, bar\r\n\
+         Content-Length: 0\r\n\r\n",
+    );
+    scene.world.finish();
+    let answer = scene.world.peer(scene.carrier).heard("420")[0];
+    assert_eq!(answer.header("Unsupported"), Some("foo, bar"));
 }
 
 #[test]

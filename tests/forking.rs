@@ -817,6 +817,17 @@ fn a_request_that_opens_no_call_is_never_forked_and_fails_over() {
     let heard = [setting.a, setting.a2, setting.b, setting.c].map(|peer| setting.heard(peer, "MESSAGE"));
     assert_eq!(heard, [1, 1, 0, 0]);
     assert_eq!(setting.world.peer(setting.carrier).heard("404").len(), 1);
+    // RFC 4320 §4.2: no 408 to it, not one that a target gives either; a better response is passed on.
+    for (codes, expected) in [([408, 503], 0), ([503, 408], 0)] {
+        let mut setting = Setting::new("to = \"a\"");
+        for (peer, code) in [setting.a, setting.a2].into_iter().zip(codes) {
+            setting.world.peer_mut(peer).on("MESSAGE", steps([(10, respond(code))]));
+        }
+        setting.world.say(setting.carrier, message);
+        setting.world.run_for(Duration::from_secs(60));
+        let carrier = setting.world.peer(setting.carrier);
+        assert_eq!(carrier.heard("408").len(), expected, "{codes:?}");
+    }
     // RFC 4320 §4.1: who thinks about it says so after 3.5 s, and no sooner. RFC 3261 §9.1: it is cancelled in no case.
     for (first, expected) in [(3_500, [1, 0, 0, 0]), (4_500, [1, 1, 0, 0])] {
         let mut setting = Setting::new("to = [\"a\", \"b\", \"c\"]");

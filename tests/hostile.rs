@@ -8,7 +8,7 @@ use referee::sequence::GAP_MAX;
 use referee::sim::load::Pace;
 use referee::sim::peer::Peer;
 use referee::sim::peer::script::{Act, notify, request, respond, steps};
-use referee::sim::peer::text::Text;
+use referee::sim::peer::text::{Text, param};
 use referee::sim::scene::{CARRIER, PLATFORM, PRIVATE, PUBLIC, Scene, TWO_SIDES, carrier, platform};
 use referee::sim::wire::{Sent, Wire};
 use referee::sim::{PeerId, World};
@@ -906,13 +906,7 @@ fn answers_go_to_where_the_request_came_from_whatever_its_via_says() {
             };
             let arrived = relayed[0].flow;
             let relayed = Text::read(&relayed[0].bytes).unwrap();
-            let parameter = |name: &str| {
-                let parts = relayed.list("Via")[1].clone();
-                let found = parts
-                    .split(';')
-                    .find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-                found.map(str::to_owned)
-            };
+            let parameter = |name| param(&relayed.list("Via")[1], name);
             assert_eq!(parameter("received").as_deref(), received, "{transport} {via}");
             assert_eq!(parameter("rport").as_deref(), rport, "{transport} {via}");
             let ok = answer(&relayed, "200 OK");
@@ -925,5 +919,34 @@ fn answers_go_to_where_the_request_came_from_whatever_its_via_says() {
                 assert_eq!(flow.peer.port(), port, "{transport} {via}");
             }
         }
+    }
+}
+
+#[test]
+fn an_answer_made_later_says_too_where_its_request_came_from() {
+    let from: SocketAddr = "198.51.100.20:40001".parse().unwrap();
+    let to = PUBLIC.parse().unwrap();
+    for transport in ["UDP", "TCP"] {
+        let mut wire = Wire::new(TWO_SIDES);
+        let invite = outside("INVITE", "here", "v").replace(
+            "Via: SIP/2.0/UDP here;branch=z9hG4bKv",
+            &format!("Via: SIP/2.0/{transport} pbx.example:5080;branch=z9hG4bKv;rport"),
+        );
+        match transport {
+            "TCP" => {
+                let stream = wire.connect(from, to);
+                wire.segment(stream, invite.as_bytes())
+            }
+            _ => wire.datagram(from, to, invite.as_bytes()),
+        };
+        // Nobody answers, and all that is left of the INVITE is what its transaction keeps.
+        let sent = wire.wait(Duration::from_secs(40));
+        let timeout = sent
+            .iter()
+            .map(|sent| Text::read(&sent.bytes).unwrap())
+            .find(|text| text.code() == 408);
+        let via = &timeout.unwrap().list("Via")[0];
+        assert_eq!(param(via, "rport").as_deref(), Some("40001"), "{transport}");
+        assert_eq!(param(via, "received").as_deref(), Some("198.51.100.20"), "{transport}");
     }
 }

@@ -87,18 +87,22 @@ fn a_non_invite_that_is_answered_in_time_gets_no_100() {
 
 #[test]
 fn a_non_invite_that_nobody_answers_gets_a_100_and_nothing_more() {
-    let mut scene = Scene::default();
-    let call = scene.answered();
-    scene.world.peer_mut(scene.platform).on("INFO", steps([]));
-    scene.carrier_does(&call, request("INFO"));
-    scene.run(40_000);
-    let carrier = scene.world.peer(scene.carrier);
-    // RFC 4320 §4.2: no 408. It is the sender's own Timer F that ends it.
-    let answers = carrier.heard("").into_iter().filter(|text| text.cseq().1 == "INFO");
-    assert!(answers.clone().count() > 0 && answers.clone().all(|text| text.code() == 100));
-    assert_eq!(carrier.outcomes("INFO"), [408]);
-    scene.carrier_does(&call, request(BYE));
-    scene.world.finish();
+    for answer in [None, Some((20, respond(408)))] {
+        let mut scene = Scene::default();
+        let call = scene.answered();
+        let trying = answer.is_none();
+        scene.world.peer_mut(scene.platform).on("INFO", steps(answer));
+        scene.carrier_does(&call, request("INFO"));
+        scene.run(40_000);
+        let carrier = scene.world.peer(scene.carrier);
+        // RFC 4320 §4.2: no 408. It is the sender's own Timer F that ends it.
+        let answers = carrier.heard("").into_iter().filter(|text| text.cseq().1 == "INFO");
+        assert!(answers.clone().all(|text| text.code() == 100));
+        assert_eq!(answers.count() > 0, trying);
+        assert_eq!(carrier.outcomes("INFO"), [408]);
+        scene.carrier_does(&call, request(BYE));
+        scene.world.finish();
+    }
 }
 
 #[test]

@@ -4,11 +4,12 @@
 //! key. What involves several tables (names, overlaps, counts) is checked once all of them are read.
 
 use super::application::{applications, route_application};
+use super::limits::{TABLE_ENTRIES_MAX, check_idle_timeout, limits, timers};
 use super::reader::{Document, Placed, Table, place};
 use super::{
     Access, Address, Application, Auth, Bind, Config, Control, Health, Hooks, InDialogSources, InboundRefer, Ladders,
-    Limits, Network, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX,
-    SessionTimers, Side, SipTimers, TransferTimers, Trunk, TrunkId, UnknownSource,
+    Network, ROUTE_TARGETS_MAX, ReferRules, Route, RouteMatch, RouteMode, RouteTarget, SHARDS_MAX, Side,
+    TransferTimers, Trunk, TrunkId, UnknownSource,
 };
 use super::{refer, value};
 use crate::spelling::{self, shown};
@@ -121,11 +122,28 @@ fn file(document: &Document<'_>, root: Table<'_>) -> Config {
     if let Some(table) = root.table("access", "[access]") {
         config.access = access(table);
     }
-    if let Some(table) = root.table("limits", "[limits]") {
+    let limits_table = root.table("limits", "[limits]");
+    let timers_table = root.table("timers", "[timers]");
+    let idle_timeout_at = [
+        (&limits_table, "idle_timeout"),
+        (&timers_table, "timer_c"),
+        (&timers_table, "t1"),
+    ]
+    .into_iter()
+    .find_map(|(table, key)| {
+        table
+            .as_ref()
+            .filter(|table| table.has(key))
+            .map(|table| table.at_value(key))
+    });
+    if let Some(table) = limits_table {
         config.limits = limits(table);
     }
-    if let Some(table) = root.table("timers", "[timers]") {
+    if let Some(table) = timers_table {
         (config.timers, config.session) = timers(table);
+    }
+    if let Some(at) = idle_timeout_at {
+        check_idle_timeout(document, &config, at);
     }
     root.finish();
     config
@@ -707,6 +725,8 @@ fn access(table: Table<'_>) -> Access {
         &mut access.unknown_source,
     );
     table.number("unknown_source_rate", 1..=RATE_MAX, &mut access.unknown_source_rate);
+    let dialog_secret = |text: &str| value::dialog_secret(text).map_err(|problem| format!("`dialog_secret` {problem}"));
+    access.dialog_secret = table.value("dialog_secret", dialog_secret).map(|secret| secret.value);
     access.source_rate = source_rate(&table);
     table.flag("stun", &mut access.stun);
     table.choice(
@@ -716,134 +736,6 @@ fn access(table: Table<'_>) -> Access {
     );
     table.finish();
     access
-}
-
-fn limits(table: Table<'_>) -> Limits {
-    let mut limits = Limits::default();
-    table.number("calls_max", 1..=TABLE_ENTRIES_MAX, &mut limits.calls_max);
-    table.number("transactions_max", 1..=TABLE_ENTRIES_MAX, &mut limits.transactions_max);
-    // Up to T1, when requests are sent again anyway (RFC 3261 §17.1.1.1); below a millisecond a turn of work is no queue.
-    table.duration(
-        "queue_delay_target",
-        Duration::from_millis(1)..=Duration::from_millis(500),
-        &mut limits.queue_delay_target,
-    );
-    table.duration(
-        "queue_delay_interval",
-        Duration::from_millis(10)..=seconds(60),
-        &mut limits.queue_delay_interval,
-    );
-    if limits.queue_delay_interval < limits.queue_delay_target {
-        let key = if table.has("queue_delay_interval") {
-            "queue_delay_interval"
-        } else {
-            "queue_delay_target"
-        };
-        table.mistake(
-            table.at_value(key),
-            "`queue_delay_interval` is shorter than `queue_delay_target`",
-        );
-    }
-    table.duration("retry_after", seconds(1)..=seconds(3_600), &mut limits.retry_after);
-    if limits.retry_after.subsec_nanos() > 0 {
-        // RFC 3261 §20.33: delta-seconds.
-        table.mistake(table.at_value("retry_after"), "`retry_after` must be whole seconds");
-    }
-    table.number("sources_max", 1..=1 << 24, &mut limits.sources_max);
-    table.number("held_per_call_max", 1..=1_000, &mut limits.held_per_call_max);
-    table.number("lookups_max", 1..=TABLE_ENTRIES_MAX, &mut limits.lookups_max);
-    table.number(
-        "transfers_remembered",
-        0..=TABLE_ENTRIES_MAX,
-        &mut limits.transfers_remembered,
-    );
-    table.number("connections_max", 1..=1_000_000, &mut limits.connections_max);
-    table.number(
-        "connections_per_source_max",
-        1..=1_000_000,
-        &mut limits.connections_per_source_max,
-    );
-    table.number(
-        "stranger_connections_max",
-        0..=1_000_000,
-        &mut limits.stranger_connections_max,
-    );
-    // Less than the largest message could not be written at all.
-    table.number(
-        "write_queue_bytes_max",
-        65_535..=1 << 30,
-        &mut limits.write_queue_bytes_max,
-    );
-    // A response may come 32 s after its request (RFC 3261 §17.1.2.2, Timer F) and needs the connection then.
-    table.duration(
-        "idle_timeout",
-        seconds(33)..=seconds(24 * 3_600),
-        &mut limits.idle_timeout,
-    );
-    table.duration(
-        "partial_message_timeout",
-        seconds(1)..=seconds(300),
-        &mut limits.partial_message_timeout,
-    );
-    table.number("handoff_max", 1..=1_000_000, &mut limits.handoff_max);
-    // Timer C lets any callee ring for three minutes (RFC 3261 §16.6 item 11).
-    table.duration("ring_max", seconds(181)..=seconds(24 * 3_600), &mut limits.ring_max);
-    table.duration("call_max", seconds(60)..=seconds(30 * 24 * 3_600), &mut limits.call_max);
-    table.duration(
-        "tcp_refusal_kept",
-        seconds(1)..=seconds(24 * 3_600),
-        &mut limits.tcp_refusal_kept,
-    );
-    table.duration(
-        "retry_after_max",
-        seconds(1)..=seconds(24 * 3_600),
-        &mut limits.retry_after_max,
-    );
-    table.duration("nap", Duration::ZERO..=Duration::from_millis(10), &mut limits.nap);
-    table.finish();
-    limits
-}
-
-fn timers(table: Table<'_>) -> (SipTimers, SessionTimers) {
-    let mut timers = SipTimers::default();
-    table.duration("t1", Duration::from_millis(10)..=seconds(10), &mut timers.t1);
-    table.duration("t2", Duration::from_millis(10)..=seconds(60), &mut timers.t2);
-    table.duration("t4", Duration::from_millis(10)..=seconds(60), &mut timers.t4);
-    // RFC 3261 §16.6 item 11: "MUST be larger than 3 minutes".
-    table.duration("timer_c", seconds(181)..=seconds(3_600), &mut timers.timer_c);
-    if timers.t2 < timers.t1 {
-        // T2 caps the retransmit interval that starts at T1 (RFC 3261 §17.1.2.2).
-        let key = if table.has("t2") { "t2" } else { "t1" };
-        table.mistake(table.at_value(key), "`t2` is shorter than `t1`");
-    }
-    let session = session_timers(&table);
-    table.finish();
-    (timers, session)
-}
-
-fn session_timers(table: &Table<'_>) -> SessionTimers {
-    let interval = |key| {
-        let mut interval = Duration::ZERO;
-        // RFC 4028 §4, §5: no session interval is shorter than 90 s.
-        table.duration(key, seconds(90)..=seconds(24 * 3_600), &mut interval);
-        if interval.subsec_nanos() > 0 {
-            table.mistake(table.at_value(key), "a session interval is a number of seconds");
-        }
-        (!interval.is_zero()).then_some(interval)
-    };
-    let session = SessionTimers {
-        expires: interval("session_expires"),
-        min_se: interval("min_se"),
-    };
-    if let (Some(expires), Some(least)) = (session.expires, session.min_se)
-        && expires < least
-    {
-        table.mistake(
-            table.at_value("session_expires"),
-            "`session_expires` is shorter than `min_se`",
-        );
-    }
-    session
 }
 
 fn transfer(table: Table<'_>) -> TransferTimers {
@@ -873,9 +765,6 @@ const RATE_MAX: u64 = 1_000_000;
 const ADDRESSES_MAX: usize = 256;
 /// A thousand times what one core carries.
 const CALLS_PER_SECOND_MAX: u64 = 10_000_000;
-/// Entries of a table are found by an index of 32 bits; this leaves room for a mark.
-const TABLE_ENTRIES_MAX: u64 = 1 << 30;
-
 /// Any text: no panic, and each error has a place inside the text. The body of a fuzz target.
 #[cfg(any(test, feature = "sim"))]
 pub fn config_text(text: &str) {

@@ -3,6 +3,7 @@
 use super::{Address, Destination, Network};
 use crate::spelling::shown;
 use crate::transport::Transport;
+use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -366,6 +367,19 @@ pub(crate) fn bare_number(text: &str) -> Result<String, String> {
     let host = host.split([';', '?']).next().unwrap_or_default();
     host_and_port(host).map_err(|message| format!("`{text}`: {message}", text = shown(text)))?;
     Ok(text.to_owned())
+}
+
+/// The secret of dialogs that a text stands for: 96 bits at least, where it is random and in base64.
+pub(super) fn dialog_secret(text: &str) -> Result<[u8; 16], &'static str> {
+    if text.len() < 16 {
+        return Err("has fewer than 16 bytes");
+    }
+    let digest = Sha256::new_with_prefix(b"referee dialog secret\0")
+        .chain_update(text)
+        .finalize();
+    let mut secret = [0; 16];
+    secret.copy_from_slice(&digest[..16]);
+    Ok(secret)
 }
 
 /// A token or key; the error says what it is not, without repeating it.

@@ -73,7 +73,9 @@ counters! {
         tcp_sent_again: "tcp_sent_again_total",
         /// Times that no connection could be accepted for want of descriptors or memory
         tcp_accept_failures: "tcp_accept_failures_total",
-        /// Connections that broke or that the peer closed
+        /// Connections whose peer has closed its side
+        tcp_peer_closes: "tcp_peer_closes_total",
+        /// Connections that broke, by a reset for example
         tcp_broken: "tcp_broken_total",
         /// Connections closed because the peer did not read what was queued for it
         tcp_write_queue_closes: "tcp_write_queue_closes_total",

@@ -417,7 +417,7 @@ impl Tcp {
                 return;
             }
         }
-        ledger.counters.tcp_broken += 1;
+        ledger.counters.tcp_peer_closes += 1;
         report(connection, ledger);
         let (key, id) = ((connection.bind, connection.peer), slot);
         if self.by_peer.get(&key) == Some(&id) {

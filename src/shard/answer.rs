@@ -10,6 +10,7 @@ use crate::proxy::Refused;
 use crate::stun;
 use crate::timer::Instant;
 use crate::transaction::ServerKey;
+use crate::transaction::server::Server;
 use crate::transport::{Flow, Transport};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
@@ -21,10 +22,7 @@ impl Shard {
         if let Some(server) = arrival.server {
             return server;
         }
-        let reply_to = reply_flow(arrival.flow, &arrival.via);
-        let server =
-            self.transactions
-                .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local);
+        let server = self.open_unanswered(message, arrival);
         if arrival.method == Method::Invite {
             // One that was refused for want of room, and is back before it heard of that.
             self.refused_invites.remove(arrival.identity);
@@ -33,6 +31,17 @@ impl Shard {
             self.transactions.watch_trying(server, &mut self.timers, now);
         }
         server
+    }
+
+    fn open_unanswered(&mut self, message: Message<'_>, arrival: &Arrival<'_>) -> ServerKey {
+        self.transactions.open_server(
+            arrival.identity,
+            message,
+            arrival.method,
+            reply_flow(arrival.flow, &arrival.via),
+            arrival.flow.peer.port(),
+            ServerOwner::Local,
+        )
     }
 
     /// Answers a request through its transaction, or without one when there is no room; an ACK is never answered.
@@ -55,11 +64,7 @@ impl Shard {
             None if !is_taken && self.transactions.len() >= self.config().limits.transactions_max => {
                 return self.refuse_stateless(arrival.flow, message, refused, extra, now);
             }
-            None => {
-                let reply_to = reply_flow(arrival.flow, &arrival.via);
-                self.transactions
-                    .open_server(arrival.identity, message, arrival.method, reply_to, ServerOwner::Local)
-            }
+            None => self.open_unanswered(message, arrival),
         };
         self.count_answer(refused);
         self.respond(server, message, arrival, refused, extra, now);
@@ -115,7 +120,7 @@ impl Shard {
         let mut index = std::mem::take(&mut self.scratch);
         let start = self.outbox.bytes.len();
         let tag = hex16(self.random.next_u64());
-        let source = self.transactions.server(server).map(|server| server.reply_to.peer);
+        let source = self.transactions.server(server).map(Server::source);
         if let (Some(source), Some(request)) = (source, self.transactions.request_of(server, &mut index)) {
             let response = Response {
                 code: status.code,
@@ -138,13 +143,20 @@ impl Shard {
         self.scratch = index;
     }
 
-    /// RFC 3261 §16.3: extensions that the request demands of proxies and we do not know.
-    pub(super) fn refuse_proxy_require(&mut self, message: Message<'_>, arrival: &Arrival<'_>, now: Instant) -> bool {
-        if message.count(Header::ProxyRequire) == 0 || arrival.method == Method::Ack {
+    /// Extensions that the request demands and we do not know: of proxies in Proxy-Require (RFC 3261 §16.3), of who answers in
+    /// Require (§8.2.2.3).
+    pub(super) fn refuse_required(
+        &mut self,
+        message: Message<'_>,
+        arrival: &Arrival<'_>,
+        header: Header,
+        now: Instant,
+    ) -> bool {
+        if message.count(header) == 0 || arrival.method == Method::Ack {
             return false;
         }
         let lines: SmallVec<[(&str, &[u8]); 2]> = message
-            .lines_of(Header::ProxyRequire)
+            .lines_of(header)
             .map(|line| ("Unsupported", line.value))
             .collect();
         self.refuse(message, arrival, Refused::new(420, "Bad Extension"), &lines, now);

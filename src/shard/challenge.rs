@@ -8,10 +8,10 @@
 //!
 //! What a dialog has answered it remembers: its next request has credentials from the first.
 
-use super::own::room_behind;
 use super::relay::own_request_uri;
 use super::request::Dialog;
 use super::saying::Saying;
+use super::saying::room_behind;
 use super::{ClientOwner, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Direction, Party};

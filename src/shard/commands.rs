@@ -1,7 +1,7 @@
 //! What the control API asks for: calls and transfers to look at, verbs to run, calls to end.
 
 use super::attended::Aside;
-use super::own::refer_lines;
+use super::refer::refer_lines;
 use super::verbs::{text, uri_of};
 use super::{Output, Shard, Unrecorded, is_live};
 use crate::application::admit_relayed;

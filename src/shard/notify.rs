@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::arrival::Arrival;
-use super::own::learn_swallowed;
+use super::refer::learn_swallowed;
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, Party, TransferKey};
 use crate::message::Message;

@@ -3,7 +3,7 @@
 
 use super::arrival::Arrival;
 use super::notify::is_of_refer;
-use super::own::refer_lines;
+use super::refer::refer_lines;
 use super::saying::{Unsent, begin};
 use super::{ClientOwner, Shard};
 use crate::call::{Call, Party, Trait, TransferKey};

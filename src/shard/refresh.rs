@@ -141,21 +141,33 @@ impl Shard {
         self.watch_session(key, now);
     }
 
-    pub(super) fn on_refresh_answered(&mut self, key: CallKey, message: Message<'_>, code: u16, now: Instant) {
-        let is_invite = message.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+    pub(super) fn on_refresh_answered(
+        &mut self,
+        key: CallKey,
+        client: ClientKey,
+        message: Message<'_>,
+        code: u16,
+        now: Instant,
+    ) {
         if code < 200 {
             return;
         }
-        if code < 300 && is_invite {
-            // RFC 3261 §13.2.2.4: each 2xx, also one that comes again.
-            self.acknowledge(key, message, now);
+        let open = self.served.get_mut(&key).and_then(|served| {
+            let is_its = served.refresh.is_some_and(|refresh| refresh.client == client);
+            if is_its { served.refresh.take() } else { None }
+        });
+        if let Some(refresh) = open {
+            self.after_refresh(key, refresh.method, message, code, now);
         }
-        let Some(served) = self.served.get_mut(&key) else {
-            return;
-        };
-        let Some(refresh) = served.refresh.take() else { return };
-        self.after_refresh(key, refresh.method, message, code, now);
-        self.release_refer(key, now);
+        // RFC 3261 §13.2.2.4: each 2xx, also one that comes again; to where it says that its sender is (§12.2.1.2).
+        if let (..300, Ok(cseq)) = (code, message.cseq())
+            && cseq.method == Method::Invite
+        {
+            self.send_ack(key, Party::Caller, cseq.number, now);
+        }
+        if open.is_some() {
+            self.release_refer(key, now);
+        }
     }
 
     fn after_refresh(&mut self, key: CallKey, method: Method, message: Message<'_>, code: u16, now: Instant) {
@@ -214,14 +226,6 @@ impl Shard {
         self.release_refer(key, now);
     }
 
-    /// The ACK for a 2xx to an INVITE of ours.
-    fn acknowledge(&mut self, key: CallKey, response: Message<'_>, now: Instant) {
-        let Ok(number) = response.cseq().map(|cseq| cseq.number) else {
-            return;
-        };
-        self.send_ack(key, Party::Caller, number, now);
-    }
-
     /// What was kept of a call that an application led goes with it.
     pub(super) fn forget_served(&mut self, key: CallKey, now: Instant) {
         if let Some(served) = self.served.get_mut(&key) {
@@ -237,7 +241,7 @@ impl Shard {
         // The BYE ends what it was for.
         match self.transactions.client(refresh.client) {
             Some(client) if client.is_waiting() && refresh.method == Method::Invite => {
-                self.transactions.leave_invite(refresh.client, &mut self.timers, now);
+                self.transactions.leave(refresh.client, &mut self.timers, now);
             }
             Some(client) if client.is_waiting() => self.transactions.drop_client(refresh.client),
             Some(_) | None => {}

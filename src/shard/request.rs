@@ -175,8 +175,18 @@ impl Shard {
     fn go_on(&mut self, message: Message<'_>, arrival: Arrival<'_>, now: Instant) {
         match message.to_tag() {
             Some(to_tag) => self.on_in_dialog(message, arrival, to_tag, now),
+            None if self.has_null_tag(message, &arrival) => self.on_in_dialog(message, arrival, b"", now),
             None => self.on_new(message, arrival, now),
         }
+    }
+
+    /// Whether a request without a To tag is of a dialog all the same: with a party of RFC 2543 (RFC 3261 §12.1.2).
+    fn has_null_tag(&self, message: Message<'_>, arrival: &Arrival<'_>) -> bool {
+        let call = arrival
+            .own
+            .traversal
+            .and_then(|traversal| self.calls.get(traversal.call));
+        call.is_some_and(|call| call.sender(message.from_tag().unwrap_or_default(), b"").is_some())
     }
 
     // ---- requests outside a dialog ----
@@ -196,7 +206,10 @@ impl Shard {
                 return;
             }
             Method::Options if uri.user.is_none() && self.topology.is_addressed_to_us(&uri) => {
-                return self.answer_options(message, &arrival, now);
+                if !self.refuse_required(message, &arrival, Header::Require, now) {
+                    self.answer_options(message, &arrival, now);
+                }
+                return;
             }
             // RFC 3515 §2.4.2: referee accepts no REFER; it sends them.
             Method::Refer => return self.refuse(message, &arrival, Refused::new(603, "Decline"), &[], now),
@@ -209,7 +222,7 @@ impl Shard {
         if let Err(refused) = proxy::validate(message) {
             return self.refuse(message, &arrival, refused, &[], now);
         }
-        if self.refuse_proxy_require(message, &arrival, now) {
+        if self.refuse_required(message, &arrival, Header::ProxyRequire, now) {
             return;
         }
         if arrival.server.is_none() && !self.takes_new(from, &arrival, message, now) {
@@ -371,7 +384,7 @@ impl Shard {
             if let Err(refused) = proxy::validate(message) {
                 return self.refuse(message, &arrival, refused, &[], now);
             }
-            if self.refuse_proxy_require(message, &arrival, now) {
+            if self.refuse_required(message, &arrival, Header::ProxyRequire, now) {
                 return;
             }
         } else if message.max_forwards() == Ok(Some(0)) {
@@ -417,7 +430,7 @@ impl Shard {
         let from_tag = message.from_tag().unwrap_or_default();
         let call_id = message.call_id().ok()?;
         if let Some(traversal) = arrival.own.traversal {
-            let call = self.calls.get(traversal.call).filter(|call| call.call_id() == call_id);
+            let call = self.calls.get(traversal.call);
             if let Some(party) = call.and_then(|call| call.sender(from_tag, to_tag)) {
                 return Some(Dialog::Call(traversal.call, party));
             }

@@ -1,7 +1,7 @@
 //! A response's way back, and what becomes of a request that gets none (RFC 3261 §16.7 to §16.10).
 
-use super::own::refuses_subscription;
 use super::places::FULL_RETRY_AFTER;
+use super::refer::refuses_subscription;
 use super::{ClientOwner, Counters, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{CallKey, CallState, Party};
@@ -92,7 +92,7 @@ impl Shard {
             ClientOwner::Refer(transfer) => self.on_refer_answered(transfer, message, answered.code, now),
             ClientOwner::Bye(call, _) if answered.code >= 200 => self.on_bye_answered(call, now),
             ClientOwner::Bye(..) => {}
-            ClientOwner::Refresh(call) => self.on_refresh_answered(call, message, answered.code, now),
+            ClientOwner::Refresh(call) => self.on_refresh_answered(call, answered.client, message, answered.code, now),
             ClientOwner::Request(call, number) if answered.code >= 200 => {
                 let method = message.cseq().map_or(Method::Other, |cseq| cseq.method);
                 self.on_request_answered(call, number, method, answered.code, now);
@@ -141,7 +141,7 @@ impl Shard {
             let cause = if code == 503 { Cause::NoUse } else { Cause::Refused };
             return self.end_branch(key, number, code, Some(message), cause, now);
         }
-        let server = context.server;
+        let (server, method) = (context.server, context.method);
         self.learn_from_response(key, number, flow, message, code, now);
         if !self.transactions.may_send(server, code) {
             // A target that says so after Timer L of the answered INVITE (RFC 6026 §7.1) is heard by nobody.
@@ -151,14 +151,19 @@ impl Shard {
             }
             return;
         }
-        if code == 503 {
+        match code {
             // RFC 3261 §16.7 step 6: a 503 says that we cannot be used, which is not so.
-            self.answer_stored(server, Refused::new(500, "Server Internal Error"), now);
-        } else {
-            let lines = self.note_interval(key, message, code, now);
-            self.send_response(key, message, code, &lines, now);
+            503 => {
+                self.answer_stored(server, Refused::new(500, "Server Internal Error"), now);
+                self.counters.relayed_responses_total += 1;
+            }
+            408 if method != Method::Invite => self.answer_failed(key, code, true, now),
+            _ => {
+                let lines = self.note_interval(key, message, code, now);
+                self.send_response(key, message, code, &lines, now);
+                self.counters.relayed_responses_total += 1;
+            }
         }
-        self.counters.relayed_responses_total += 1;
         if code >= 200 {
             self.note_subscription(key, message, code);
             self.on_final(key, code, now);
@@ -460,7 +465,7 @@ impl Shard {
         if method == Method::Invite && is_cancelled {
             self.answer_stored(server, Refused::new(487, "Request Terminated"), now);
         } else {
-            self.answer_failed(key, failure.code(), now);
+            self.answer_failed(key, failure.code(), false, now);
         }
         if self.contexts.get(key).is_some() {
             self.on_final(key, 500, now);
@@ -472,8 +477,9 @@ impl Shard {
         self.leave_context(key, |_| {});
     }
 
-    /// The final response to a request that no target has answered: `code` is what that counts as.
-    pub(super) fn answer_failed(&mut self, key: ContextKey, code: u16, now: Instant) {
+    /// The final response to a request that no target has answered: `code` is what that counts as, `is_received` whether one has
+    /// said so.
+    pub(super) fn answer_failed(&mut self, key: ContextKey, code: u16, is_received: bool, now: Instant) {
         let Some(context) = self.contexts.get(key) else { return };
         let (server, method, found_full) = (context.server, context.method, context.found_full);
         match (code, method) {
@@ -482,8 +488,10 @@ impl Shard {
                 self.answer_stored_with(server, Refused::SHED, &[("Retry-After", FULL_RETRY_AFTER)], now);
             }
             (408, Method::Invite) => self.answer_stored(server, Refused::new(408, "Request Timeout"), now),
-            // RFC 4320 §4.2: no 408 to a non-INVITE; it comes too late to be of use.
-            (408, _) => self.transactions.complete_unanswered(server, &mut self.timers, now),
+            // RFC 4320 §4.2: no 408 to a non-INVITE, whoever says it.
+            (408, _) => self
+                .transactions
+                .complete_unanswered(server, is_received, &mut self.timers, now),
             // RFC 3261 §16.7 step 6, §16.9: a 503, received or not, is passed on as 500.
             _ => self.answer_stored(server, Refused::new(500, "Next Hop Unreachable"), now),
         }

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::names::Lookedup;
+use crate::call::CallKey;
 use crate::config::{Address, Config, Route, TrunkId, pattern_matches};
 use crate::message::uri::Scheme;
 use crate::message::{Header, Host, Message, Uri};
@@ -9,6 +10,7 @@ use crate::next_hop::{HopHost, NextHop, NoHop};
 use crate::timer::Instant;
 use crate::transport::{Flow, Transport};
 use crate::traversal::{PARAMETER, Traversal};
+use slotmap::Key;
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 
@@ -56,7 +58,13 @@ impl Shard {
     /// The authentic token in a URI.
     pub(super) fn token_of(&self, uri: &Uri<'_>, call_id: &[u8]) -> Option<Traversal> {
         let token = uri.param(PARAMETER)??;
-        Traversal::read(token, call_id, &self.setup.secret)
+        let mut traversal = Traversal::read(token, call_id, &self.setup.secret)?;
+        let call = self.calls.get(traversal.call);
+        if call.is_some_and(|call| call.call_id() != call_id) {
+            // It is of another process with this secret, whose table is another.
+            traversal.call = CallKey::null();
+        }
+        Some(traversal)
     }
 
     /// The first route for a new request of this trunk.

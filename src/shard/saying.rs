@@ -1,6 +1,5 @@
 //! Requests of our own within a call as they are written and sent: to a party, in the name of the other one.
 
-use super::own::room_behind;
 use super::relay::strict_way_to;
 use super::route::NoFlow;
 use super::uas::SUPPORTED;
@@ -277,4 +276,9 @@ impl Shard {
         request.write(call, party, &mut out).ok()?;
         Some(out)
     }
+}
+
+/// CSeq numbers that a request of ours leaves to others.
+pub(super) fn room_behind(method: Method) -> u32 {
+    if method == Method::Bye { 0 } else { ROOM }
 }

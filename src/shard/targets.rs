@@ -392,7 +392,7 @@ impl Shard {
         if context.pending().next().is_some() {
             return;
         }
-        let server = context.server;
+        let (server, method) = (context.server, context.method);
         let Some(search) = context.search.as_mut().filter(|search| !search.is_answered) else {
             return self.leave_context(key, |_| {});
         };
@@ -405,8 +405,9 @@ impl Shard {
         let code = best.as_ref().map_or(503, |(best, _)| best.code);
         match best.and_then(|(best, challenges)| Some((best.response?, challenges))) {
             _ if is_cancelled && code < 600 => self.answer_stored(server, Refused::new(487, "Request Terminated"), now),
+            Some(_) if code == 408 && method != Method::Invite => self.answer_failed(key, code, true, now),
             Some((response, challenges)) if code != 503 => self.send_kept_response(key, &response, &challenges, now),
-            Some(_) | None => self.answer_failed(key, code, now),
+            Some(_) | None => self.answer_failed(key, code, false, now),
         }
         self.on_final(key, code, now);
         self.leave_context(key, |_| {});

@@ -86,9 +86,7 @@ impl Shard {
         now: Instant,
     ) {
         match arrival.method {
-            Method::Invite => {}
-            // RFC 3261 §11.2: as an INVITE would be answered.
-            Method::Options => return self.answer_as_agent(message, arrival, now),
+            Method::Invite | Method::Options => {}
             Method::Other => {
                 return self.refuse_as(
                     message,
@@ -108,6 +106,10 @@ impl Shard {
         }
         if let Some(refusal) = refuses_extensions(message) {
             return self.refuse_as(message, arrival, refusal, now);
+        }
+        // RFC 3261 §11.2: as an INVITE would be answered.
+        if arrival.method == Method::Options {
+            return self.answer_as_agent(message, arrival, now);
         }
         // RFC 3261 §8.2.2.2: the same request by another way.
         if self.is_merged(message, digest) {
@@ -227,17 +229,14 @@ impl Shard {
     ) -> Option<(Box<[u8]>, Flow)> {
         let call = self.calls.get(key)?;
         let server = call.invite?;
-        let reply_to = self
-            .transactions
-            .server(server)
-            .filter(|server| server.is_waiting())?
-            .reply_to;
+        let waiting = self.transactions.server(server).filter(|server| server.is_waiting())?;
+        let (reply_to, source) = (waiting.reply_to, waiting.source());
         let mut index = std::mem::take(&mut self.scratch);
         let start = self.outbox.bytes.len();
         if let Some(request) = self.transactions.request_of(server, &mut index) {
             let stamp = request
                 .top_via()
-                .map(|via| ViaStamp::of(&via, reply_to.peer))
+                .map(|via| ViaStamp::of(&via, source))
                 .unwrap_or_default();
             let mut lines: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
             let makes_dialog = (101..300).contains(&code);

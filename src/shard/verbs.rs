@@ -1,7 +1,7 @@
 //! Verbs of a call: which runs next, and how an execution of `sip:refer` begins or is refused.
 
 use super::commands::refusal;
-use super::own::{DEFAULT_HOOK, ip_of};
+use super::transfers::DEFAULT_HOOK;
 use super::{Shard, TimerKey};
 use crate::call::{Call, CallKey, CallState, Party, Trait, TransferKey};
 use crate::command::Refusal;
@@ -13,6 +13,7 @@ use crate::message::{NameAddr, Uri};
 use crate::timer::Instant;
 use crate::transfer::report::CallFacts;
 use crate::transfer::{Cause, Transfer};
+use crate::transport::Flow;
 use crate::verb::{HookTarget, Leg, OtherDialog, Replaces, SipRefer, Verb, VerbError};
 use crate::webhook::{HookSettings, resolve_target};
 use slotmap::SlotMap;
@@ -373,4 +374,9 @@ fn host_text(uri: &Uri<'_>) -> String {
 
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A flow as hooks name it.
+fn ip_of(flow: Flow) -> String {
+    flow.peer.ip().to_canonical().to_string()
 }

@@ -47,7 +47,8 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
             if server.is_waiting() && server.request.is_empty() {
                 fault(format!("{} has no request to answer", name()));
             }
-            let repeats = matches!(server.state, ServerState::Completed);
+            // A non-INVITE may have ended without one (RFC 4320 §4.2).
+            let repeats = server.is_invite() && server.state == ServerState::Completed;
             if repeats && server.response.is_empty() {
                 fault(format!("{} has no response to repeat", name()));
             }
@@ -90,10 +91,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Branch, Flow, Index, Instant, Outbox, Random, SipTimers, Timers, parse};
+    use super::super::{Branch, Index, Instant, Outbox, SipTimers, Timers};
     use super::*;
-    use crate::message::MessageBuf;
-    use crate::transport::{BindId, Transport};
+    use crate::identifiers::Random;
+    use crate::message::{MessageBuf, parse};
+    use crate::transport::{BindId, Flow, Transport};
     use std::time::Duration;
 
     const NOW: Instant = Instant::START;
@@ -142,7 +144,7 @@ mod tests {
         fn server(&mut self, method: Method, name: &str) -> ServerKey {
             let request = MessageBuf::parse(text(&format!("{name} sip:b@b SIP/2.0"), name, b"z9hG4bK1")).unwrap();
             self.transactions
-                .open_server(1, request.as_message(), method, self.flow, ())
+                .open_server(1, request.as_message(), method, self.flow, 5060, ())
         }
 
         fn respond(&mut self, key: ServerKey, code: u16) {
@@ -268,11 +270,11 @@ mod tests {
             ),
             (
                 |table| {
-                    let key = table.server(Method::Bye, "BYE");
-                    table.respond(key, 200);
+                    let key = table.server(Method::Invite, "INVITE");
+                    table.respond(key, 486);
                     table.transactions.servers[key].response.clear();
                 },
-                &["server transaction Bye in Completed has no response to repeat"],
+                &["server transaction Invite in Completed has no response to repeat"],
             ),
             (
                 |table| {

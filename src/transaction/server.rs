@@ -18,6 +18,7 @@
 use crate::coverage::Arrow;
 use crate::message::Method;
 use crate::transport::Flow;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// States by the RFC's names.
@@ -49,6 +50,8 @@ pub struct Server<O> {
     pub state: ServerState,
     /// Where responses go (RFC 3261 §18.2.2).
     pub reply_to: Flow,
+    /// The port the request came from: over a stream responses go by the connection, and if it is gone to another port.
+    pub source_port: u16,
     pub owner: O,
     pub(super) identity: u128,
     /// The request, kept while a response of our own may have to be made from it.
@@ -60,6 +63,11 @@ pub struct Server<O> {
 }
 
 impl<O> Server<O> {
+    /// Where the request came from, as its responses tell it (RFC 3581 §4).
+    pub fn source(&self) -> SocketAddr {
+        SocketAddr::new(self.reply_to.peer.ip(), self.source_port)
+    }
+
     pub(super) fn is_invite(&self) -> bool {
         self.method == Method::Invite
     }

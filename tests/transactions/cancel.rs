@@ -276,6 +276,28 @@ fn a_cancel_of_anything_but_an_invite_has_no_effect() {
     assert_eq!(ends.caller_heard_at("200 OK (MESSAGE)"), [0]);
 }
 
+/// RFC 3261 §16.8, §9.1: without a provisional response there is nothing to cancel; the branch ends as if a 408 had come.
+#[test]
+fn timer_c_ends_a_branch_that_has_said_nothing_without_a_cancel() {
+    let slow = "\n[timers]\nt1 = \"10s\"\nt2 = \"10s\"\n[limits]\nidle_timeout = \"20m\"\n";
+    for over in TRANSPORTS {
+        let mut ends = Ends::with(&format!("{TWO_SIDES}{slow}"), Transport::Udp, over);
+        ends.caller_says(&ends.request("INVITE", "a"));
+        ends.run_to(180_999);
+        assert_eq!(ends.caller_heard_at(""), [0], "{over}");
+        ends.run_to(181_000);
+        assert_eq!(ends.caller_heard_at("408"), [181_000], "{over}");
+        assert_eq!(ends.callee_heard_at("CANCEL"), [0; 0]);
+        let invites = ends.callee_heard_at("INVITE");
+        // What comes too late has no transaction any more.
+        ends.callee_answers("INVITE", 200);
+        assert_eq!(ends.caller_heard_at("200"), [0; 0]);
+        ends.run_to(900_000);
+        assert_eq!(ends.callee_heard_at("INVITE"), invites);
+        ends.assert_over();
+    }
+}
+
 #[test]
 fn a_2xx_that_crosses_a_cancel_goes_up_and_no_487_follows() {
     for over in TRANSPORTS {

@@ -40,6 +40,9 @@ fn any_provisional_response_ends_the_repeats_of_an_invite_and_timer_b() {
         ends.callee_answers("INVITE", code);
         ends.run_to(180_000);
         assert_eq!(ends.callee_heard_at(""), [0, 500], "{code}");
+        // RFC 3261 §16.7 step 5, RFC 6228 §4: all but a 100 go up.
+        let heard = ends.caller_heard_at(&code.to_string());
+        assert_eq!(heard, if code == 100 { [0] } else { [600] }, "{code}");
         assert_eq!(ends.caller_heard_at("4"), [0; 0]);
         ends.callee_answers("INVITE", 200);
         assert_eq!(ends.caller_heard_at("200"), [180_000]);
@@ -253,6 +256,10 @@ fn a_refusal_is_sent_again_until_its_ack_comes_or_timer_h() {
         assert_eq!((ends.transactions(), ends.counters().unacknowledged_total), (1, 0));
         ends.run_to(after + 32_000);
         assert_eq!((ends.transactions(), ends.counters().unacknowledged_total), (0, 1));
+        // An ACK that comes only now is that of a refusal all the same.
+        let refusal = ends.last_to_caller("486");
+        ends.caller_says(&like(&invite, "ACK", refusal.header("To")));
+        assert_eq!(ends.counters().absorbed_acks_total, 1);
         ends.assert_over();
     }
 }

@@ -474,7 +474,9 @@ impl Both {
             let message = MessageBuf::parse(text.as_bytes().to_vec()).unwrap();
             let identity = self.identity(number, method);
             let message = message.as_message();
-            let key = self.transactions.open_server(identity, message, method, flow, number);
+            let key = self
+                .transactions
+                .open_server(identity, message, method, flow, flow.peer.port(), number);
             if kind == Kind::OtherServer {
                 self.transactions.watch_trying(key, &mut self.timers, self.now);
             }

@@ -71,6 +71,12 @@ fn without_the_cookie_a_request_is_known_by_uri_tag_call_id_cseq_and_via() {
             opened += usize::from(is_new);
             assert_eq!(ends.to_callee().len(), opened, "{branch} {what}");
         }
+        // Of two dialogs: both are unknown here.
+        for tag in ["b", "c"] {
+            let to = "To: <sip:+4930123456@203.0.113.7>";
+            ends.caller_says(&differs(to, &format!("{to};tag={tag}")));
+        }
+        assert_eq!(ends.caller_heard_at("481"), [0, 0]);
     }
 }
 
@@ -302,4 +308,22 @@ fn transactions_of_many_calls_are_all_gone_when_their_timers_have_fired() {
     assert_eq!(ends.transactions(), 250);
     ends.run_to(64_000);
     assert_eq!((ends.transactions(), ends.counters().contexts), (0, 0));
+}
+
+/// RFC 3261 §18.3: where the datagram is shorter than its Content-Length a request gets 400, and a response is dropped.
+#[test]
+fn a_response_that_is_shorter_than_it_says_is_dropped() {
+    let mut ends = Ends::over_udp();
+    ends.caller_says(&ends.request("MESSAGE", "a"));
+    let whole = response(&ends.last_to_callee("MESSAGE"), 200, "b");
+    ends.callee_says(&whole.replace("Content-Length: 0", "Content-Length: 9"));
+    ends.callee_says(
+        &whole
+            .replace("Content-Length: 0", "Content-Length: 9")
+            .replace("\r\n\r\n", "\r\n\r\n12345678"),
+    );
+    assert_eq!(ends.to_caller(), []);
+    assert_eq!(ends.counters().malformed_unanswered_total, 2);
+    ends.callee_says(&whole);
+    assert_eq!(ends.caller_heard_at("200"), [0]);
 }

@@ -67,6 +67,26 @@ fn a_request_with_a_provisional_response_is_sent_again_every_t2_until_timer_f() 
     ends.assert_over();
 }
 
+/// RFC 4320 §4.2. Its sender goes on repeating: nothing of that is a new request.
+#[test]
+fn a_408_to_a_non_invite_goes_no_further_and_ends_it() {
+    let mut ends = Ends::over_udp();
+    let message = ends.request("MESSAGE", "a");
+    ends.caller_says(&message);
+    ends.run_to(700);
+    ends.callee_answers("MESSAGE", 408);
+    for at in [1_500, 5_800, 31_500] {
+        ends.run_to(at);
+        ends.caller_says(&message);
+    }
+    ends.run_to(32_699);
+    assert_eq!(ends.callee_heard_at(""), [0, 500]);
+    assert_eq!(ends.to_caller(), []);
+    assert_eq!(ends.transactions(), 1);
+    ends.run_to(32_700);
+    ends.assert_over();
+}
+
 #[test]
 fn a_final_response_ends_the_repeats_and_its_own_are_absorbed_until_timer_k() {
     for code in [200, 486, 603] {

@@ -196,6 +196,7 @@ impl Relayed {
     /// A response leaves. `true`: a peer has given it.
     pub fn sent_response(&mut self, text: &Text, faults: &mut Faults) -> bool {
         let key = key(text);
+        self.check_copied(&key, text, faults);
         if key.1 == "INVITE" {
             self.answered.insert(key.0.clone());
         }
@@ -228,6 +229,28 @@ impl Relayed {
             faults.push(format!("`{}` of {} {what}", text.label(), text.call_id()));
         }
         is_relayed
+    }
+
+    /// What each response has of its request (RFC 3261 §8.2.6.2), with where that came from (§18.2.1, RFC 3581 §4).
+    fn check_copied(&self, key: &Key, text: &Text, faults: &mut Faults) {
+        let Some(Came { text: came, flows, .. }) = self.requests.get(key).filter(|_| !self.replayed.contains(&key.0))
+        else {
+            return;
+        };
+        let mut fault = |what: String| faults.push(format!("`{}` of {} {what}", text.label(), text.call_id()));
+        let (asked, answered) = (came.list("Via"), text.list("Via"));
+        let is_of = |flow: &Flow| is_stamped(&asked[0], &answered[0], *flow);
+        if answered.len() != asked.len() || answered[1..] != asked[1..] || !flows.iter().any(is_of) {
+            fault(format!(
+                "has the Vias {answered:?} and its request, from {:?}, {asked:?}",
+                flows[0].peer
+            ));
+        }
+        for name in ["From", "Call-ID", "CSeq"] {
+            if came.header(name) != text.header(name) {
+                fault(format!("has another {name} than its request"));
+            }
+        }
     }
 }
 
