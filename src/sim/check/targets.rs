@@ -27,6 +27,7 @@ pub(super) struct Targets {
     /// By trunk, when calls of it were taken up, and those that are counted there.
     times: BTreeMap<usize, Vec<Instant>>,
     counted: BTreeSet<(String, usize)>,
+    replayed: BTreeSet<String>,
     /// When OPTIONS of referee's own left for a peer, since something was last heard from it.
     unanswered: BTreeMap<SocketAddr, Vec<Instant>>,
 }
@@ -35,7 +36,7 @@ pub(super) struct Targets {
 struct Came {
     at: Instant,
     /// When it had its 100.
-    taken: Instant,
+    taken: Option<Instant>,
     flow: Flow,
     tried: BTreeSet<SocketAddr>,
     /// Somebody has said something but that it is of no use, or the caller has.
@@ -64,6 +65,7 @@ impl Targets {
             waits: BTreeMap::new(),
             times: BTreeMap::new(),
             counted: BTreeSet::new(),
+            replayed: BTreeSet::new(),
             have_asked: BTreeSet::new(),
             unanswered: BTreeMap::new(),
         }
@@ -78,7 +80,7 @@ impl Targets {
             // Somebody on no route has recorded it; the true one may still come.
             self.came.entry(text.branch()).or_insert(Came {
                 at: now,
-                taken: now,
+                taken: None,
                 flow,
                 tried: BTreeSet::new(),
                 is_decided: false,
@@ -89,6 +91,7 @@ impl Targets {
 
     /// It comes again long after: who is asked then is as well asked anew.
     pub fn replayed(&mut self, text: &Text) {
+        self.replayed.insert(text.branch());
         self.decide(&text.branch());
     }
 
@@ -217,7 +220,11 @@ impl Targets {
     /// a second.
     fn judge_rate(&mut self, origin: &str, to: SocketAddr, now: Instant, faults: &mut Faults) {
         let Some(came) = self.came.get(origin) else { return };
-        for (peer, at) in [(came.flow.peer, came.taken), (to, now)] {
+        // One that comes again long after may have been taken up more than once.
+        let Some(taken) = came.taken.filter(|_| !self.replayed.contains(origin)) else {
+            return;
+        };
+        for (peer, at) in [(came.flow.peer, taken), (to, now)] {
             let Some(place) = self.config.trunks.iter().position(|trunk| is_of(trunk, peer)) else {
                 continue;
             };
@@ -286,8 +293,8 @@ impl Targets {
         ]
         .contains(&reason);
         if let Some(came) = self.came.get_mut(&text.branch()) {
-            if text.code() == 100 && came.tried.is_empty() {
-                came.taken = now;
+            if text.code() == 100 {
+                came.taken.get_or_insert(now);
             }
             came.is_given_up |= is_own && text.code() >= 300;
         }
