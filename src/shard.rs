@@ -63,7 +63,7 @@ use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::timer::{Instant, Timers};
 use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
-use crate::transport::{ConnectionId, Flow, Outbox};
+use crate::transport::{ConnectionId, Flow, Locals, Outbox};
 pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook, Subject};
@@ -191,6 +191,8 @@ pub struct Setup {
     pub records: bool,
     /// The same on all shards of a process.
     pub usage: Arc<Usage>,
+    /// Likewise; who receives adds to them.
+    pub locals: Arc<Locals>,
 }
 
 /// All that one core owns.
@@ -372,7 +374,7 @@ impl Shard {
         let config = &setup.config;
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
-        let topology = Topology::new(config);
+        let topology = Topology::new(config, setup.locals.clone());
         let (access, limits) = (&config.access, &config.limits);
         let source_rates = SourceRates::new(access, limits, &config.trunks, setup.shards, &mut random);
         let mut shard = Shard {
