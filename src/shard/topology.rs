@@ -239,12 +239,13 @@ addresses = ["udp:10.0.0.5:5060"]
     #[test]
     fn a_source_speaks_as_the_trunk_that_has_it_on_its_listener() {
         let config = crate::config::parse(CONFIG, &|_| None).unwrap();
-        let topology = Topology::new(&config);
+        let topology = Topology::new(&config, Arc::default());
         let flow = |bind, peer: &str| Flow {
             bind: BindId(bind),
             transport: Transport::Udp,
             peer: peer.parse().unwrap(),
             connection: None,
+            local: LocalId::ANY,
         };
         for (bind, peer, trunk) in [
             (0, "198.51.100.20:5060", Some(0)),
