@@ -213,6 +213,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
     running.control = start_control(&config, &usage, &running, &replies, heard)?;
 
     let rings = Handoff::mesh(&doorbells, config.limits.handoff_max);
+    let udp_seed = Random::new(clock::random_bytes()?).next_u64();
     let parts = sockets
         .into_iter()
         .zip(polls)
@@ -234,13 +235,14 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             locals: Arc::clone(&locals),
         };
         let mut random = Random::new(clock::random_bytes()?);
+        let bounced_rate = config.limits.bounced_rate;
         let (udp, listeners) = sockets;
         let local = config.binds.iter().map(|bind| bind.address.ip()).collect();
         let worker = Worker::new(Parts {
             clock,
             doorbell,
-            intake: Intake::new(Shard::new(setup), rings, shard, shards, secret, clock),
-            udp: Udp::new(udp, poll.registry(), random.next_u64(), Arc::clone(&locals))?,
+            intake: Intake::new(Shard::new(setup), rings, (shard, shards), secret, bounced_rate, clock),
+            udp: Udp::new(udp, poll.registry(), udp_seed, Arc::clone(&locals))?,
             tcp: Tcp::new(
                 shard,
                 config.limits,

@@ -6,7 +6,7 @@
     reason = "the ban on sockets and clocks is meant for the core"
 )]
 
-use referee::config::{Bind, Config, Health, Network};
+use referee::config::{Bind, Config, Health, Network, TrunkId};
 use referee::io::{RunError, Running, start};
 use referee::transport::Transport;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -452,6 +452,81 @@ fn a_peer_whose_port_is_closed_fails_the_call_long_before_timer_b() {
         }
     }
     wait_for(&running, "datagrams_bounced_total", 1);
+    running.stop();
+}
+
+#[test]
+fn a_peer_whose_port_is_closed_fails_the_calls_of_every_shard_and_no_call_of_another_peer() {
+    // Of the sockets that share an address the kernel gives all errors about one peer to the same, whichever of them has sent.
+    const CALLS: usize = 32;
+    let closed = UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
+    let callee = udp_callee();
+    let mut config = relay(&format!("udp:{closed}"));
+    let other = relay(&udp_address(&callee)).trunks.remove(1);
+    config.trunks.push(other);
+    let mut route = config.routes[0].clone();
+    route.matches.user = Some("other".to_owned());
+    route.to[0].trunk = TrunkId(2);
+    config.routes.insert(0, route);
+    config.shards = Some(4);
+    config.limits.queue_delay_target = PATIENCE;
+    let running = start(config).unwrap();
+    let client = udp_client(&running);
+    let ends = Ends::of_udp(&client);
+    let other = String::from_utf8(ends.request("INVITE", CALLS, 0)).unwrap();
+    client
+        .send(other.replacen("sip:service@", "sip:other@", 1).as_bytes())
+        .unwrap();
+    let (invite, from) = next_request(&callee, "INVITE");
+    for number in 0..CALLS {
+        client.send(&ends.request("INVITE", number, 0)).unwrap();
+    }
+    let mut bytes = [0; 4096];
+    let mut next_final = || loop {
+        let count = client.recv(&mut bytes).unwrap();
+        let response = String::from_utf8(bytes[..count].to_vec()).unwrap();
+        if !response.starts_with("SIP/2.0 100 ") {
+            break (call_number(&response), response);
+        }
+    };
+    let mut failed = [false; CALLS];
+    while failed.contains(&false) {
+        let (number, response) = next_final();
+        // Timer B would make it a 408.
+        assert!(number < CALLS && response.starts_with("SIP/2.0 500 "), "{response}");
+        failed[number] = true;
+    }
+    callee.send_to(&answer(&invite, "200 OK", ""), from).unwrap();
+    // Nobody acknowledges the refusals: some may come again.
+    let response = loop {
+        let (number, response) = next_final();
+        if number == CALLS {
+            break response;
+        }
+    };
+    assert!(response.starts_with("SIP/2.0 200 "), "{response}");
+    running.stop();
+}
+
+#[test]
+fn of_a_flood_of_icmp_errors_few_are_passed_on_between_shards() {
+    let closed = UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
+    let mut config = relay(&format!("udp:{closed}"));
+    config.shards = Some(4);
+    // One every four seconds for each shard.
+    config.limits.bounced_rate = 1;
+    config.limits.queue_delay_target = PATIENCE;
+    let running = start(config).unwrap();
+    let client = udp_client(&running);
+    let ends = Ends::of_udp(&client);
+    for number in 0..128 {
+        client.send(&ends.request("INVITE", number, 0)).unwrap();
+    }
+    wait_for(&running, "datagrams_bounced_dropped_total", 1);
+    // The calls of the shard that gets the errors fail at once all the same.
+    let mut bytes = [0; 4096];
+    let is_5xx = |count: usize, bytes: &[u8]| bytes[..count].starts_with(b"SIP/2.0 5");
+    while !is_5xx(client.recv(&mut bytes).unwrap(), &bytes) {}
     running.stop();
 }
 

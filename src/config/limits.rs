@@ -72,6 +72,7 @@ pub(super) fn limits(table: Table<'_>) -> Limits {
         &mut limits.partial_message_timeout,
     );
     table.number("handoff_max", 1..=1_000_000, &mut limits.handoff_max);
+    table.number("bounced_rate", 1..=1_000_000, &mut limits.bounced_rate);
     // Timer C lets any callee ring for three minutes (RFC 3261 §16.6 item 11).
     table.duration("ring_max", seconds(181)..=seconds(24 * 3_600), &mut limits.ring_max);
     table.duration("call_max", seconds(60)..=seconds(30 * 24 * 3_600), &mut limits.call_max);

@@ -43,6 +43,8 @@ counters! {
         datagrams_refused: "datagrams_send_errors_total",
         /// ICMP errors received about datagrams we sent
         datagrams_bounced: "datagrams_bounced_total",
+        /// ICMP errors not passed on to the worker that may have sent, beyond bounced_rate or because a ring was full
+        bounces_dropped: "datagrams_bounced_dropped_total",
         /// Datagrams the kernel dropped because the socket's receive buffer was full
         kernel_drops: "datagrams_kernel_dropped_total",
         /// Keep-alives received: datagrams of CR, LF or NUL only, CRLFCRLF on streams

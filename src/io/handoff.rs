@@ -100,6 +100,14 @@ impl Letter {
     }
 }
 
+/// An ICMP error that is about no send of the worker that took it. Whoever has sent knows it by the digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounce {
+    pub bind: BindId,
+    /// Of the peer and the bytes that were quoted.
+    pub digest: u64,
+}
+
 /// What one worker passes to another.
 #[derive(Debug)]
 pub enum Parcel {
@@ -111,6 +119,8 @@ pub enum Parcel {
     Failed(Ticket),
     /// A send whose connection was refused.
     Refused(Ticket),
+    /// A send that may be the receiver's came to nothing.
+    Bounced(Bounce),
     /// Close a connection that the receiver owns once what was sent on it is written.
     Close(ConnectionId),
     /// What the sender's shard tells the receiver's. Rare, so that a box costs less than larger rings.
@@ -199,21 +209,14 @@ impl Handoff {
     /// # Errors
     /// Gives the letter back when the ring is full.
     pub fn pass(&mut self, to: u16, letter: Box<Letter>) -> Result<(), Box<Letter>> {
-        let link = self.link(to);
-        link.push_waiting();
-        if !link.waiting.is_empty() {
-            return Err(letter);
-        }
-        match link.outgoing.push(Parcel::Received(letter)) {
-            Ok(()) => {
-                link.rings = true;
-                Ok(())
-            }
+        match self.link(to).offer(Parcel::Received(letter)) {
+            Ok(()) => Ok(()),
             Err(Parcel::Received(letter)) => Err(letter),
             Err(
                 Parcel::Write(_)
                 | Parcel::Failed(_)
                 | Parcel::Refused(_)
+                | Parcel::Bounced(_)
                 | Parcel::Close(_)
                 | Parcel::News(_)
                 | Parcel::Inquiry(_),
@@ -221,6 +224,14 @@ impl Handoff {
                 unreachable!("a ring gives back what it was given")
             }
         }
+    }
+
+    /// Passes a bounce to all others. Returns how many of them do not learn of it, because their rings are full.
+    pub fn spread(&mut self, bounce: Bounce) -> u64 {
+        let links = self.links.iter_mut().flatten();
+        links
+            .map(|link| u64::from(link.offer(Parcel::Bounced(bounce)).is_err()))
+            .sum()
     }
 
     /// Passes what must not be lost; it waits here while the ring is full.
@@ -290,6 +301,17 @@ impl Handoff {
 }
 
 impl Link {
+    /// Puts a parcel into the ring, unless it is full or another waits for room.
+    fn offer(&mut self, parcel: Parcel) -> Result<(), Parcel> {
+        self.push_waiting();
+        if !self.waiting.is_empty() {
+            return Err(parcel);
+        }
+        self.outgoing.push(parcel)?;
+        self.rings = true;
+        Ok(())
+    }
+
     fn push_waiting(&mut self) {
         while let Some(parcel) = self.waiting.pop_front() {
             match self.outgoing.push(parcel) {
@@ -377,6 +399,27 @@ mod tests {
             ends[0].post(1, Parcel::Failed(Ticket(i))).unwrap();
         }
         assert!(ends[0].post(1, Parcel::Failed(Ticket(0))).is_err());
+    }
+
+    #[test]
+    fn a_bounce_reaches_all_others_that_have_room_and_waits_for_none() {
+        let (_polls, mut ends) = mesh(3, 2);
+        let bounce = Bounce {
+            bind: BindId(1),
+            digest: 7,
+        };
+        for i in 0..3 {
+            ends[1].post(0, Parcel::Failed(Ticket(i))).unwrap();
+        }
+        assert_eq!(ends[1].spread(bounce), 1);
+        assert_eq!(ends[1].links[0].as_ref().unwrap().waiting.len(), 1);
+        assert!(matches!(ends[2].receive(1), Some(Parcel::Bounced(found)) if found == bounce));
+        assert!(ends[2].receive(1).is_none());
+        while let Some(parcel) = ends[0].receive(1) {
+            assert!(matches!(parcel, Parcel::Failed(_)));
+        }
+        assert_eq!(ends[1].spread(bounce), 0);
+        assert_eq!(mesh(1, 2).1[0].spread(bounce), 0);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use crate::identifiers::Secret;
 use crate::io::clock::{Arrivals, Clock};
 use crate::io::counters::Counters;
-use crate::io::handoff::{Handoff, Letter};
+use crate::io::handoff::{Bounce, Handoff, Letter};
 use crate::message::framing::FramingError;
 use crate::message::{Message, ParseError, parse};
+use crate::rate::{Bucket, Rate};
 use crate::shard::{Input, Shard, Ticket};
 use crate::timer::Instant;
 use crate::transport::Flow;
@@ -20,6 +21,9 @@ pub struct Intake {
     me: u16,
     shards: u16,
     secret: Secret,
+    /// Bounces that may still be passed on.
+    bounces: Bucket,
+    bounced_rate: Rate,
     /// Every message is parsed into this letter's index, so that a message that has to travel takes it along.
     letter: Box<Letter>,
 }
@@ -58,8 +62,15 @@ pub enum Taken {
 }
 
 impl Intake {
-    /// `shard` is number `me` of `shards`, which share `secret`.
-    pub fn new(shard: Shard, mut handoff: Handoff, me: u16, shards: u16, secret: Secret, clock: Clock) -> Intake {
+    /// `shard` is number `me` of `shards`, which share `secret` and together pass on `bounced_rate` bounces a second.
+    pub fn new(
+        shard: Shard,
+        mut handoff: Handoff,
+        (me, shards): (u16, u16),
+        secret: Secret,
+        bounced_rate: u32,
+        clock: Clock,
+    ) -> Intake {
         assert!(me < shards);
         let letter = handoff.letter();
         Intake {
@@ -76,6 +87,8 @@ impl Intake {
             me,
             shards,
             secret,
+            bounces: Bucket::default(),
+            bounced_rate: Rate::per_second(bounced_rate, shards),
             letter,
         }
     }
@@ -133,6 +146,17 @@ impl Intake {
                 self.handoff.keep(letter);
                 Taken::RingFull
             }
+        }
+    }
+
+    /// Passes on an ICMP error that is about no send of ours. Anyone can send one, and each is work for all workers: the rate
+    /// bounds it. What is not passed on the timers of its transaction find out.
+    pub fn pass_bounce(&mut self, bounce: Bounce) {
+        if self.shards > 1 {
+            self.ledger.counters.bounces_dropped += match self.bounces.take(self.bounced_rate, self.ledger.now) {
+                true => self.handoff.spread(bounce),
+                false => 1,
+            };
         }
     }
 

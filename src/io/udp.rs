@@ -4,6 +4,7 @@ mod local;
 pub mod mmsg;
 
 use crate::io::counters::Counters;
+use crate::io::handoff::Bounce;
 use crate::io::intake::{Intake, Ledger, Taken};
 use crate::io::{stamp, token};
 use crate::shard::{OutRange, Shard, Ticket};
@@ -34,6 +35,9 @@ const SENT_MAX: usize = 1_024;
 /// within them, so that whoever forges an ICMP error must have seen the request (RFC 5927 §4); and RFC 1812 §4.3.2.3 has
 /// errors quote as much as fits into 576 bytes, which leaves 520.
 const QUOTED_BYTES: usize = 384;
+
+/// Attempts to send one datagram until it counts as refused: more errors than could come meanwhile about what others have sent.
+const SEND_ATTEMPTS: u32 = 4;
 
 /// ICMP errors taken from one socket in a turn; each is a system call.
 const BOUNCED_PER_TURN: usize = 64;
@@ -101,7 +105,8 @@ struct UdpSocket {
 /// The last sends whose failure someone wants to know, the oldest overwritten first.
 #[derive(Debug, Default)]
 struct Sent {
-    sends: Vec<(SocketAddr, u64, Ticket)>,
+    /// Each by a digest of its peer and first bytes.
+    sends: Vec<(u64, Ticket)>,
     next: usize,
 }
 
@@ -114,7 +119,8 @@ struct Unsent {
 }
 
 impl Udp {
-    /// Takes the worker's sockets, one place for each bind, and registers them.
+    /// Takes the worker's sockets, one place for each bind, and registers them. `seed`: a secret that all workers share, so that
+    /// each knows its sends by the digests of others.
     ///
     /// # Errors
     /// The poll does not take a socket.
@@ -165,10 +171,14 @@ impl Udp {
         sockets.any(|socket| socket.may_read || socket.may_have_bounced)
     }
 
-    /// Takes the ICMP errors that have come, and reports the sends they are about (RFC 3261 §18.4).
-    pub fn take_bounced(&mut self, me: u16, ledger: &mut Ledger) -> bool {
+    /// Takes the ICMP errors that have come, and reports the sends they are about (RFC 3261 §18.4). Of the sockets that share an
+    /// address the kernel gives an error to the one that would receive from that peer, whichever of them has sent: what is
+    /// about no send of ours is passed on.
+    pub fn take_bounced(&mut self, intake: &mut Intake) -> bool {
+        let me = intake.me();
         let mut work = false;
-        for socket in self.sockets.iter_mut().flatten() {
+        for (bind, socket) in self.sockets.iter_mut().enumerate() {
+            let Some(socket) = socket else { continue };
             for _ in 0..BOUNCED_PER_TURN {
                 if !socket.may_have_bounced {
                     break;
@@ -184,19 +194,30 @@ impl Udp {
                     }
                 };
                 work = true;
-                ledger.counters.datagrams_bounced += 1;
+                intake.ledger.counters.datagrams_bounced += 1;
                 // The datagram was too large for a link on the way: the kernel cuts the next one to the path's measure.
                 if bounced.errno == libc::EMSGSIZE {
                     continue;
                 }
-                let digest = self.digest.hash_one(&quote[..bounced.quoted]);
-                if let Some(ticket) = socket.sent.find(bounced.peer, digest) {
-                    tracing::debug!(peer = %bounced.peer, errno = bounced.errno, "a datagram bounced");
-                    ledger.failed.push((me, ticket));
+                tracing::debug!(peer = %bounced.peer, errno = bounced.errno, "a datagram bounced");
+                let digest = self.digest.hash_one((bounced.peer, &quote[..bounced.quoted]));
+                match socket.sent.find(digest) {
+                    Some(ticket) => intake.ledger.failed.push((me, ticket)),
+                    None => intake.pass_bounce(Bounce {
+                        // Binds are at most 64.
+                        bind: BindId(bind as u8),
+                        digest,
+                    }),
                 }
             }
         }
         work
+    }
+
+    /// The send of ours that an ICMP error is about, which another worker has taken.
+    pub fn bounced(&self, bounce: Bounce) -> Option<Ticket> {
+        let socket = self.sockets.get(usize::from(bounce.bind.0))?.as_ref()?;
+        socket.sent.find(bounce.digest)
     }
 
     /// Receives from every socket that may have something, and feeds it. Returns the number of datagrams.
@@ -288,7 +309,7 @@ impl UdpSocket {
         mut failed: impl FnMut(Ticket),
     ) {
         let mut done = 0;
-        let mut tried_again = None;
+        let mut errors = 0;
         while let Some(first) = self.unsent.get(done) {
             let rest = self.unsent[done..]
                 .iter()
@@ -300,23 +321,27 @@ impl UdpSocket {
                         if let Some(ticket) = unsent.ticket {
                             let bytes = shard.out_bytes(&unsent.bytes);
                             let start = &bytes[..bytes.len().min(QUOTED_BYTES)];
-                            self.sent.add(unsent.peer, digest.hash_one(start), ticket);
+                            self.sent.add(digest.hash_one((unsent.peer, start)), ticket);
                         }
                     }
                     done += sent;
+                    errors = 0;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The send buffer is full. What is lost here the sender's timers send again (RFC 3261 §17); to keep it
                     // would only make it late. The next one is tried all the same: the device may have made room.
                     counters.datagrams_unsent += 1;
                     done += 1;
+                    errors = 0;
                 }
-                // It may be the ICMP error of an earlier one, which is reported once: this one is tried again. Or this host has
-                // lost the address it was to leave from.
-                Err(_) if tried_again != Some(done) => {
+                // It may be the ICMP error of an earlier one, of any worker's, which is reported once: this one is tried again. At
+                // last as if this host had lost the address it was to leave from.
+                Err(_) if errors + 1 < SEND_ATTEMPTS => {
                     self.may_have_bounced = true;
-                    tried_again = Some(done);
-                    self.unsent[done].local = LocalId::ANY;
+                    errors += 1;
+                    if errors + 1 == SEND_ATTEMPTS {
+                        self.unsent[done].local = LocalId::ANY;
+                    }
                 }
                 Err(error) => {
                     counters.datagrams_refused += 1;
@@ -325,6 +350,7 @@ impl UdpSocket {
                         failed(ticket);
                     }
                     done += 1;
+                    errors = 0;
                 }
             }
         }
@@ -333,19 +359,19 @@ impl UdpSocket {
 }
 
 impl Sent {
-    fn add(&mut self, peer: SocketAddr, digest: u64, ticket: Ticket) {
+    fn add(&mut self, digest: u64, ticket: Ticket) {
         if self.sends.len() < SENT_MAX {
-            self.sends.push((peer, digest, ticket));
+            self.sends.push((digest, ticket));
         } else {
-            self.sends[self.next] = (peer, digest, ticket);
+            self.sends[self.next] = (digest, ticket);
             self.next = (self.next + 1) % SENT_MAX;
         }
     }
 
     /// The ticket of this send. A retransmission has the same: one of them is enough.
-    fn find(&self, peer: SocketAddr, digest: u64) -> Option<Ticket> {
-        let found = self.sends.iter().find(|sent| sent.0 == peer && sent.1 == digest)?;
-        Some(found.2)
+    fn find(&self, digest: u64) -> Option<Ticket> {
+        let found = self.sends.iter().find(|sent| sent.0 == digest)?;
+        Some(found.1)
     }
 }
 
@@ -384,18 +410,13 @@ mod tests {
 
     #[test]
     fn the_last_sends_are_found_again_and_older_ones_not() {
-        let peer = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
         let mut sent = Sent::default();
         for i in 0..SENT_MAX as u64 + 10 {
-            sent.add(peer(1), i, Ticket(i));
+            sent.add(i, Ticket(i));
         }
-        assert_eq!(sent.find(peer(1), 9), None);
-        assert_eq!(sent.find(peer(1), 10), Some(Ticket(10)));
-        assert_eq!(
-            sent.find(peer(1), SENT_MAX as u64 + 9),
-            Some(Ticket(SENT_MAX as u64 + 9))
-        );
-        assert_eq!(sent.find(peer(2), 10), None);
+        assert_eq!(sent.find(9), None);
+        assert_eq!(sent.find(10), Some(Ticket(10)));
+        assert_eq!(sent.find(SENT_MAX as u64 + 9), Some(Ticket(SENT_MAX as u64 + 9)));
     }
 
     #[test]

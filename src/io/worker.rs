@@ -377,7 +377,7 @@ impl Worker {
             intake.shard.handle_timeout(now);
             publisher.changed();
         }
-        work |= udp.take_bounced(intake.me(), &mut intake.ledger);
+        work |= udp.take_bounced(intake);
         self.received = udp.receive(intake);
         work |= self.received > 0;
         work |= tcp.accept(intake);
@@ -393,7 +393,7 @@ impl Worker {
 
     /// Takes what other workers have sent, a bounded number from each.
     fn take_parcels(&mut self) -> bool {
-        let Parts { intake, tcp, .. } = &mut self.parts;
+        let Parts { intake, udp, tcp, .. } = &mut self.parts;
         let mut work = false;
         for from in 0..intake.shards() {
             for _ in 0..PARCELS_PER_TURN {
@@ -427,6 +427,10 @@ impl Worker {
                         intake
                             .shard
                             .handle(Input::ConnectionRefused { ticket }, intake.ledger.now);
+                    }
+                    Parcel::Bounced(bounce) => {
+                        let failed = udp.bounced(bounce).map(|ticket| (intake.me(), ticket));
+                        intake.ledger.failed.extend(failed);
                     }
                     Parcel::Close(id) => tcp.end(id),
                     Parcel::Inquiry(inquiry) => {

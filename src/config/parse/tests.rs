@@ -185,6 +185,7 @@ write_queue_bytes_max = 70000
 idle_timeout = "8m"
 partial_message_timeout = "9s"
 handoff_max = 10
+bounced_rate = 19
 ring_max = "4m"
 call_max = "2h"
 tcp_refusal_kept = "13s"
@@ -303,6 +304,7 @@ to = "t"
             idle_timeout: s(480),
             partial_message_timeout: s(9),
             handoff_max: 10,
+            bounced_rate: 19,
             ring_max: s(240),
             call_max: s(7_200),
             tcp_refusal_kept: s(13),

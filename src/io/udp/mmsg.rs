@@ -288,8 +288,9 @@ fn is_failure(origin: u8, kind: u8) -> bool {
 /// `WouldBlock` if the queue is empty.
 pub fn next_bounced(socket: BorrowedFd<'_>, quote: &mut [u8]) -> io::Result<Option<Bounced>> {
     let mut name = zeroed_name();
-    // Room for sock_extended_err and an address of either family, aligned as control messages have to be.
-    let mut control = [0u64; 16];
+    // Room for sock_extended_err and an address of either family, for a stamp and the address it was sent to, aligned as
+    // control messages have to be.
+    let mut control = [0u64; 32];
     let mut vector = libc::iovec {
         iov_base: quote.as_mut_ptr().cast(),
         iov_len: quote.len(),
