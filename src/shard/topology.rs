@@ -253,7 +253,6 @@ addresses = ["udp:10.0.0.5:5060"]
             local: LocalId::ANY,
             peer: peer.parse().unwrap(),
             connection: None,
-            local: LocalId::ANY,
         };
         for (bind, peer, trunk) in [
             (0, "198.51.100.20:5060", Some(0)),
