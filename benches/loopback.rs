@@ -330,7 +330,7 @@ impl Driver {
                 work = true;
                 let rest = out.datagrams[done..]
                     .iter()
-                    .map(|range| (&out.bytes[range.clone()], self.proxy));
+                    .map(|range| (&out.bytes[range.clone()], self.proxy, None));
                 match self.sender.send(socket, rest) {
                     Ok(sent) => {
                         done += sent;

@@ -26,7 +26,7 @@ pub mod worker;
 use crate::config::{Bind, Config, SHARDS_MAX, Trunk};
 use crate::identifiers::{Random, Secret};
 use crate::shard::{Setup, Shard};
-use crate::transport::Transport;
+use crate::transport::{Locals, Transport};
 use crate::usage::Usage;
 use clock::Clock;
 use control::{Control, Replies};
@@ -196,6 +196,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
 
     let config = Arc::new(config);
     let usage = Arc::new(Usage::new(&config));
+    let locals = Arc::new(Locals::default());
     let replies = Replies::new();
     let (resolver, resolver_thread) = Resolver::start(config.limits.lookups_max, Arc::clone(&workers))?;
     let deliverer = start_delivery(&config, &workers)?;
@@ -230,6 +231,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             wall_clock_at_start: clock.wall_clock_at_start(),
             records: false,
             usage: Arc::clone(&usage),
+            locals: Arc::clone(&locals),
         };
         let mut random = Random::new(clock::random_bytes()?);
         let (udp, listeners) = sockets;
@@ -238,7 +240,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
             clock,
             doorbell,
             intake: Intake::new(Shard::new(setup), rings, shard, shards, secret, clock),
-            udp: Udp::new(udp, poll.registry(), random.next_u64())?,
+            udp: Udp::new(udp, poll.registry(), random.next_u64(), Arc::clone(&locals))?,
             tcp: Tcp::new(
                 shard,
                 config.limits,

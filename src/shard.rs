@@ -62,7 +62,7 @@ use crate::proxy::context::{BranchNumber, Context, ContextKey};
 use crate::timer::{Instant, Timers};
 use crate::transaction::{Deadline, Ended, ServerKey, Transactions};
 use crate::transfer::{Transfer, TransferTimer};
-use crate::transport::{ConnectionId, Flow, Outbox};
+use crate::transport::{ConnectionId, Flow, Locals, Outbox};
 pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook, Subject};
@@ -190,6 +190,8 @@ pub struct Setup {
     pub records: bool,
     /// The same on all shards of a process.
     pub usage: Arc<Usage>,
+    /// Likewise; who receives adds to them.
+    pub locals: Arc<Locals>,
 }
 
 /// All that one core owns.
@@ -371,7 +373,7 @@ impl Shard {
         let config = &setup.config;
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
-        let topology = Topology::new(config);
+        let topology = Topology::new(config, setup.locals.clone());
         let mut shard = Shard {
             topology,
             outbox: Outbox::default(),

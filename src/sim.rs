@@ -207,6 +207,7 @@ impl World {
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: store.is_some(),
             usage: usage.clone(),
+            locals: Arc::default(),
         };
         let made = (0..shards).map(|shard| Shard::new(setup(shard, bytes()))).collect();
         World {

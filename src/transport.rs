@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A transport protocol, as Via and URIs name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,14 +76,53 @@ pub struct ConnectionId {
     pub generation: u32,
 }
 
+/// An address of this host, of those that datagrams have come to where a socket is bound to all of them: a place in [`Locals`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalId(u8);
+
+impl LocalId {
+    /// Whichever the kernel takes; where a socket is bound to one address, that.
+    pub const ANY: LocalId = LocalId(u8::MAX);
+}
+
+/// The addresses of this host that messages have come to where a socket is bound to all of them. None is ever taken out, and only
+/// the host's own come in, so that they are few; those beyond [`LOCALS_MAX`] have no place.
+#[derive(Debug)]
+pub struct Locals([OnceLock<IpAddr>; LOCALS_MAX]);
+
+pub const LOCALS_MAX: usize = 64;
+
+impl Default for Locals {
+    fn default() -> Locals {
+        Locals([const { OnceLock::new() }; LOCALS_MAX])
+    }
+}
+
+impl Locals {
+    /// The place of an address, which is new if need be.
+    pub fn id_of(&self, ip: IpAddr) -> LocalId {
+        let place = self.0.iter().position(|known| *known.get_or_init(|| ip) == ip);
+        place.map_or(LocalId::ANY, |place| LocalId(place as u8))
+    }
+
+    pub fn get(&self, id: LocalId) -> Option<IpAddr> {
+        self.0.get(usize::from(id.0))?.get().copied()
+    }
+
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.0.iter().map_while(OnceLock::get).any(|known| *known == ip)
+    }
+}
+
 /// Where a message came from, or where one goes.
 ///
-/// As a destination: over UDP, a datagram to `peer` from the socket of `bind`. Over TCP, on `connection` if it is named and
+/// As a destination: over UDP, a datagram to `peer` from the socket of `bind`, from its address `local`. Over TCP, on `connection` if it is named and
 /// still open; otherwise on an open connection from `bind` to `peer`; otherwise on a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
     pub bind: BindId,
     pub transport: Transport,
+    pub local: LocalId,
     pub peer: SocketAddr,
     pub connection: Option<ConnectionId>,
 }
@@ -152,5 +192,45 @@ impl Outbox {
     pub fn clear(&mut self) {
         debug_assert!(self.sends.is_empty(), "sends left in the outbox");
         self.bytes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_host_keeps_its_place_and_those_without_one_are_any() {
+        let locals = Locals::default();
+        let ip = |last: usize| IpAddr::from([192, 0, 2, last as u8]);
+        assert!(!locals.has(ip(0)) && locals.get(LocalId::ANY).is_none());
+        let ids: Vec<LocalId> = (0..LOCALS_MAX).map(|last| locals.id_of(ip(last))).collect();
+        for (last, id) in ids.into_iter().enumerate() {
+            assert_eq!((locals.id_of(ip(last)), locals.get(id)), (id, Some(ip(last))));
+            assert!(locals.has(ip(last)));
+        }
+        assert_eq!(locals.id_of(ip(LOCALS_MAX)), LocalId::ANY);
+        assert!(!locals.has(ip(LOCALS_MAX)));
+    }
+
+    #[test]
+    fn whoever_comes_first_all_know_the_same_places() {
+        let locals = Locals::default();
+        let seen: Vec<Vec<LocalId>> = std::thread::scope(|scope| {
+            let locals = &locals;
+            let look = |first: u8| move || (0..8).map(|i| locals_id(locals, (first + i) % 8)).collect();
+            let threads: Vec<_> = (0..8).map(|first| scope.spawn(look(first))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (first, ids) in seen.into_iter().enumerate() {
+            for (i, id) in ids.into_iter().enumerate() {
+                let ip = IpAddr::from([192, 0, 2, ((first + i) % 8) as u8]);
+                assert_eq!((locals.get(id), locals.id_of(ip)), (Some(ip), id));
+            }
+        }
+    }
+
+    fn locals_id(locals: &Locals, last: u8) -> LocalId {
+        locals.id_of(IpAddr::from([192, 0, 2, last]))
     }
 }

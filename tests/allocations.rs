@@ -17,7 +17,7 @@ use referee::shard::{Input, Output, Setup, Shard};
 use referee::sim::peer::script::request;
 use referee::sim::scene::{self, Scene, TWO_SIDES, carrier, platform};
 use referee::timer::Instant;
-use referee::transport::{BindId, Flow, Transport};
+use referee::transport::{BindId, Flow, LocalId, Transport};
 use referee::usage::{Places, Usage};
 
 #[path = "../benches/parse/messages.rs"]
@@ -158,6 +158,7 @@ fn shard() -> Shard {
         seed: [9; 16],
         wall_clock_at_start: Duration::ZERO,
         records: false,
+        locals: Arc::default(),
     })
 }
 
@@ -165,6 +166,7 @@ fn udp(bind: u8, ip: [u8; 4]) -> Flow {
     Flow {
         bind: BindId(bind),
         transport: Transport::Udp,
+        local: LocalId::ANY,
         peer: (ip, 5060).into(),
         connection: None,
     }

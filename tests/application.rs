@@ -231,6 +231,46 @@ fn a_call_is_answered_and_transferred() {
     assert_eq!(refer.header("Supported"), Some("100rel, timer, replaces"));
 }
 
+/// RFC 3261 §12.1.1: the Record-Routes of the INVITE are in every response that makes the dialog, and the route set in their order.
+#[test]
+fn the_record_routes_of_the_caller_are_copied_and_are_the_route_set_in_their_order() {
+    let routes = [
+        "<sip:198.51.100.10:5060;lr>;x=\"1, 2\"",
+        "\"P2, p\" <sip:p2.example;lr>;y=1, <sip:p3.example;lr>",
+    ];
+    let in_order = [routes[0], "\"P2, p\" <sip:p2.example;lr>;y=1", "<sip:p3.example;lr>"];
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "pause", "length": 3}, {"verb": "answer"}, refer(), {"verb": "hangup"}]));
+    scene.call_with(&[("Record-Route", routes[0]), ("Record-Route", routes[1])]);
+    // The caller itself knows nothing of the proxies before it.
+    scene.run(60_000);
+    for label in ["180", "200 OK (INVITE)"] {
+        let lines = &scene.heard(label)[0].headers;
+        let copied = lines.iter().filter(|(name, _)| name == "Record-Route");
+        let copied: Vec<&str> = copied.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(copied, routes, "{label}");
+        let own = ["Contact", "Allow", "Supported"].map(|name| scene.heard(label)[0].header(name));
+        let contact = "<sip:+4930123456@203.0.113.7:5060>";
+        let allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, NOTIFY";
+        assert_eq!(own, [Some(contact), Some(allow), Some("100rel, timer")], "{label}");
+    }
+    for label in ["REFER", "BYE"] {
+        let own = scene.heard(label)[0];
+        assert_eq!(own.list("Route"), in_order, "{label}");
+        assert_eq!(own.request_uri(), "sip:user@198.51.100.10:5060", "{label}");
+    }
+    // No other response has them: none in a 100, none in a refusal.
+    assert_eq!(scene.heard("100")[0].header("Record-Route"), None);
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "hangup"}]));
+    scene.call_with(&[("Record-Route", routes[0])]);
+    scene.end();
+    assert_eq!(
+        (scene.answer().code(), scene.answer().header("Record-Route")),
+        (603, None)
+    );
+}
+
 #[test]
 fn the_call_hook_says_who_calls_and_with_what() {
     let mut scene = Scene::new();
@@ -303,6 +343,7 @@ fn a_call_whose_application_does_not_say_what_comes_next_is_refused_with_480() {
         let answer = scene.answer();
         assert_eq!((answer.code(), answer.header("X-Reason")), (480, Some(reason)));
         assert!(answer.header("Reason").unwrap().starts_with("SIP;cause=480;text=\""));
+        assert!(answer.tag("To").is_some());
         assert_eq!(scene.told(), ["trying", "failed"]);
     }
 }
@@ -1466,6 +1507,198 @@ fn an_invite_before_the_answer_waits() {
     assert!(wait <= 10);
 }
 
+/// A request of the caller's in the dialog that a response of ours shows.
+fn within(shown: &Text, method: &str, number: u32, body: &str) -> String {
+    let (from, to) = (shown.header("From").unwrap(), shown.header("To").unwrap());
+    let content_type = if body.is_empty() {
+        ""
+    } else {
+        "Content-Type: application/sdp\r\n"
+    };
+    format!(
+        "{method} {URI} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bK-within{number}\r\nMax-Forwards: 70\r\n\
+         From: {from}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {number} {method}\r\nContact: <sip:a@198.51.100.10:5060>\r\n\
+         {content_type}Content-Length: {}\r\n\r\n{body}",
+        shown.call_id(),
+        body.len()
+    )
+}
+
+/// RFC 3261 §14.2, RFC 3311 §5.2: before the offer that is open has its answer there is no other one.
+#[test]
+fn what_offers_before_its_time_is_refused_and_what_offers_nothing_is_taken() {
+    let says = |scene: &mut Scene, shown: &Text, method: &str, number: u32, body: &str| {
+        scene.world.say(scene.carrier, &within(shown, method, number, body));
+        scene.run(10);
+        let answers = scene.heard("").into_iter().filter(|text| !text.is_request());
+        let of_it = answers.filter(|text| text.cseq() == (number, method) && text.code() > 100);
+        let [answer] = of_it.collect::<Vec<_>>()[..] else {
+            panic!()
+        };
+        (answer.code(), answer.header("Retry-After").is_some())
+    };
+    // Before our answer to the offer of the INVITE.
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "pause", "length": 50}, {"verb": "answer"}]));
+    scene.call();
+    scene.run(1_000);
+    let ringing = scene.heard("180")[0].clone();
+    assert_eq!(says(&mut scene, &ringing, "UPDATE", 2, OFFER), (500, true));
+    assert_eq!(says(&mut scene, &ringing, "UPDATE", 3, ""), (200, false));
+    // Behind our answer, but before its ACK; and before the answer to an offer of ours, which the ACK has.
+    for (offers, update) in [(true, 200), (false, 491)] {
+        let mut scene = Scene::with(CONFIG, Manners { offers, ..carrier() });
+        scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+        scene.world.network.lose("carrier", "referee", "ACK", 1);
+        scene.call();
+        scene.run(300);
+        let answer = scene.answer().clone();
+        assert_eq!(says(&mut scene, &answer, "INVITE", 2, OFFER), (491, false), "{offers}");
+        assert_eq!(
+            says(&mut scene, &answer, "UPDATE", 3, OFFER),
+            (update, false),
+            "{offers}"
+        );
+        assert_eq!(says(&mut scene, &answer, "UPDATE", 4, ""), (200, false), "{offers}");
+        // The 2xx has come again by then, and its ACK.
+        scene.run(1_000);
+        assert_eq!(says(&mut scene, &answer, "UPDATE", 5, OFFER), (200, false), "{offers}");
+        assert_eq!(says(&mut scene, &answer, "INVITE", 6, OFFER), (200, false), "{offers}");
+    }
+    // While a refresh of ours is open that offers nothing.
+    let (mut scene, _) = timed("INVITE, ACK, BYE, UPDATE", OURS);
+    scene.on("UPDATE", steps([(5_000, respond(200))]));
+    scene.run(899_100);
+    let answer = scene.answer().clone();
+    assert_eq!(scene.heard("UPDATE").len(), 1);
+    assert_eq!(says(&mut scene, &answer, "INVITE", 2, OFFER), (491, false));
+}
+
+/// RFC 3261 §12.2.2: a refresh that is refused moves nothing.
+#[test]
+fn our_requests_follow_the_contact_of_a_refresh_that_was_taken() {
+    for (method, body, moves) in [
+        ("INVITE", OFFER, true),
+        ("UPDATE", "", true),
+        ("INVITE", "v=1\r\n", false),
+        ("INFO", "", false),
+    ] {
+        let (mut scene, call) = Scene::after(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+        let answer = scene.answer().clone();
+        scene.world.say(scene.carrier, &within(&answer, method, 2, body));
+        scene.run(10);
+        scene.world.say(scene.carrier, &within(&answer, "ACK", 2, ""));
+        scene.verbs(&call, json!([{"verb": "hangup"}]));
+        scene.run(1_000);
+        let target = if moves {
+            "sip:a@198.51.100.10:5060"
+        } else {
+            "sip:user@198.51.100.10:5060"
+        };
+        assert_eq!(scene.heard("BYE")[0].request_uri(), target, "{method} {body}");
+    }
+}
+
+/// RFC 3261 §13.3.1.4: the ACK is that of the INVITE with its number.
+#[test]
+fn an_ack_with_another_number_acknowledges_nothing() {
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+    scene.world.network.lose("carrier", "referee", "ACK", 1);
+    scene.call();
+    scene.run(300);
+    let answer = scene.answer().clone();
+    scene.world.say(scene.carrier, &within(&answer, "ACK", 2, ""));
+    scene.run(600);
+    assert_eq!(
+        scene.heard("200 OK (INVITE)").len(),
+        2,
+        "it comes again, and gets its ACK"
+    );
+    scene.run(10_000);
+    assert_eq!(scene.heard("200 OK (INVITE)").len(), 2);
+}
+
+/// RFC 3262 §3: a PRACK that names another response, or another INVITE, acknowledges nothing.
+#[test]
+fn a_prack_is_of_the_response_and_the_invite_that_it_names() {
+    let mut scene = Scene::new();
+    scene.list(json!([{"verb": "pause", "length": 50}, {"verb": "answer"}]));
+    scene.world.network.lose("carrier", "referee", "PRACK", 1);
+    scene.call_with(&[("Require", "100rel")]);
+    scene.run(100);
+    let ringing = scene.heard("180")[0].clone();
+    let rseq: u32 = ringing.header("RSeq").unwrap().parse().unwrap();
+    let mut number = 1;
+    let mut says = |scene: &mut Scene, rack: &str| {
+        number += 1;
+        let prack = within(&ringing, "PRACK", number, "");
+        let prack = prack.replace("Content-Length", &format!("RAck: {rack}\r\nContent-Length"));
+        scene.world.say(scene.carrier, &prack);
+        scene.run(10);
+        let answers = scene.heard("").into_iter().filter(|text| !text.is_request());
+        answers
+            .filter(|text| text.cseq() == (number, "PRACK"))
+            .map(|text| text.code())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(says(&mut scene, &format!("{} 1 INVITE", rseq + 1)), [481]);
+    assert_eq!(says(&mut scene, &format!("{rseq} 2 INVITE")), [481]);
+    scene.run(600);
+    assert_eq!(scene.heard("180").len(), 2, "it comes again");
+    assert_eq!(says(&mut scene, &format!("{rseq} 1 INVITE")), [200]);
+    scene.run(10_000);
+    assert_eq!(scene.heard("180").len(), 2);
+}
+
+/// Its requests to us would have the tags the other way round.
+#[test]
+fn nobody_speaks_in_a_dialog_with_the_tag_of_referee() {
+    let (mut scene, call) = Scene::after(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+    let mut turned = scene.answer().clone();
+    for (name, value) in &mut turned.headers {
+        let other = match name.as_str() {
+            "From" => scene.answer().header("To"),
+            "To" => scene.answer().header("From"),
+            _ => None,
+        };
+        *value = other.unwrap_or(value).to_owned();
+    }
+    for (number, method) in [(1, "BYE"), (2, "INFO"), (3, "INVITE")] {
+        scene.world.say(scene.carrier, &within(&turned, method, number, ""));
+        scene.run(10);
+        assert_eq!(
+            scene
+                .heard(&format!("481 Call/Transaction Does Not Exist ({method})"))
+                .len(),
+            1
+        );
+    }
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    assert_eq!(scene.told(), ["trying", "in-progress"]);
+}
+
+/// RFC 3261 §9.2: it is answered, and changes nothing.
+#[test]
+fn a_cancel_that_comes_behind_the_answer_ends_no_call() {
+    let (mut scene, call) = Scene::after(json!([{"verb": "answer"}, {"verb": "pause", "length": 60}]));
+    let via = scene.answer().header("Via").unwrap().to_owned();
+    let from = scene.answer().header("From").unwrap().to_owned();
+    let cancel = format!(
+        "CANCEL {URI} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {from}\r\nTo: <{URI}>\r\nCall-ID: {call}\r\n\
+         CSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n"
+    );
+    scene.world.say(scene.carrier, &cancel);
+    scene.run(1_000);
+    assert_eq!(scene.heard("200 OK (CANCEL)").len(), 1);
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    assert_eq!(scene.told(), ["trying", "in-progress"]);
+    scene.does(&call, request("BYE"));
+    scene.run(1_000);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("BYE"), [200]);
+    assert_eq!(scene.told(), ["trying", "in-progress", "completed"]);
+}
+
 #[test]
 fn a_bye_before_the_answer_ends_the_invite_with_487() {
     let mut scene = Scene::new();
@@ -1540,6 +1773,22 @@ fn a_session_that_is_ours_to_refresh_is_refreshed_halfway() {
 }
 
 #[test]
+fn a_2xx_to_our_refresh_that_comes_again_gets_its_ack_again() {
+    // RFC 3261 §13.2.2.4: the caller repeats it after T1 and 3·T1, for two ACKs are lost.
+    let (mut scene, call) = timed("INVITE, ACK, BYE", OURS);
+    let refreshed = [("Session-Expires", "1800;refresher=uac"), ("Supported", "timer")];
+    scene.on("INVITE", steps([(10, respond_with(200, &refreshed))]));
+    scene.world.network.lose("referee", "carrier", "ACK", 2);
+    scene.run(910_000);
+    assert_eq!(scene.heard_at("re-INVITE"), [900_003]);
+    assert_eq!(scene.heard_at("ACK"), [901_515]);
+    assert_eq!(scene.heard("ACK")[0].cseq().0, scene.heard("re-INVITE")[0].cseq().0);
+    assert_eq!(scene.world.shard(0).counters().session_refreshes_total, 1);
+    assert!(scene.world.peer(scene.carrier).is_up(&call));
+    scene.end();
+}
+
+#[test]
 fn a_refresh_that_is_challenged_and_its_ack_have_the_same_credentials() {
     let auth = "[trunk.auth]\nusername = \"referee\"\npassword = \"hush hush\"\n";
     let text = CONFIG.replace("[[application]]", &format!("{auth}[[application]]"));
@@ -1603,6 +1852,25 @@ fn the_ack_of_a_refresh_goes_to_where_its_2xx_says_that_the_caller_is() {
     assert_eq!(uris, [moved]);
     scene.does(&call, request("BYE"));
     scene.end();
+}
+
+/// RFC 3261 §12.2.1.2, RFC 3311 §5.1.
+#[test]
+fn a_2xx_to_a_refresh_of_ours_moves_the_target_and_a_refusal_does_not() {
+    let moved = "sip:moved@198.51.100.10:5060";
+    for (allow, method) in [("INVITE", "INVITE"), ("INVITE, UPDATE", "UPDATE")] {
+        for (code, moves) in [(200, true), (500, false)] {
+            let (mut scene, call) = timed(allow, OURS);
+            let contact = format!("<{moved}>");
+            let says = vec![(10, Act::Move { contact }), (10, respond(code))];
+            scene.on(method, steps(says));
+            scene.run(899_100);
+            assert_eq!(scene.heard(method).len() + scene.heard("re-INVITE").len(), 1);
+            scene.verbs(&call, json!([{"verb": "hangup"}]));
+            scene.run(100);
+            assert_eq!(scene.heard("BYE")[0].request_uri() == moved, moves, "{method} {code}");
+        }
+    }
 }
 
 #[test]
@@ -1766,7 +2034,7 @@ fn a_refresh_that_fails_is_tried_otherwise_or_ends_the_call() {
     assert_eq!(scene.heard("re-INVITE").len(), 1);
     assert!(scene.world.peer(scene.carrier).is_up(&call));
     scene.end();
-    // Glare: once more.
+    // Glare: once more, within 2 s, for the Call-ID is the caller's (RFC 3261 §14.1).
     let (mut scene, call) = timed("INVITE, UPDATE", OURS);
     scene.on("UPDATE", steps([(10, respond(491))]));
     scene.on(
@@ -1779,7 +2047,9 @@ fn a_refresh_that_fails_is_tried_otherwise_or_ends_the_call() {
             },
         )]),
     );
-    scene.run(910_000);
+    scene.run(901_030);
+    assert_eq!(scene.heard("UPDATE").len(), 2);
+    scene.run(10_000);
     assert_eq!(scene.heard("UPDATE").len(), 2);
     assert!(scene.world.peer(scene.carrier).is_up(&call));
     scene.end();
@@ -1801,7 +2071,7 @@ fn a_refresh_that_fails_is_tried_otherwise_or_ends_the_call() {
         scene.end();
     }
     // The caller knows the call no more, or says nothing.
-    for code in [Some(481), None] {
+    for code in [Some(408), Some(481), None] {
         let (mut scene, _) = timed("INVITE, UPDATE", OURS);
         let answer = code.map_or(Vec::new(), |code| vec![(10, respond(code))]);
         scene.on("UPDATE", steps(answer));

@@ -368,6 +368,21 @@ fn hang_up(scene: &mut Scene, call: &str) {
     scene.world.command(Command::Hangup { call });
 }
 
+/// RFC 6665 §4.1.3: the other party has had our BYE, and its subscriptions of REFERs that passed here were known.
+#[test]
+fn a_notify_of_an_unknown_refer_gets_481_here_while_our_byes_are_open() {
+    let mut scene = Scene::default();
+    let call = scene.answered();
+    scene.world.network.lose("referee", "carrier", BYE, 1);
+    hang_up(&mut scene, &call);
+    let lines = [("Event", "refer;id=99"), ("Subscription-State", "active")];
+    scene.carrier_does(&call, request_with("NOTIFY", &lines, ""));
+    scene.run(100);
+    assert_eq!(scene.world.peer(scene.carrier).outcomes("NOTIFY"), [481]);
+    assert!(scene.world.peer(scene.platform).heard("NOTIFY").is_empty());
+    scene.world.finish();
+}
+
 #[test]
 fn an_invite_of_a_callee_whose_answer_is_lost_is_not_the_one_that_opened_the_call() {
     let mut scene = Scene::default();
@@ -525,6 +540,19 @@ fn an_expired_session_is_forgotten_without_a_word() {
     scene.world.finish();
     assert_eq!(scene.world.peer(scene.platform).outcomes("INFO"), [200]);
     assert_eq!(scene.world.peer(scene.platform).outcomes(BYE), [200]);
+}
+
+/// RFC 4028 §4: none is shorter than 90 s, whatever a 2xx says.
+#[test]
+fn no_session_is_taken_to_end_before_90_seconds() {
+    let (mut scene, call) = answered_for(&[("Session-Expires", "10;refresher=uac"), ("Require", "timer")], "");
+    let answered = scene.world.peer(scene.carrier).heard_at("200 OK (INVITE)")[0];
+    scene.world.run_until(answered + Duration::from_secs(89));
+    assert_eq!(calls(&scene), 1);
+    scene.run(1_000);
+    assert_eq!(calls(&scene), 0);
+    scene.carrier_does(&call, request(BYE));
+    scene.world.finish();
 }
 
 #[test]

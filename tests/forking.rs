@@ -846,7 +846,13 @@ fn a_request_that_opens_no_call_is_never_forked_and_fails_over() {
 
 #[test]
 fn max_breadth_is_added_lowered_and_divided() {
-    for (came, expected) in [(None, "60"), (Some("10"), "10"), (Some("500"), "60")] {
+    for (came, expected) in [
+        (None, "60"),
+        (Some("10"), "10"),
+        (Some("60"), "60"),
+        (Some("61"), "60"),
+        (Some("500"), "60"),
+    ] {
         let mut setting = Setting::new("to = \"b\"");
         let headers: Vec<_> = came.map(|value| ("Max-Breadth", value)).into_iter().collect();
         let call = setting.call_with(&headers);

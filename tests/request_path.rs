@@ -584,8 +584,13 @@ fn a_maddr_that_leads_here_is_taken_off_with_port_and_transport() {
         ),
         // Another's: it is the only target, and goes on as it is (RFC 3261 §16.5).
         ("sip:a@example.com;maddr=192.0.2.9", "sip:a@example.com;maddr=192.0.2.9"),
+        ("sip:a@203.0.113.7;maddr=192.0.2.9", "sip:a@203.0.113.7;maddr=192.0.2.9"),
         // The name is ours as well: addressed to us, it is retargeted.
         ("sip:a@203.0.113.7;maddr=203.0.113.7", "sip:a@10.0.0.5:5060"),
+        (
+            "sip:a@203.0.113.7;maddr=203.0.113.7;transport=tcp;b=c",
+            "sip:a@10.0.0.5:5060;b=c",
+        ),
     ]
     .into_iter()
     .enumerate()

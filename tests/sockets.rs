@@ -1290,3 +1290,44 @@ fn a_call_in_progress_goes_on_after_a_restart_with_the_same_secret() {
         running.stop();
     }
 }
+
+/// RFC 3581 §4, RFC 8489 §6.3.1.2: a connected socket, as one behind a NAT, hears nothing from elsewhere.
+#[test]
+fn a_socket_that_is_bound_to_all_addresses_answers_from_the_one_that_was_asked() {
+    for shards in [1, 3] {
+        let callee = udp_callee();
+        let all: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let mut config = Config::relay_all(&[all], &udp_address(&callee)).unwrap();
+        config.shards = Some(shards);
+        config.control.listen = None;
+        let running = start(config).unwrap();
+        let port = address(&running, Transport::Udp).port();
+        for (number, ip) in ["127.0.0.1", "127.0.0.2", "127.77.199.1"].into_iter().enumerate() {
+            let to = SocketAddr::new(ip.parse().unwrap(), port);
+            let client = UdpSocket::bind(any_port()).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.connect(to).unwrap();
+            let ends = Ends {
+                transport: "UDP",
+                from: client.local_addr().unwrap(),
+                to,
+            };
+            let mut bytes = [0; 4096];
+            // The address that it came to is ours: it is answered here.
+            client.send(&ends.request("OPTIONS", 100 + number, 0)).unwrap();
+            let count = client.recv(&mut bytes).unwrap();
+            assert!(bytes[..count].starts_with(b"SIP/2.0 200 "));
+            // What comes of it later leaves from there as well.
+            client.send(&ends.request("MESSAGE", 200 + number, 0)).unwrap();
+            let (message, from) = next_request(&callee, "MESSAGE");
+            callee.send_to(&answer(&message, "200 OK", ""), from).unwrap();
+            let count = client.recv(&mut bytes).unwrap();
+            assert!(bytes[..count].starts_with(b"SIP/2.0 200 "));
+            let binding = b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl";
+            client.send(binding).unwrap();
+            let count = client.recv(&mut bytes).unwrap();
+            assert!(bytes[..count].starts_with(b"\x01\x01"));
+        }
+        running.stop();
+    }
+}

@@ -3,7 +3,7 @@
 //! Calls go down, values come up: what stands below never knows who is above. The core is a pure machine; only `io` and what
 //! stands on it know sockets, threads and clocks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -268,76 +268,3 @@ fn no_file_outgrows_one_question() {
 
 /// About what a reader holds in one reading; a file that passes it has a second question to hand on.
 const LINES_MAX: usize = 950;
-
-/// The rows of the conformance table: RFC, section, rule, state, tests.
-fn conformance() -> Vec<Vec<String>> {
-    let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CONFORMANCE.md")).unwrap();
-    let is_row = |line: &&str| line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_digit);
-    let cells = |line: &str| {
-        line.trim_matches('|')
-            .split('|')
-            .map(|cell| cell.trim().to_owned())
-            .collect()
-    };
-    let rows: Vec<Vec<String>> = table.lines().filter(is_row).map(cells).collect();
-    assert!(rows.len() > 150, "the table has {} rows", rows.len());
-    rows.iter().for_each(|row| assert_eq!(row.len(), 5, "{row:?}"));
-    rows
-}
-
-/// The names of all functions below a folder that are tests.
-fn tests_below(folder: &Path) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            names.extend(tests_below(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(path).unwrap();
-            let mut is_test = false;
-            for line in text.lines().map(str::trim) {
-                match line.strip_prefix("fn ") {
-                    Some(function) if is_test => {
-                        names.insert(function.split('(').next().unwrap_or_default().to_owned());
-                        is_test = false;
-                    }
-                    // Further attributes may stand between.
-                    _ => is_test = line == "#[test]" || (is_test && line.starts_with("#[")),
-                }
-            }
-        }
-    }
-    names
-}
-
-#[test]
-fn every_test_that_the_conformance_table_names_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut tests = tests_below(&root.join("tests"));
-    tests.extend(tests_below(&root.join("src")));
-    for row in conformance() {
-        let (state, named) = (&row[3], &row[4]);
-        assert!(state != "holds" || !named.is_empty(), "nothing shows {row:?}");
-        for test in named.split(',').map(str::trim).filter(|test| !test.is_empty()) {
-            assert!(tests.contains(test.trim_matches('`')), "no test {test}");
-        }
-    }
-}
-
-#[test]
-fn every_torture_message_has_its_row() {
-    let rows = conformance();
-    for rfc in ["4475", "5118"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/torture/rfc{rfc}"));
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_stem().unwrap().to_string_lossy();
-            // `test` is no message of the RFC; `-terminated` is one message in another form.
-            let name = name.trim_end_matches("-terminated");
-            let has_row = rows
-                .iter()
-                .any(|row| row[0] == rfc && row[2].starts_with(&format!("`{name}`: ")));
-            assert!(has_row || name == "test", "no row for {name} of RFC {rfc}");
-        }
-    }
-}

@@ -9,7 +9,7 @@ use crate::message::Index;
 use crate::shard::Inquiry;
 use crate::shard::Ticket;
 use crate::timer::Instant;
-use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::transport::{BindId, ConnectionId, Flow, LocalId, Transport};
 use crossbeam::queue::ArrayQueue;
 use std::collections::VecDeque;
 use std::io;
@@ -80,6 +80,7 @@ impl Letter {
             flow: Flow {
                 bind: BindId(0),
                 transport: Transport::Udp,
+                local: LocalId::ANY,
                 peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
                 connection: None,
             },

@@ -9,8 +9,9 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// Room for the one control message, aligned as it has to be. A larger one than ours would be cut, and read as none.
-pub type Control = [u64; 8];
+/// Room for a stamp and, behind it, for the address that a datagram came to, aligned as control messages have to be. What has no room
+/// would be cut, and read as none.
+pub type Control = [u64; 10];
 
 /// Has the kernel stamp what comes in.
 ///
@@ -68,7 +69,7 @@ pub unsafe fn of(header: &libc::msghdr) -> Option<Duration> {
 /// # Errors
 /// As `read`.
 pub fn read(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
-    let mut control: Control = [0; 8];
+    let mut control = Control::default();
     let mut vector = libc::iovec {
         iov_base: bytes.as_mut_ptr().cast(),
         iov_len: bytes.len(),

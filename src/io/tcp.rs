@@ -24,7 +24,7 @@ use crate::io::{stamp, token};
 use crate::message::framing::Frame;
 use crate::shard::Ticket;
 use crate::timer::Instant;
-use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::transport::{BindId, ConnectionId, Flow, LocalId, Transport};
 use callers::Callers;
 use connection::{Caller, Connection, State, TRANSACTION_LIFE, Why};
 use hashbrown::HashMap;
@@ -179,6 +179,7 @@ impl Tcp {
                         let flow = Flow {
                             bind: listener.bind,
                             transport: Transport::Tcp,
+                            local: LocalId::ANY,
                             peer,
                             connection: None,
                         };

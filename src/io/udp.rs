@@ -1,5 +1,6 @@
 //! UDP: one socket per bind and worker, batched receive and send, and the ICMP errors that sends come to.
 
+mod local;
 pub mod mmsg;
 
 use crate::io::counters::Counters;
@@ -7,7 +8,7 @@ use crate::io::intake::{Intake, Ledger, Taken};
 use crate::io::{stamp, token};
 use crate::shard::{OutRange, Shard, Ticket};
 use crate::stun::is_stun;
-use crate::transport::{BindId, Flow, Transport};
+use crate::transport::{BindId, Flow, LocalId, Locals, Transport};
 use foldhash::fast::FixedState;
 use mmsg::{RECEIVE_BATCH, Receiver, Sender};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,6 +16,7 @@ use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// Kernel buffers asked for, per socket and direction. At 100,000 messages of 600 bytes a second this is some 20 ms of
 /// standstill, since the kernel counts its own overhead as well. It caps the wish at `net.core.rmem_max`.
@@ -60,6 +62,11 @@ pub fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket
     if let Err(error) = mmsg::queue_bounced(socket.as_fd(), address.is_ipv6()) {
         tracing::warn!(%address, %error, "unreachable peers will be noticed by timers only");
     }
+    if address.ip().is_unspecified()
+        && let Err(error) = local::enable(socket.as_fd(), address.is_ipv6())
+    {
+        tracing::warn!(%address, %error, "answers leave from the address that the routing table says");
+    }
     if let Err(error) = stamp::enable(socket.as_fd()) {
         tracing::warn!(%address, %error, "datagrams that wait too long will not be noticed");
     }
@@ -76,6 +83,7 @@ pub struct Udp {
     receiver: Receiver,
     sender: Sender,
     digest: FixedState,
+    locals: Arc<Locals>,
 }
 
 #[derive(Debug)]
@@ -100,6 +108,7 @@ struct Sent {
 #[derive(Debug)]
 struct Unsent {
     bytes: OutRange,
+    local: LocalId,
     peer: SocketAddr,
     ticket: Option<Ticket>,
 }
@@ -109,7 +118,12 @@ impl Udp {
     ///
     /// # Errors
     /// The poll does not take a socket.
-    pub fn new(sockets: Vec<Option<std::net::UdpSocket>>, registry: &mio::Registry, seed: u64) -> io::Result<Udp> {
+    pub fn new(
+        sockets: Vec<Option<std::net::UdpSocket>>,
+        registry: &mio::Registry,
+        seed: u64,
+        locals: Arc<Locals>,
+    ) -> io::Result<Udp> {
         let mut taken = Vec::with_capacity(sockets.len());
         for (bind, socket) in sockets.into_iter().enumerate() {
             taken.push(match socket {
@@ -133,6 +147,7 @@ impl Udp {
             receiver: Receiver::new(),
             sender: Sender::new(),
             digest: FixedState::with_seed(seed),
+            locals,
         })
     }
 
@@ -201,7 +216,9 @@ impl Udp {
                         for i in 0..count {
                             if let Some((bytes, peer)) = self.receiver.datagram(i) {
                                 intake.ledger.arrived(self.receiver.stamp(i));
-                                feed(bind, peer, bytes, intake);
+                                let local = self.receiver.local(i);
+                                let local = local.map_or(LocalId::ANY, |ip| self.locals.id_of(ip));
+                                feed(bind, local, peer, bytes, intake);
                             }
                         }
                     }
@@ -223,6 +240,7 @@ impl Udp {
         match self.sockets.get_mut(usize::from(flow.bind.0)) {
             Some(Some(socket)) => socket.unsent.push(Unsent {
                 bytes,
+                local: flow.local,
                 peer: flow.peer,
                 ticket,
             }),
@@ -236,7 +254,8 @@ impl Udp {
         let Intake { shard, ledger, .. } = intake;
         let Ledger { counters, failed, .. } = ledger;
         for socket in self.sockets.iter_mut().flatten() {
-            socket.flush(&mut self.sender, &self.digest, shard, counters, |ticket| {
+            let locals = &self.locals;
+            socket.flush(&mut self.sender, &self.digest, locals, shard, counters, |ticket| {
                 failed.push((me, ticket))
             });
         }
@@ -263,6 +282,7 @@ impl UdpSocket {
         &mut self,
         sender: &mut Sender,
         digest: &FixedState,
+        locals: &Locals,
         shard: &Shard,
         counters: &mut Counters,
         mut failed: impl FnMut(Ticket),
@@ -272,7 +292,7 @@ impl UdpSocket {
         while let Some(first) = self.unsent.get(done) {
             let rest = self.unsent[done..]
                 .iter()
-                .map(|unsent| (shard.out_bytes(&unsent.bytes), unsent.peer));
+                .map(|unsent| (shard.out_bytes(&unsent.bytes), unsent.peer, locals.get(unsent.local)));
             match sender.send(self.socket.as_fd(), rest) {
                 Ok(sent) => {
                     counters.datagrams_sent += sent as u64;
@@ -291,10 +311,12 @@ impl UdpSocket {
                     counters.datagrams_unsent += 1;
                     done += 1;
                 }
-                // It may be the ICMP error of an earlier one, which is reported once: this one is tried again.
+                // It may be the ICMP error of an earlier one, which is reported once: this one is tried again. Or this host has
+                // lost the address it was to leave from.
                 Err(_) if tried_again != Some(done) => {
                     self.may_have_bounced = true;
                     tried_again = Some(done);
+                    self.unsent[done].local = LocalId::ANY;
                 }
                 Err(error) => {
                     counters.datagrams_refused += 1;
@@ -327,11 +349,12 @@ impl Sent {
     }
 }
 
-fn feed(bind: usize, peer: SocketAddr, bytes: &[u8], intake: &mut Intake) {
+fn feed(bind: usize, local: LocalId, peer: SocketAddr, bytes: &[u8], intake: &mut Intake) {
     // Binds are at most 64.
     let flow = Flow {
         bind: BindId(bind as u8),
         transport: Transport::Udp,
+        local,
         peer,
         connection: None,
     };

@@ -162,12 +162,13 @@ pub enum Cancelled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{BindId, Transport};
+    use crate::transport::{BindId, LocalId, Transport};
 
     fn context() -> Context {
         let arrived = Flow {
             bind: BindId(0),
             transport: Transport::Udp,
+            local: LocalId::ANY,
             peer: ([192, 0, 2, 1], 5060).into(),
             connection: None,
         };

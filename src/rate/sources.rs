@@ -224,6 +224,35 @@ mod tests {
         }
     }
 
+    /// All ask for the first time at once, one source after the other: whoever is first makes its place, and there is one.
+    #[test]
+    fn threads_that_meet_a_new_source_at_once_share_its_place() {
+        let (sources, rate, now) = (Sources::new(8_192), Rate::per_second(2), Instant::from_millis(5_000));
+        let (taken, together) = (AtomicU64::new(0), std::sync::Barrier::new(4));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for ip in 0..500 {
+                        together.wait();
+                        let [some, _] = take_all(&sources, v4(ip), rate, now, 2);
+                        taken.fetch_add(some as u64, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), 1_000);
+    }
+
+    #[test]
+    fn a_slot_that_another_shard_has_just_made_that_of_a_source_is_its_slot() {
+        let (slot, latest) = (Slot::default(), Latest::default());
+        latest.tell(Instant::from_millis(5_000));
+        assert!(slot.enter(5, &latest) && slot.bucket.take(Rate::per_second(1), &latest));
+        assert!(slot.is_of(5) && slot.enter(5, &latest) && !slot.enter(6, &latest));
+        latest.tell(Instant::from_millis(6_000));
+        assert!(slot.enter(6, &latest) && !slot.is_of(5));
+    }
+
     proptest! {
         /// By the definition, over shards whose clocks are read at different times: no event may make a run of events of its
         /// source that is longer than a second's worth and what time has added; and none that makes no such run is turned away.

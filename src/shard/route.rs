@@ -8,7 +8,7 @@ use crate::message::uri::Scheme;
 use crate::message::{Header, Host, Message, Uri};
 use crate::next_hop::{HopHost, NextHop, NoHop};
 use crate::timer::Instant;
-use crate::transport::{Flow, Transport};
+use crate::transport::{Flow, LocalId, Transport};
 use crate::traversal::{PARAMETER, Traversal};
 use slotmap::Key;
 use smallvec::SmallVec;
@@ -115,6 +115,7 @@ impl Shard {
         Ok(Flow {
             bind,
             transport,
+            local: LocalId::ANY,
             peer: SocketAddr::new(ip, address.port),
             connection: None,
         })
@@ -156,6 +157,10 @@ impl Shard {
         Ok(Flow {
             bind,
             transport,
+            // From the address that its packets come to: what is between may let nothing else through.
+            local: last
+                .filter(|flow| flow.bind == bind && flow.peer.ip().to_canonical() == ip.to_canonical())
+                .map_or(LocalId::ANY, |flow| flow.local),
             peer: SocketAddr::new(ip, hop.port),
             connection,
         })

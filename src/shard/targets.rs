@@ -29,7 +29,7 @@ impl Shard {
     /// the headers that routes match on, and the trunk it comes from. Not the method: an INVITE's CANCEL and ACK have its branch.
     fn loop_digest(&self, message: Message<'_>, from: TrunkId) -> u32 {
         let from = [from.0];
-        let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
+        let mut parts: SmallVec<[&[u8]; 16]> = SmallVec::new();
         parts.extend([message.request_uri(), &from]);
         parts.extend(message.lines_of(Header::Route).map(|line| line.value));
         let headers = self
@@ -38,6 +38,7 @@ impl Shard {
             .iter()
             .filter_map(|route| route.matches.header.as_ref());
         for (name, _) in headers {
+            parts.push(name.as_bytes());
             parts.extend(values_named(message, name));
         }
         self.setup.secret.mac(b'l', &parts) as u32

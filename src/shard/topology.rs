@@ -3,15 +3,17 @@
 use crate::config::{Config, Network, TrunkId};
 use crate::message::uri::Scheme;
 use crate::message::{Host, Uri, Via};
-use crate::transport::{BindId, Flow, Transport};
+use crate::transport::{BindId, Flow, LocalId, Locals, Transport};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Our sockets and the trunks behind them.
 #[derive(Debug)]
 pub(super) struct Topology {
     binds: Vec<Own>,
     trunks: Vec<Peers>,
+    locals: Arc<Locals>,
 }
 
 /// One socket of ours.
@@ -31,11 +33,13 @@ struct Own {
 }
 
 impl Own {
-    /// Whether a host and port, by default 5060, are this socket's.
-    fn is_at(&self, host: Host<'_>, port: Option<u16>) -> bool {
+    /// Whether a host and port, by default 5060, are this socket's; of one that is bound to all addresses, those of `locals` too.
+    fn is_at(&self, host: Host<'_>, port: Option<u16>, locals: &Locals) -> bool {
+        let is_one_of =
+            |ip: IpAddr| self.address.ip().is_unspecified() && ip.is_ipv4() == self.address.is_ipv4() && locals.has(ip);
         self.address.port() == port.unwrap_or(5060)
             && match host {
-                Host::Address(ip) => ip == self.address.ip() || self.advertised == Some(ip),
+                Host::Address(ip) => ip == self.address.ip() || self.advertised == Some(ip) || is_one_of(ip),
                 Host::Name(name) => self
                     .name
                     .as_ref()
@@ -53,7 +57,7 @@ struct Peers {
 }
 
 impl Topology {
-    pub fn new(config: &Config) -> Topology {
+    pub fn new(config: &Config, locals: Arc<Locals>) -> Topology {
         let listener = |name: &str| {
             config
                 .binds
@@ -90,6 +94,7 @@ impl Topology {
         Topology {
             binds: config.binds.iter().map(own).collect(),
             trunks: config.trunks.iter().map(peers).collect(),
+            locals,
         }
     }
 
@@ -135,13 +140,13 @@ impl Topology {
 
     /// Whether a URI's host and port are one of our sockets'.
     pub fn names_us(&self, uri: &Uri<'_>) -> bool {
-        self.binds.iter().any(|own| own.is_at(uri.host, uri.port))
+        self.binds.iter().any(|own| own.is_at(uri.host, uri.port, &self.locals))
     }
 
     /// Whether a Via's sent-by is what we write on this socket (RFC 3261 §18.1.2).
     pub fn is_sent_by(&self, bind: BindId, via: &Via<'_>) -> bool {
         let own = self.own(bind);
-        own.sent_by == via.sent_by || own.is_at(via.host, via.port)
+        own.sent_by == via.sent_by || own.is_at(via.host, via.port, &self.locals)
     }
 
     /// Whether a URI's host is ours, and its port that of this socket.
@@ -155,11 +160,12 @@ impl Topology {
             Some(value) => Transport::from_token(value?)?,
             None => Transport::Udp,
         };
-        let fits = |own: &Own| own.transport == transport && own.is_at(uri.host, uri.port);
+        let fits = |own: &Own| own.transport == transport && own.is_at(uri.host, uri.port, &self.locals);
         let place = self.binds.iter().position(fits)?;
         Some(Flow {
             bind: BindId(place as u8),
             transport,
+            local: LocalId::ANY,
             peer: self.binds[place].itself,
             connection: None,
         })
@@ -179,9 +185,13 @@ impl Topology {
         flow.connection.is_none() && self.own(flow.bind).itself == flow.peer
     }
 
-    /// Whether a Request-URI is ours to answer or to send elsewhere.
+    /// Whether a Request-URI is ours to answer or to send elsewhere. One with another's `maddr` is that one's (RFC 3261 §16.5).
     pub fn is_addressed_to_us(&self, uri: &Uri<'_>) -> bool {
-        matches!(uri.scheme, Scheme::Sip) && self.names_us(uri)
+        let leads_elsewhere = uri.param("maddr").flatten().is_some_and(|maddr| {
+            let host = Host::parse(maddr);
+            !host.is_some_and(|host| self.names_us(&Uri { host, ..uri.clone() }))
+        });
+        matches!(uri.scheme, Scheme::Sip) && self.names_us(uri) && !leads_elsewhere
     }
 
     /// The socket to leave by towards `ip` on a trunk's side: `preferred` if it fits, else one of the trunk's listener.
@@ -198,5 +208,59 @@ impl Topology {
             let position = self.binds.iter().position(|own| own.listener == listener && fits(own));
             position.map(|i| BindId(i as u8))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+[[listen]]
+name = "public"
+bind = ["udp:203.0.113.7:5060"]
+[[listen]]
+name = "private"
+bind = ["udp:10.0.0.1:5060"]
+[[trunk]]
+name = "first"
+listen = "public"
+addresses = ["udp:198.51.100.20:5060"]
+[[trunk]]
+name = "second"
+listen = "public"
+addresses = ["udp:198.51.100.30:5070"]
+[[trunk]]
+name = "inside"
+listen = "private"
+addresses = ["udp:10.0.0.5:5060"]
+"#;
+
+    #[test]
+    fn a_source_speaks_as_the_trunk_that_has_it_on_its_listener() {
+        let config = crate::config::parse(CONFIG, &|_| None).unwrap();
+        let topology = Topology::new(&config);
+        let flow = |bind, peer: &str| Flow {
+            bind: BindId(bind),
+            transport: Transport::Udp,
+            peer: peer.parse().unwrap(),
+            connection: None,
+        };
+        for (bind, peer, trunk) in [
+            (0, "198.51.100.20:5060", Some(0)),
+            (0, "198.51.100.20:5080", Some(0)),
+            (0, "198.51.100.30:5060", Some(1)),
+            (0, "[::ffff:198.51.100.30]:5070", Some(1)),
+            (0, "198.51.100.21:5060", None),
+            (1, "10.0.0.5:5061", Some(2)),
+            // The right source at the wrong door.
+            (0, "10.0.0.5:5060", None),
+            (1, "198.51.100.20:5060", None),
+        ] {
+            let flow = flow(bind, peer);
+            assert_eq!(topology.trunk_of(flow), trunk.map(TrunkId), "{bind} {peer}");
+            let speaks = (0..3).find(|number| topology.may_speak_as(flow, TrunkId(*number)));
+            assert_eq!(speaks, trunk, "{bind} {peer}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{Event, PeerId, REFEREE, World};
 use crate::command::Reply;
 use crate::message::{Message, parse};
 use crate::shard::{Input, Output, Shard, Ticket};
-use crate::transport::{BindId, Flow, Transport};
+use crate::transport::{BindId, Flow, LocalId, Transport};
 use crate::webhook::{ActionOutcome, Hook, HookKind, Subject};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,6 +49,7 @@ impl World {
         let flow = Flow {
             bind,
             transport: Transport::Udp,
+            local: LocalId::ANY,
             peer: from,
             connection: None,
         };

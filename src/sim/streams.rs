@@ -5,7 +5,7 @@ use super::{Event, PeerId, World};
 use crate::message::framing::{Frame, Framer};
 use crate::shard::{Input, Ticket};
 use crate::timer::Instant;
-use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::transport::{BindId, ConnectionId, Flow, LocalId, Transport};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ impl Link {
         Flow {
             bind: self.bind,
             transport: Transport::Tcp,
+            local: LocalId::ANY,
             peer: self.far,
             connection: Some(ConnectionId {
                 worker: self.owner,

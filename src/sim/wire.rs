@@ -9,7 +9,7 @@ use crate::message::framing::{Frame, Framer};
 use crate::message::{Index, Message, parse};
 use crate::shard::{Input, Output, Setup, Shard, Ticket};
 use crate::timer::Instant;
-use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::transport::{BindId, ConnectionId, Flow, LocalId, Transport};
 use crate::usage::Usage;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -70,6 +70,7 @@ impl Wire {
             wall_clock_at_start: Duration::from_secs(1_750_000_000),
             records: false,
             usage: Arc::new(Usage::new(&config)),
+            locals: Arc::default(),
         };
         Wire {
             shard: Shard::new(setup),
@@ -100,6 +101,7 @@ impl Wire {
         let flow = Flow {
             bind: self.bind(Transport::Udp, to),
             transport: Transport::Udp,
+            local: LocalId::ANY,
             peer: from,
             connection: None,
         };
@@ -126,6 +128,7 @@ impl Wire {
             flow: Flow {
                 bind: self.bind(Transport::Tcp, to),
                 transport: Transport::Tcp,
+                local: LocalId::ANY,
                 peer: from,
                 connection: Some(connection),
             },

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::identifiers::Random;
     use crate::message::{MessageBuf, parse};
-    use crate::transport::{BindId, Flow, Transport};
+    use crate::transport::{BindId, Flow, LocalId, Transport};
     use std::time::Duration;
 
     const NOW: Instant = Instant::START;
@@ -122,6 +122,7 @@ mod tests {
                 flow: Flow {
                     bind: BindId(0),
                     transport,
+                    local: LocalId::ANY,
                     peer: ([192, 0, 2, 1], 5060).into(),
                     connection: None,
                 },

@@ -8,7 +8,7 @@ use referee::identifiers::Random;
 use referee::message::{MessageBuf, Method};
 use referee::timer::{Instant, Timers};
 use referee::transaction::{ClientKey, Deadline, Ended, ServerKey, Transactions};
-use referee::transport::{BindId, Flow, Outbox, Ticket, Transport};
+use referee::transport::{BindId, Flow, LocalId, Outbox, Ticket, Transport};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -713,6 +713,7 @@ fn flow(number: usize, is_reliable: bool) -> Flow {
     Flow {
         bind: BindId(0),
         transport: if is_reliable { Transport::Tcp } else { Transport::Udp },
+        local: LocalId::ANY,
         peer: ([192, 0, 2, 9], 1_000 + number as u16).into(),
         connection: None,
     }

@@ -101,3 +101,34 @@ fn an_address_that_no_socket_reaches_is_skipped_at_once() {
     ends.caller_says(&ends.request("INVITE", "a"));
     assert_eq!(ends.caller_heard_at("500"), [0]);
 }
+
+/// RFC 3263 §4.1: what the URI of the next hop says, else what the party behind it uses.
+#[test]
+fn requests_to_a_contact_go_by_its_transport_or_by_that_of_its_party() {
+    for (callee, parameter, goes_by) in [
+        (Transport::Udp, "", Transport::Udp),
+        (Transport::Udp, ";transport=udp", Transport::Udp),
+        (Transport::Udp, ";transport=tcp", Transport::Tcp),
+        (Transport::Tcp, "", Transport::Tcp),
+        (Transport::Tcp, ";transport=tcp", Transport::Tcp),
+        (Transport::Tcp, ";transport=udp", Transport::Udp),
+    ] {
+        let mut ends = Ends::over(Transport::Udp, callee);
+        let invite = ends.request("INVITE", "a");
+        ends.caller_says(&invite);
+        let heard = ends.last_to_callee("INVITE");
+        let contact = format!("<sip:callee@{PLATFORM}{parameter}>");
+        let answer = response(&heard, 200, "callee").replace(&format!("<sip:callee@{PLATFORM}>"), &contact);
+        ends.callee_says(&answer);
+        let routes = ends.last_to_caller("200").list("Record-Route");
+        let to = format!("{};tag=callee", heard.header("To").unwrap());
+        let ack =
+            like(&invite, "ACK", Some(&to)).replace("Max-", &format!("Route: {}, {}\r\nMax-", routes[1], routes[0]));
+        let uri = format!("ACK sip:callee@{PLATFORM}{parameter} SIP");
+        ends.caller_says(&ack.replace("ACK sip:+4930123456@203.0.113.7 SIP", &uri));
+        let by: Vec<Transport> = flows(&ends, "ACK").iter().map(|flow| flow.transport).collect();
+        assert_eq!(by, [goes_by], "{callee} {parameter}");
+        let via = format!("SIP/2.0/{} ", goes_by.via_token());
+        assert!(ends.last_to_callee("ACK").list("Via")[0].starts_with(&via));
+    }
+}

@@ -12,7 +12,7 @@ use referee::message::edit::{RequestWriter, Response, ViaStamp, decimal, write_r
 use referee::message::{Header, Index, Message, parse};
 use referee::shard::{Input, Output, Setup, Shard};
 use referee::timer::Instant;
-use referee::transport::{BindId, Flow, Transport};
+use referee::transport::{BindId, Flow, LocalId, Transport};
 use referee::usage::Usage;
 use referee::verb;
 
@@ -195,6 +195,7 @@ impl Course {
                 seed: [9; 16],
                 wall_clock_at_start: Duration::from_secs(1_750_000_000),
                 records: false,
+                locals: Arc::default(),
             }),
             index: Index::new(),
             now: Instant::START,
@@ -409,6 +410,7 @@ fn flow(bind: u8, ip: [u8; 4]) -> Flow {
     Flow {
         bind: BindId(bind),
         transport: Transport::Udp,
+        local: LocalId::ANY,
         peer: SocketAddr::from((ip, 5060)),
         connection: None,
     }

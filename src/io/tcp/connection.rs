@@ -6,7 +6,7 @@ use crate::message::framing::Framer;
 use crate::rate::{Bucket, Rate};
 use crate::shard::Ticket;
 use crate::timer::Instant;
-use crate::transport::{BindId, ConnectionId, Flow, Transport};
+use crate::transport::{BindId, ConnectionId, Flow, LocalId, Transport};
 use mio::net::TcpStream;
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -174,6 +174,7 @@ impl Connection {
         Flow {
             bind: self.bind,
             transport: Transport::Tcp,
+            local: LocalId::ANY,
             peer: self.peer,
             connection: Some(self.id),
         }

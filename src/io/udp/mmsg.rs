@@ -9,11 +9,12 @@
     reason = "libc's batch calls take raw pointers; no crate offers both without allocating"
 )]
 
+use super::local;
 use crate::io::stamp;
 use std::fmt;
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::time::Duration;
@@ -128,6 +129,14 @@ impl Receiver {
         // SAFETY: the kernel has filled the first `received` headers, and `controls` is as it left it.
         unsafe { stamp::of(&self.headers[i].msg_hdr) }
     }
+
+    /// To which address of this host the `i`-th datagram of the last batch came, if the kernel was asked to say so
+    /// ([`local::enable`]).
+    pub fn local(&self, i: usize) -> Option<IpAddr> {
+        assert!(i < self.received);
+        // SAFETY: the kernel has filled the first `received` headers, and `controls` is as it left it.
+        unsafe { local::of(&self.headers[i].msg_hdr) }
+    }
 }
 
 /// What one `sendmmsg` needs, kept from call to call.
@@ -135,6 +144,7 @@ pub struct Sender {
     names: Box<[libc::sockaddr_storage; SEND_BATCH]>,
     headers: Box<[libc::mmsghdr; SEND_BATCH]>,
     vectors: Box<[libc::iovec; SEND_BATCH]>,
+    controls: Box<[local::Control; SEND_BATCH]>,
 }
 
 // SAFETY: the raw pointers in `headers` and `vectors` are written and used within one call of `send` that holds `&mut self`.
@@ -158,10 +168,12 @@ impl Sender {
             names: Box::new([zeroed_name(); SEND_BATCH]),
             headers: Box::new([zeroed_header(); SEND_BATCH]),
             vectors: Box::new([EMPTY_VECTOR; SEND_BATCH]),
+            controls: Box::new([local::Control::default(); SEND_BATCH]),
         }
     }
 
-    /// Sends the first [`SEND_BATCH`] datagrams of `datagrams` in order and without waiting; returns how many left.
+    /// Sends the first [`SEND_BATCH`] datagrams of `datagrams` in order and without waiting; returns how many left. Each goes to an
+    /// address, and from an address of this host where that is given.
     /// Fewer than given: the next one failed, and calling again with it in front tells why.
     ///
     /// # Errors
@@ -169,11 +181,12 @@ impl Sender {
     pub fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
-        datagrams: impl Iterator<Item = (&'a [u8], SocketAddr)>,
+        datagrams: impl Iterator<Item = (&'a [u8], SocketAddr, Option<IpAddr>)>,
     ) -> io::Result<usize> {
         let (names, vectors) = (self.names.as_mut_ptr(), self.vectors.as_mut_ptr());
         let mut count = 0;
-        for ((bytes, peer), entry) in datagrams.zip(self.headers.iter_mut()) {
+        let entries = self.headers.iter_mut().zip(self.controls.iter_mut());
+        for ((bytes, peer, from), (entry, control)) in datagrams.zip(entries) {
             // SAFETY: `names` and `vectors` have SEND_BATCH entries, as many as there are headers, so that every offset
             // stays inside; `self` is borrowed uniquely and nothing else refers to this entry.
             unsafe {
@@ -186,13 +199,21 @@ impl Sender {
                 entry.msg_hdr.msg_iov = vectors.add(count);
             }
             entry.msg_hdr.msg_iovlen = 1;
+            match from {
+                // SAFETY: `control` is this entry's alone, and lives in a box of this struct beyond the call.
+                Some(from) => unsafe { local::set(&mut entry.msg_hdr, control, from) },
+                None => {
+                    entry.msg_hdr.msg_control = ptr::null_mut();
+                    entry.msg_hdr.msg_controllen = 0;
+                }
+            }
             count += 1;
         }
         if count == 0 {
             return Ok(0);
         }
-        // SAFETY: the first `count` headers point at names and vectors of this struct, the vectors at byte slices that
-        // live for `'a`, hence beyond the call; the kernel only reads names and bytes, and writes `msg_len`.
+        // SAFETY: the first `count` headers point at names, vectors and control buffers of this struct, the vectors at byte slices
+        // that live for `'a`, hence beyond the call; the kernel only reads names, controls and bytes, and writes `msg_len`.
         let sent = retry(|| unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
@@ -476,7 +497,7 @@ mod tests {
             let mut sender = Sender::new();
             let mut sent = 0;
             while sent < datagrams.len() {
-                let rest = datagrams[sent..].iter().map(|bytes| (bytes.as_slice(), peer));
+                let rest = datagrams[sent..].iter().map(|bytes| (bytes.as_slice(), peer, None));
                 sent += sender.send(from.as_fd(), rest).unwrap();
             }
             let mut receiver = Receiver::new();
@@ -492,6 +513,50 @@ mod tests {
             assert_eq!(received, datagrams);
             let error = receiver.receive(to.as_fd()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_datagram_says_where_it_came_to_and_leaves_from_where_it_is_to() {
+        let wildcard = UdpSocket::bind("0.0.0.0:0").unwrap();
+        local::enable(wildcard.as_fd(), false).unwrap();
+        let port = wildcard.local_addr().unwrap().port();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let back = peer.local_addr().unwrap();
+        let ips: [IpAddr; 3] = [[127, 0, 0, 1].into(), [127, 0, 0, 9].into(), [127, 77, 1, 2].into()];
+        for ip in ips {
+            peer.send_to(b"x", (ip, port)).unwrap();
+        }
+        let mut receiver = Receiver::new();
+        assert_eq!(receiver.receive(wildcard.as_fd()).unwrap(), ips.len());
+        assert_eq!([0, 1, 2].map(|i| receiver.local(i)), ips.map(Some));
+        let mut sender = Sender::new();
+        let from = [Some(ips[1]), None, Some(ips[2])];
+        let batch = || from.iter().map(|from| (&b"y"[..], back, *from));
+        assert_eq!(sender.send(wildcard.as_fd(), batch()).unwrap(), 3);
+        for from in from {
+            let (_, source) = peer.recv_from(&mut [0; 8]).unwrap();
+            assert_eq!(source, SocketAddr::new(from.unwrap_or(ips[0]), port));
+        }
+        // An address that is not this host's (any more).
+        let lost = Some(IpAddr::from([192, 0, 2, 1]));
+        assert!(
+            sender
+                .send(wildcard.as_fd(), std::iter::once((&b"y"[..], back, lost)))
+                .is_err()
+        );
+        assert_eq!(sender.send(wildcard.as_fd(), batch()).unwrap(), 3);
+        if let (Ok(wildcard), Ok(peer)) = (UdpSocket::bind("[::]:0"), UdpSocket::bind("[::1]:0")) {
+            local::enable(wildcard.as_fd(), true).unwrap();
+            let ip = IpAddr::from(Ipv6Addr::LOCALHOST);
+            let to = SocketAddr::new(ip, wildcard.local_addr().unwrap().port());
+            peer.send_to(b"x", to).unwrap();
+            assert_eq!(receiver.receive(wildcard.as_fd()).unwrap(), 1);
+            assert_eq!(receiver.local(0), Some(ip));
+            let back = (&b"y"[..], peer.local_addr().unwrap(), Some(ip));
+            assert_eq!(sender.send(wildcard.as_fd(), std::iter::once(back)).unwrap(), 1);
+            assert_eq!(peer.recv_from(&mut [0; 8]).unwrap().1, to);
         }
     }
 
@@ -546,7 +611,7 @@ mod tests {
         let too_large = vec![0; 65_508];
         let mut sender = Sender::new();
         let batch = [&b"one"[..], &too_large, b"three"];
-        let rest = |from: usize| batch[from..].iter().map(move |bytes| (*bytes, peer));
+        let rest = |from: usize| batch[from..].iter().map(move |bytes| (*bytes, peer, None));
         assert_eq!(sender.send(socket.as_fd(), rest(0)).unwrap(), 1);
         let error = sender.send(socket.as_fd(), rest(1)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
