@@ -634,8 +634,9 @@ impl Shard {
                 | ClientOwner::Request(..)
                 | ClientOwner::Challenged { .. },
             )) => {}
-            Some(Ended::ServerTimeout(owner)) => {
+            Some(Ended::ServerTimeout(owner, identity)) => {
                 self.counters.unacknowledged_total += 1;
+                self.refused_invites.add(identity);
                 self.on_transaction_ended(Some(Ended::Server(owner)), now);
             }
             Some(Ended::Server(ServerOwner::Local | ServerOwner::Application(_))) => {}

@@ -347,7 +347,7 @@ impl World {
     pub fn command_to(&mut self, shard: usize, command: Command) -> u64 {
         self.tickets += 1;
         let ticket = self.tickets;
-        self.check.command(ticket);
+        self.check.command(ticket, &command);
         self.feed(shard, Input::Command { ticket, command });
         ticket
     }
@@ -387,6 +387,7 @@ impl World {
         for shard in 0..self.shards.len() {
             self.feed(shard, Input::Drain);
         }
+        self.check.drains();
     }
 
     // ---- time ----

@@ -95,8 +95,8 @@ pub enum Ended<S, C> {
     ClientTimeout(C),
     /// The request could not be sent. The transaction is gone.
     ClientTransportFailed(C),
-    /// Timer H: no ACK came for the non-2xx final response (RFC 3261 §17.2.1). The transaction is gone.
-    ServerTimeout(S),
+    /// Timer H: no ACK came for the non-2xx final response (RFC 3261 §17.2.1). The transaction is gone; what it was known by.
+    ServerTimeout(S, u128),
     /// The transaction did its duty and is gone.
     Client(C),
     Server(S),

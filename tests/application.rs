@@ -1275,42 +1275,6 @@ fn raw(method: &str, lines: &str, body: &str) -> String {
     )
 }
 
-/// RFC 3261 §12.1.1: what makes the dialog, for who is behind proxies.
-#[test]
-fn the_record_routes_are_copied_and_are_the_route_set_of_our_requests() {
-    let routes = [
-        "<sip:198.51.100.10:5060;lr;x=first>",
-        "<sip:second.example;lr>",
-        "<sip:third.example;lr>",
-    ];
-    let lines = format!(
-        "Record-Route: {}\r\nContact: <sip:a@192.0.2.44>\r\nRecord-Route: {}, {}\r\nSupported: 100rel\r\n",
-        routes[0], routes[1], routes[2]
-    );
-    let mut scene = Scene::new();
-    scene.list(json!([
-        {"verb": "pause", "length": 1}, {"verb": "answer"}, {"verb": "pause", "length": 1}, {"verb": "hangup"}
-    ]));
-    scene.world.say(scene.carrier, &raw("INVITE", &lines, ""));
-    scene.run(1_500);
-    let answers: Vec<&Text> = scene.heard("").into_iter().filter(|text| text.code() > 100).collect();
-    assert!(!answers.is_empty());
-    for answer in answers {
-        assert_eq!(answer.list("Record-Route"), routes, "{}", answer.first);
-        assert_eq!(answer.header("Contact"), Some("<sip:+4930123456@203.0.113.7:5060>"));
-        assert!(answer.tag("To").is_some());
-    }
-    let to = scene.answer().header("To").unwrap().to_owned();
-    let ack = raw("ACK", "", "").replace(&format!("To: <{URI}>"), &format!("To: {to}"));
-    scene.world.say(scene.carrier, &ack);
-    scene.run(1_500);
-    let bye = scene.heard("BYE")[0];
-    assert_eq!(
-        (bye.list("Route"), bye.request_uri()),
-        (routes.map(String::from).to_vec(), "sip:a@192.0.2.44")
-    );
-}
-
 #[test]
 fn what_a_user_agent_must_refuse_is_refused_before_anybody_is_asked() {
     let contact = "Contact: <sip:a@198.51.100.10:5060>\r\n";

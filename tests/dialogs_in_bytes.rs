@@ -138,6 +138,52 @@ fn a_record_route_within_a_dialog_changes_no_route_set() {
     }
 }
 
+/// RFC 3261 §16.5: who takes us for the other party is led to it.
+#[test]
+fn a_request_uri_that_names_us_within_a_dialog_stands_for_the_other_party() {
+    for party in [CALLER, CALLEE] {
+        let mut wire = Wire::new(TWO_SIDES);
+        let parties = Parties::call(&mut wire, "call", [";tag=c", ";tag=u"]);
+        let ours = ["sip:callee@203.0.113.7", "sip:caller@10.0.0.1:5060"][party];
+        for method in ["INFO", "BYE"] {
+            let heard = says(&mut wire, party, &parties.request(party, method, 3, ours));
+            let request = heard.iter().find(|text| text.is_request());
+            let request = request.unwrap_or_else(|| panic!("{method} {party}: {heard:?}"));
+            assert_eq!((request.method(), request.request_uri()), (method, CONTACTS[1 - party]));
+            let answer = says(&mut wire, 1 - party, &ok(request, &parties.identities[1 - party], ""));
+            assert_eq!(answer[0].code(), 200);
+        }
+        assert_eq!(wire.shard().counters().calls, 0);
+    }
+}
+
+/// A callee that shows neither a Contact nor our Record-Route breaks RFC 3261 §12.1.1, and is called all the same (§16.6).
+#[test]
+fn a_callee_without_a_contact_is_found_by_the_request_uri() {
+    let mut wire = Wire::new(TWO_SIDES);
+    let mut parties = Parties {
+        identities: [
+            "<sip:caller@carrier.example>;tag=c".into(),
+            "<sip:+4930123456@203.0.113.7>".into(),
+        ],
+        call_id: "call".into(),
+        routes: Default::default(),
+    };
+    let invite = parties.request(CALLER, "INVITE", 1, "sip:+4930123456@203.0.113.7");
+    let sent = says(&mut wire, CALLER, &invite);
+    let invite = sent.iter().find(|text| text.is_request()).unwrap();
+    parties.identities[CALLEE] += ";tag=u";
+    let bare: String = ok(invite, &parties.identities[CALLEE], "")
+        .split_inclusive("\r\n")
+        .filter(|line| !line.starts_with("Record-Route"))
+        .collect();
+    assert_eq!(says(&mut wire, CALLEE, &bare)[0].code(), 200);
+    let ack = parties.says(&mut wire, CALLER, "ACK", 1);
+    assert_eq!((ack[0].method(), ack[0].request_uri()), ("ACK", CONTACTS[CALLEE]));
+    parties.ask(&mut wire, CALLER, "BYE", 2);
+    assert_eq!(wire.shard().counters().calls, 0);
+}
+
 /// With the same secret (`dialog_secret`) another process takes over what is said in a dialog: by the token in the Route.
 #[test]
 fn a_dialog_outlives_the_process_where_the_secret_does() {

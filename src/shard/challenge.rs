@@ -12,7 +12,7 @@ use super::relay::own_request_uri;
 use super::request::Dialog;
 use super::saying::Saying;
 use super::saying::room_behind;
-use super::{ClientOwner, Shard};
+use super::{ClientOwner, Shard, TimerKey};
 use crate::call::refers::Referrer;
 use crate::call::{Call, CallKey, CallState, Direction, Party};
 use crate::config::TrunkId;
@@ -383,6 +383,7 @@ impl Shard {
     fn note_again(&mut self, owner: ClientOwner, client: ClientKey, cseq: u32, own: Option<u32>, now: Instant) {
         let timer_c = self.config().timers.timer_c;
         let alive_until = Some(now + self.config().transfer.total_timeout_max);
+        let hold = self.config().transfer.hold;
         match owner {
             ClientOwner::Relay(key, number) => {
                 let Some(context) = self.contexts.get_mut(key) else {
@@ -413,11 +414,16 @@ impl Shard {
                 };
                 let (call, party) = (transfer.call, transfer.party);
                 let is_within = transfer.outside.is_none();
-                if let Some(call) = self.calls.get_mut(call).filter(|_| is_within) {
-                    let after = call.sequence(party).highest();
-                    let refers = &mut call.extra_mut().refers;
-                    refers.refused(Referrer::Referee(key));
-                    refers.left(Referrer::Referee(key), party, cseq, after, alive_until);
+                if let Some(of) = self.calls.get_mut(call).filter(|_| is_within) {
+                    let after = of.sequence(party).highest();
+                    let extra = of.extra_mut();
+                    extra.refers.refused(Referrer::Referee(key));
+                    extra
+                        .refers
+                        .left(Referrer::Referee(key), party, cseq, after, alive_until);
+                    // What waits for its response waits for this one.
+                    extra.hold = Some((party.other(), now + hold));
+                    self.arm(now, hold, TimerKey::Hold(call));
                 }
                 self.tell_step(key, event::Step::Sent, None);
             }

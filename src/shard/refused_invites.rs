@@ -1,13 +1,13 @@
-//! INVITEs within a dialog that were refused without a transaction.
+//! Refused INVITEs that have no transaction: within a dialog, those that were refused without one, and any whose Timer H is over.
 //!
-//! Their ACKs go no further (RFC 3261 §17.1.1.3). That of an INVITE outside a dialog is known by the To tag that we gave it; one
-//! within a dialog has its tags already, and nothing but its branch tells its ACK from that of a 2xx.
+//! Their ACKs go no further (RFC 3261 §17.1.1.3, §17.2.1). That of an INVITE outside a dialog that was refused without a transaction
+//! is known by the To tag that we gave it; of the others nothing but the branch tells it from that of a 2xx.
 
 /// INVITEs remembered. At 1,000 refusals a second each is for a second, in which its ACK has come.
 const KEPT: usize = 1_024;
 
 /// The last of them by their transactions' identities, each in a place that its identity tells. One more in the same place, and
-/// the earlier is forgotten: its ACK is relayed, to a party that knows no such INVITE and drops it.
+/// the earlier is forgotten: its ACK is relayed like that of a 2xx, to a party that knows no such INVITE and drops it.
 #[derive(Debug)]
 pub(super) struct RefusedInvites(Box<[u128; KEPT]>);
 

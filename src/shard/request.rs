@@ -8,7 +8,7 @@ use super::response::BranchFailure;
 use super::route::NoFlow;
 use super::{ClientOwner, ServerOwner, Shard, TimerKey, is_live};
 use crate::call::refers::Referrer;
-use crate::call::{Call, CallKey, CallState, Direction, Held, Party};
+use crate::call::{Call, CallKey, CallState, Direction, Held, Party, Trait};
 use crate::config::{InDialogSources, InboundRefer, TrunkId};
 use crate::identifiers::CallId;
 use crate::message::check::checked_via;
@@ -677,9 +677,13 @@ impl Shard {
             call.shows_life(party);
             call.set_flow(party, arrival.flow);
             if arrival.own.count == 0 {
-                // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes.
-                request_uri = Some(Text::from_slice(&bare(call.target(other))));
-                routes = call.get(other, crate::call::Trait::Routes).into();
+                // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes. Where a
+                // party has shown no Contact, what the other took for one counts.
+                let is_unknown = call.get(other, Trait::Contact).is_empty();
+                if !is_unknown || Uri::parse(message.request_uri()).is_ok_and(|uri| self.topology.names_us(&uri)) {
+                    request_uri = Some(Text::from_slice(&bare(call.target(other))));
+                }
+                routes = call.get(other, Trait::Routes).into();
             } else if let Some(moved) = call.extra().and_then(|extra| extra.retargets[other as usize].as_ref())
                 && message.request_uri() == &*moved.known
             {
@@ -714,8 +718,17 @@ impl Shard {
         }
         changes.request_uri = request_uri.as_deref();
         changes.routes = &routes;
-        let next = next_uri(message, arrival.own.count, &changes);
-        let target = match self.flow_to_uri(next, listener, last, now) {
+        let mut target = self.flow_to_uri(next_uri(message, arrival.own.count, &changes), listener, last, now);
+        let resolved: Text;
+        if let (Some(_), Ok(flow), Dialog::Call(key, party)) = (last, &target, dialog)
+            && self.topology.is_at(flow.peer)
+        {
+            // RFC 3261 §16.5: a Request-URI that names us stands for the other party.
+            resolved = Text::from_slice(&bare(self.calls[key].target(party.other())));
+            changes.request_uri = Some(&resolved);
+            target = self.flow_to_uri(&resolved, listener, last, now);
+        }
+        let target = match target {
             Ok(target) => target,
             Err(no_flow) => {
                 let ends = context.call.filter(|_| arrival.method == Method::Bye);

@@ -143,6 +143,13 @@ impl Topology {
         self.binds.iter().any(|own| own.is_at(uri.host, uri.port, &self.locals))
     }
 
+    /// Whether an address is one of our sockets'.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        let host = Host::Address(address.ip().to_canonical());
+        let mut binds = self.binds.iter();
+        binds.any(|own| own.is_at(host, Some(address.port()), &self.locals))
+    }
+
     /// Whether a Via's sent-by is what we write on this socket (RFC 3261 §18.1.2).
     pub fn is_sent_by(&self, bind: BindId, via: &Via<'_>) -> bool {
         let own = self.own(bind);
@@ -239,10 +246,11 @@ addresses = ["udp:10.0.0.5:5060"]
     #[test]
     fn a_source_speaks_as_the_trunk_that_has_it_on_its_listener() {
         let config = crate::config::parse(CONFIG, &|_| None).unwrap();
-        let topology = Topology::new(&config);
+        let topology = Topology::new(&config, Arc::default());
         let flow = |bind, peer: &str| Flow {
             bind: BindId(bind),
             transport: Transport::Udp,
+            local: LocalId::ANY,
             peer: peer.parse().unwrap(),
             connection: None,
         };

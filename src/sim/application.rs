@@ -24,6 +24,8 @@ pub struct Posted {
     pub settings: HookSettings,
     /// It was answered with 2xx.
     pub is_taken: bool,
+    /// The status of its answer, if it has one.
+    pub status: Option<u16>,
     /// The body as sent, and read.
     pub text: String,
     pub body: Value,
@@ -120,6 +122,7 @@ impl Application {
             has_credentials: hook.basic_auth.is_some(),
             settings: hook.settings.clone(),
             is_taken,
+            status: Some(answer.status),
             text: hook.body.clone(),
             body: serde_json::from_str(&hook.body).unwrap_or(Value::Null),
         });
@@ -149,6 +152,10 @@ impl Application {
             attempt: job.attempt,
             has_credentials: headers.iter().any(|(name, _)| *name == "authorization"),
             is_taken: matches!(outcome, Outcome::Answered { status: 200..=299, .. }),
+            status: match outcome {
+                Outcome::Answered { status, .. } => Some(status),
+                Outcome::Failed(_) => None,
+            },
             text: job.body().to_owned(),
             body: serde_json::from_str(job.body()).unwrap_or(Value::Null),
         });

@@ -1,14 +1,17 @@
 //! What holds at every step, and what must be true once the network heals and all calls are over.
 //!
 //! The checks see what a peer or an application could see, and the shards' counters; they share no code with what they judge
-//! but the strict reading of messages. Each part has its rules: `responses`, `transactions`, `relayed`, `targets`,
-//! `strangers`, `dialogs`, `notifies`, `hooks`, `calls`, `counters`.
+//! but the strict reading of messages. Each part has its rules: `responses`, `own`, `transactions`, `relayed`, `loops`, `targets`,
+//! `strangers`, `dialogs`, `refers`, `notifies`, `hooks`, `calls`, `counters`.
 
 mod calls;
 mod counters;
 mod dialogs;
 mod hooks;
+mod loops;
 mod notifies;
+mod own;
+mod refers;
 mod relayed;
 mod responses;
 mod strangers;
@@ -18,7 +21,7 @@ mod transactions;
 use super::application::Posted;
 use super::peer::text::Text;
 use super::tally::Tally;
-use crate::command::Reply;
+use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::identifiers::Secret;
 use crate::message::properties::malformed_fields;
@@ -52,11 +55,14 @@ pub struct Sent<'s> {
 #[derive(Debug)]
 pub struct Check {
     responses: responses::Responses,
+    own: own::Own,
     transactions: transactions::Transactions,
     relayed: relayed::Relayed,
+    loops: loops::Loops,
     targets: targets::Targets,
     strangers: strangers::Strangers,
     dialogs: dialogs::Dialogs,
+    refers: refers::Refers,
     notifies: notifies::Notifies,
     hooks: hooks::Hooks,
     counters: counters::Watch,
@@ -75,11 +81,14 @@ impl Check {
         Check {
             known_for: tombstones.min().unwrap_or_default().min(64 * config.timers.t1),
             responses: responses::Responses::new(secret),
+            own: own::Own::default(),
             transactions: transactions::Transactions::new(config.timers),
-            relayed: relayed::Relayed::new(config.session != Default::default()),
+            loops: loops::Loops::new(config.clone()),
+            relayed: relayed::Relayed::new(&config),
             targets: targets::Targets::new(config.clone()),
             strangers: strangers::Strangers::new(config.clone()),
             dialogs: dialogs::Dialogs::default(),
+            refers: refers::Refers::new(config.clone()),
             notifies: notifies::Notifies::default(),
             hooks: hooks::Hooks::new(&config),
             counters: counters::Watch::new(shards),
@@ -98,28 +107,38 @@ impl Check {
         self.strangers.received(flow, text.as_ref(), is_known, bytes.len());
         if let Some(text) = text.filter(Text::is_request) {
             self.responses.request(from, &text);
+            self.own.request(&text);
+            self.loops.request(&text, flow);
             self.transactions.request(&text, flow, now, &mut self.faults);
-            self.relayed.request(&text, flow);
+            self.relayed.request(&text, flow, now);
             self.targets.request(&text, flow, now);
-            self.dialogs.request(&text, now);
+            self.dialogs.request(&text, !self.strangers.is_stranger(flow), now);
+            self.refers.request(&text, flow, now);
             self.notifies.request(&text);
-            self.hooks.request(&text);
+            self.hooks.request(&text, flow);
         } else if let Ok(text) = Text::read_any_length(bytes) {
             self.hooks.response(&text);
             self.transactions.response(&text, flow, now);
-            self.targets.response(&text, flow, now);
+            self.targets.response(&text, flow, now, &mut self.faults);
             if is_known {
-                self.relayed.response(&text);
+                self.relayed.response(&text, flow, now);
             }
             self.dialogs.response(&text);
+            self.refers.response(&text);
             self.notifies.response(&text);
         }
         self.note_malformed(bytes);
     }
 
+    /// Every shard drains.
+    pub fn drains(&mut self) {
+        self.own.drains();
+    }
+
     /// What was received is dealt with.
     pub fn taken(&mut self) {
         self.strangers.taken();
+        self.own.taken();
         self.transactions.taken(&mut self.faults);
     }
 
@@ -151,6 +170,7 @@ impl Check {
     /// Referee will be told that this request has not arrived; another copy of it may have, or it was read before its connection broke.
     pub fn send_failed(&mut self, text: &Text) {
         self.transactions.send_failed(text);
+        self.relayed.send_failed(text);
         self.targets.send_failed(text);
         self.notifies.send_failed(text);
     }
@@ -187,9 +207,12 @@ impl Check {
         self.strangers.sent(sent.flow, text, sent.bytes, &mut self.faults);
         if text.is_request() {
             self.transactions.sent_request(text, sent.flow, now, &mut self.faults);
-            self.relayed.sent_request(text, &mut self.faults);
+            self.relayed.sent_request(text, sent.flow, now, &mut self.faults);
+            self.own.sent_request(text, &mut self.faults);
+            self.loops.sent_request(text, &mut self.faults);
             self.targets.sent_request(text, sent.flow, now, &mut self.faults);
             self.dialogs.sent(text, now, self.known_for, &mut self.faults);
+            self.refers.sent(text, sent.flow, now, &mut self.faults);
             self.notifies.sent(text, &mut self.faults);
             self.hooks.referred_outside(text);
         } else {
@@ -199,9 +222,15 @@ impl Check {
             self.transactions
                 .sent_response(text, sent.flow, is_stateless, now, &mut self.faults);
             let is_own = !self.relayed.sent_response(text, &mut self.faults);
-            self.targets.sent_response(text, is_own, &mut self.faults);
-            if !is_own {
-                self.dialogs.passed_on(text);
+            self.targets.sent_response(text, is_own, now, &mut self.faults);
+            self.own.sent_response(text, is_own, &mut self.faults);
+            match is_own {
+                true => {
+                    self.loops.sent_own(text, &mut self.faults);
+                    self.dialogs.answered_here(text, &mut self.faults);
+                    self.refers.answered(text);
+                }
+                false => self.dialogs.passed_on(text, now),
             }
             let is_news = self.responses.sent(to, text, is_stateless, &mut self.faults);
             if is_news && text.method() == "NOTIFY" {
@@ -218,8 +247,9 @@ impl Check {
     }
 
     /// A command was given.
-    pub fn command(&mut self, ticket: u64) {
-        self.hooks.command(ticket);
+    pub fn command(&mut self, ticket: u64, command: &Command) {
+        self.hooks.command(ticket, command);
+        self.refers.command(command);
     }
 
     pub fn replied(&mut self, ticket: u64, reply: &Reply) {
@@ -230,6 +260,7 @@ impl Check {
     pub fn hook(&mut self, hook: &Hook) {
         if let Some(call_id) = self.hooks.handed(hook, &mut self.faults) {
             self.notifies.given_up(&call_id);
+            self.refers.given_up(&call_id);
         }
     }
 
@@ -250,6 +281,7 @@ impl Check {
     /// Transactions, once all is over.
     pub fn transactions(&mut self) {
         self.transactions.over(&mut self.faults);
+        self.dialogs.over(&mut self.faults);
     }
 
     /// Hooks, once all is over.

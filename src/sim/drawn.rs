@@ -5,12 +5,15 @@
 //! ```
 //!
 //! `setting` draws what there is, `course` what happens, `forgery` what outsiders send. What the peers answer is their
-//! own instinct's. `sequel` goes on with what is left when all has healed. A seed replays; the fuzzer gives bytes instead, of which the first choices are the setting.
+//! own instinct's. `sequel` goes on with what is left when all has healed, `detour` with calls that come back,
+//! `tangle` with what is easily mistaken for another thing. A seed replays; the fuzzer gives bytes instead, of which the first choices are the setting.
 
 mod course;
+mod detour;
 mod forgery;
 mod sequel;
 mod setting;
+mod tangle;
 
 use super::World;
 use super::dice::Dice;
@@ -24,6 +27,9 @@ use std::time::Duration;
 /// Streams of choices: the setting, the course, the network, what stands behind referee, the application, one for each peer, and
 /// calls led by applications.
 const STREAMS: usize = 6 + setting::MEMBERS_MAX;
+
+/// Those of what happens when all has healed: the sequel, calls that come back, and what is easily mistaken.
+const AFTER: usize = 3;
 
 /// A world that has come to rest, and what it has seen.
 #[derive(Debug)]
@@ -40,7 +46,7 @@ pub struct Drawn {
 /// # Panics
 /// If a rule is broken: with the seed, the configuration, the rules and the ladder.
 pub fn of_seed(seed: u64) -> Drawn {
-    let mut dice = Dice::of_seed(seed, STREAMS + 1);
+    let mut dice = Dice::of_seed(seed, STREAMS + AFTER);
     let of_sequel = dice.split_off(STREAMS);
     run(seed, dice, of_sequel, &format!("seed {seed}"))
 }
@@ -50,7 +56,7 @@ pub fn of_seed(seed: u64) -> Drawn {
 /// # Panics
 /// As [`of_seed`].
 pub fn of_bytes(bytes: &[u8]) -> Drawn {
-    let (dice, of_sequel) = (Dice::of_bytes(bytes, STREAMS), Dice::of_bytes(bytes, 1));
+    let (dice, of_sequel) = (Dice::of_bytes(bytes, STREAMS), Dice::of_bytes(bytes, AFTER));
     run(0, dice, of_sequel, &format!("{} bytes", bytes.len()))
 }
 
@@ -63,9 +69,10 @@ fn run(seed: u64, mut dice: Vec<Dice>, of_sequel: Vec<Dice>, name: &str) -> Draw
     let mut course = course::Course::new(of_course, &setting, &members);
     course.run(&mut world);
     world.run_until(setting.heals);
-    for dice in of_sequel {
-        sequel::run(&mut world, &members, dice);
-    }
+    let [of_sequel, of_detour, of_tangle] = of_sequel.try_into().unwrap_or_else(|_| panic!());
+    sequel::run(&mut world, &members, of_sequel);
+    detour::run(&mut world, &members, &setting, of_detour);
+    tangle::run(&mut world, &members, &setting, of_tangle);
     world.run_until(setting.heals + setting.goes_on);
     hang_up(&mut world, &members);
     if setting.has_probes {

@@ -3,6 +3,7 @@
 //!
 //! It is a pure machine: bytes and time go in, packets come out.
 
+pub mod detour;
 pub mod gate;
 pub mod instinct;
 pub mod script;
@@ -75,6 +76,8 @@ pub struct Peer {
     pub instinct: Option<Instinct>,
     /// What it asks for before it does anything.
     pub gate: Option<Gate>,
+    /// INVITEs that it has sent back to referee: by the branch of its own, what it was asked.
+    sent_back: BTreeMap<String, Key>,
     /// Branches of what it put on the wire as it was, and of what others did in its name.
     unjudged: BTreeSet<String>,
     /// Branches and methods of requests that came again long after: they may be answered again, and otherwise.
@@ -191,6 +194,7 @@ impl Peer {
             violations: Vec::new(),
             instinct: None,
             gate: None,
+            sent_back: BTreeMap::new(),
             unjudged: BTreeSet::new(),
             replayed: BTreeSet::new(),
             past: BTreeSet::new(),
@@ -354,6 +358,16 @@ impl Peer {
         self.is_up(call_id) && last.is_some_and(|refer| !refer.has_ended && refer.is_accepted)
     }
 
+    /// The CSeq number of the last REFER that it had in this call.
+    pub fn last_refer(&self, call_id: &str) -> Option<u32> {
+        Some(self.dialogs.get(call_id)?.refers.last()?.number)
+    }
+
+    /// The CSeq number of its next request in this call.
+    pub fn next_number(&self, call_id: &str) -> Option<u32> {
+        Some(self.dialogs.get(call_id)?.local_number + 1)
+    }
+
     /// Whether a request of this method fits the state of the dialog: only some before the answer (RFC 3261 §15, RFC 3311 §5.1,
     /// RFC 3262 §3).
     fn may_send(&self, call_id: &str, method: &str) -> bool {
@@ -484,15 +498,16 @@ impl Peer {
                     self.send_request(call_id, &method, &headers, &body, now);
                 }
             }
-            Act::Notify { status, state } => {
+            Act::Notify { place, status, state } => {
                 let Some(dialog) = self.dialogs.get_mut(call_id) else {
                     return;
                 };
                 let number = server.and_then(|key| Some(self.servers.get(&key)?.request.cseq().0));
                 let refer = match number {
                     Some(number) => dialog.refers.iter().position(|refer| refer.number == number),
-                    None => dialog.refers.len().checked_sub(1),
+                    None => place.or(dialog.refers.len().checked_sub(1)),
                 };
+                let refer = refer.filter(|place| *place < dialog.refers.len());
                 let is_named = match self.manners.event_ids {
                     EventIds::Always => true,
                     EventIds::FromTheSecond => refer.is_some_and(|place| place > 0),

@@ -270,7 +270,11 @@ impl<S: Copy, C: Copy> Transactions<S, C> {
                 timers.arm(now, server.interval, Deadline::Server(key, letter).into());
                 None
             }
-            (Letter::H, ServerState::Completed) => self.remove_server(key, letter.as_str()).map(Ended::ServerTimeout),
+            (Letter::H, ServerState::Completed) => {
+                let identity = server.identity;
+                let owner = self.remove_server(key, letter.as_str())?;
+                Some(Ended::ServerTimeout(owner, identity))
+            }
             (Letter::I, ServerState::Confirmed)
             | (Letter::J, ServerState::Completed)
             | (Letter::L, ServerState::Accepted) => self.remove_server(key, letter.as_str()).map(Ended::Server),

@@ -256,6 +256,10 @@ fn a_refusal_is_sent_again_until_its_ack_comes_or_timer_h() {
         assert_eq!((ends.transactions(), ends.counters().unacknowledged_total), (1, 0));
         ends.run_to(after + 32_000);
         assert_eq!((ends.transactions(), ends.counters().unacknowledged_total), (0, 1));
+        // An ACK that comes only now is that of a refusal all the same.
+        let refusal = ends.last_to_caller("486");
+        ends.caller_says(&like(&invite, "ACK", refusal.header("To")));
+        assert_eq!(ends.counters().absorbed_acks_total, 1);
         ends.assert_over();
     }
 }

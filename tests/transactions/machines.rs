@@ -655,7 +655,7 @@ impl Both {
                 (self.keys.iter().position(is_it).unwrap(), Seen::Due)
             }
             Some(Ended::ClientTimeout(number)) => (number, Seen::Timeout),
-            Some(Ended::ClientTransportFailed(number) | Ended::ServerTimeout(number)) => (number, Seen::Failure),
+            Some(Ended::ClientTransportFailed(number) | Ended::ServerTimeout(number, _)) => (number, Seen::Failure),
             Some(Ended::Client(number) | Ended::Server(number)) => (number, Seen::Over),
         };
         self.seen[number].push((self.now, seen));

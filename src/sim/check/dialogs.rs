@@ -28,6 +28,16 @@ pub(super) struct Dialogs {
     ends: BTreeMap<String, Instant>,
     /// Call-IDs of dialogs that a party has ended and the other has taken for ended.
     over: BTreeSet<String>,
+    /// Dialogs that a relayed response to an INVITE has made, by Call-ID and both tags in order.
+    made: BTreeSet<(String, [String; 2])>,
+    /// Call-IDs of INVITEs that were answered, and of those that were refused before.
+    confirmed: BTreeSet<String>,
+    refused: BTreeSet<String>,
+    /// Requests within them, by branch, until they have gone on or have an answer.
+    open: BTreeMap<String, Text>,
+    /// By Call-ID, the branches of all BYEs that came or left, and of those that a party has challenged.
+    byes: BTreeMap<String, BTreeSet<String>>,
+    challenged_byes: BTreeMap<String, Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -42,11 +52,16 @@ struct Numbers {
 }
 
 impl Dialogs {
-    /// A request came.
-    pub fn request(&mut self, text: &Text, now: Instant) {
+    /// A request came. `is_trunks`: from a trunk.
+    pub fn request(&mut self, text: &Text, is_trunks: bool, now: Instant) {
         self.note_tag(text, "From");
         if text.method() == "BYE" {
             self.ends.entry(text.call_id().to_owned()).or_insert(now);
+            self.note_bye(text);
+        }
+        let is_within = self.made.contains(&dialog_of(text)) && !matches!(text.method(), "ACK" | "CANCEL");
+        if is_within && is_trunks && !self.came.contains_key(&text.origin()) && text.list("Via").len() == 1 {
+            self.open.insert(text.branch(), text.clone());
         }
         if text.method() != "CANCEL" {
             self.came.insert(text.origin(), text.cseq().0);
@@ -68,8 +83,69 @@ impl Dialogs {
         }
     }
 
+    /// RFC 3261 §12.3: a refused INVITE ends the dialogs that it has begun.
+    fn note_refusal(&mut self, text: &Text) {
+        if text.method() == "INVITE" && text.code() >= 300 && !self.confirmed.contains(text.call_id()) {
+            self.refused.insert(text.call_id().to_owned());
+        }
+    }
+
+    fn note_bye(&mut self, text: &Text) {
+        let byes = self.byes.entry(text.call_id().to_owned()).or_default();
+        byes.insert(text.origin());
+    }
+
+    /// A response leaves that nobody has given. A request of a dialog that nobody has ended is of one, if its Routes or a challenge of
+    /// before tell so.
+    pub fn answered_here(&mut self, text: &Text, faults: &mut Faults) {
+        self.note_refusal(text);
+        let Some(request) = self.open.remove(&text.branch()) else {
+            return;
+        };
+        let (call_id, method) = (request.call_id(), request.method());
+        if text.code() != 481 || self.replayed.contains(&text.branch()) {
+            return;
+        }
+        let is_live = match method {
+            "NOTIFY" | "SUBSCRIBE" | "REFER" => false,
+            "BYE" => {
+                let is_again = request.header("Authorization").is_some() && self.challenged_byes.contains_key(call_id);
+                is_again && self.byes.get(call_id).is_some_and(|byes| byes.len() == 2)
+            }
+            _ => {
+                let is_over = self.ends.contains_key(call_id) || self.refused.contains(call_id);
+                request.header("Route").is_some() && !is_over
+            }
+        };
+        if is_live {
+            faults.push(format!(
+                "`{}` answers a `{method}` of {call_id}, which nobody has ended",
+                text.label()
+            ));
+        }
+    }
+
+    /// All is over: each request of a dialog has gone on or has been answered.
+    pub fn over(&self, faults: &mut Faults) {
+        for (branch, request) in &self.open {
+            if !self.replayed.contains(branch) {
+                faults.push(format!("`{}` of {} is lost", request.label(), request.call_id()));
+            }
+        }
+    }
+
     /// A response of a party's is passed on.
-    pub fn passed_on(&mut self, text: &Text) {
+    pub fn passed_on(&mut self, text: &Text, now: Instant) {
+        self.note_refusal(text);
+        if text.method() == "INVITE" && (200..300).contains(&text.code()) {
+            self.confirmed.insert(text.call_id().to_owned());
+        }
+        if text.method() == "INVITE" && (101..300).contains(&text.code()) && text.tag("To").is_some() {
+            self.made.insert(dialog_of(text));
+        }
+        if text.method() == "BYE" && matches!(text.code(), 401 | 407) {
+            self.challenged_byes.insert(text.call_id().to_owned(), now);
+        }
         // A challenged BYE comes again.
         if text.method() == "BYE" && text.code() >= 200 && !matches!(text.code(), 401 | 407) {
             self.over.insert(text.call_id().to_owned());
@@ -100,6 +176,10 @@ impl Dialogs {
     pub fn sent(&mut self, text: &Text, now: Instant, known_for: Duration, faults: &mut Faults) {
         let (number, method) = text.cseq();
         let origin = text.origin();
+        self.open.remove(&origin);
+        if method == "BYE" {
+            self.note_bye(text);
+        }
         if !self.left.insert(text.branch()) || method == "CANCEL" {
             return;
         }
@@ -197,4 +277,11 @@ impl Dialogs {
         numbers.relayed.entry(came).or_default().push((number, text.branch()));
         numbers.highest = numbers.highest.max(number);
     }
+}
+
+/// The dialog that a message is of: its Call-ID and both tags in order.
+fn dialog_of(text: &Text) -> (String, [String; 2]) {
+    let mut tags = ["From", "To"].map(|name| text.tag(name).unwrap_or_default());
+    tags.sort_unstable();
+    (text.call_id().to_owned(), tags)
 }

@@ -1,9 +1,13 @@
 //! What a proxy may change in what it passes on (RFC 3261 §16.6, §16.7): nothing but what is named here.
 
 use super::Faults;
+use crate::config::Config;
 use crate::sim::peer::text::{Text, param};
+use crate::timer::Instant;
 use crate::transport::Flow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// A message of a peer's as it came: the branch of its sender, and the method.
 type Key = (String, String);
@@ -35,12 +39,19 @@ const OF_RESPONSE: &[&str] = &[
     "Proxy-Authenticate",
 ];
 
+const CHALLENGES: [&str; 2] = ["WWW-Authenticate", "Proxy-Authenticate"];
+
 #[derive(Debug, Default)]
 pub(super) struct Relayed {
     has_policy: bool,
     requests: BTreeMap<Key, Came>,
     /// Final and provisional responses that came to what referee has sent on.
-    responses: BTreeMap<Key, Vec<Text>>,
+    responses: BTreeMap<Key, Vec<Came>>,
+    /// By the branch of their sender and the hop, the last branches with which requests left, and when. Those of which a sending has
+    /// failed are left out.
+    left_for: BTreeMap<(Key, IpAddr), (String, Instant)>,
+    /// For so long at least a target may be silent.
+    patience: Duration,
     /// INVITEs that have been answered, with a 100 at least.
     answered: BTreeSet<String>,
     replayed: BTreeSet<String>,
@@ -53,16 +64,22 @@ struct Came {
     text: Text,
     /// By which it came; a stream may have broken in between.
     flows: Vec<Flow>,
+    at: Instant,
 }
 
 /// Header fields of session timers, where referee has its word in them (RFC 4028 §8).
 const OF_SESSION: &[&str] = &["Session-Expires", "x", "Min-SE", "Require", "Supported", "k"];
 
 impl Relayed {
-    /// `has_policy`: referee asks for session intervals.
-    pub fn new(has_policy: bool) -> Relayed {
+    pub fn new(config: &Config) -> Relayed {
+        let patience = config.routes.iter().flat_map(|route| {
+            let answer = route.answer_timeout.into_iter();
+            answer.chain([route.response_timeout])
+        });
         Relayed {
-            has_policy,
+            // referee asks for session intervals.
+            has_policy: config.session != Default::default(),
+            patience: patience.min().unwrap_or_default().min(64 * config.timers.t1),
             ..Relayed::default()
         }
     }
@@ -72,20 +89,26 @@ impl Relayed {
         fields.iter().chain(of_session).copied().collect()
     }
 
-    pub fn request(&mut self, text: &Text, flow: Flow) {
+    pub fn request(&mut self, text: &Text, flow: Flow, now: Instant) {
         let came = || Came {
             text: text.clone(),
             flows: Vec::new(),
+            at: now,
         };
         let came = self.requests.entry(key(text)).or_insert_with(came);
         came.flows.push(flow);
     }
 
     /// A response came to a request with a branch of referee's.
-    pub fn response(&mut self, text: &Text) {
+    pub fn response(&mut self, text: &Text, flow: Flow, now: Instant) {
         if let Some(via) = text.list("Via").get(1) {
             let key = (branch_of(via), text.method().to_owned());
-            self.responses.entry(key).or_default().push(text.clone());
+            let came = Came {
+                text: text.clone(),
+                flows: vec![flow],
+                at: now,
+            };
+            self.responses.entry(key).or_default().push(came);
         }
     }
 
@@ -93,17 +116,27 @@ impl Relayed {
         self.replayed.insert(text.branch());
     }
 
+    /// What answers another copy of it may come to nobody (RFC 3261 §17.1.4).
+    pub fn send_failed(&mut self, text: &Text) {
+        self.left_for.retain(|_, (branch, _)| *branch != text.branch());
+    }
+
     // ---- requests ----
 
-    pub fn sent_request(&mut self, text: &Text, faults: &mut Faults) {
+    pub fn sent_request(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
         let vias = text.list("Via");
         let Some(below) = vias.get(1) else { return };
         let key = (branch_of(below), text.method().to_owned());
+        let of_hop = self.left_for.entry((key.clone(), flow.peer.ip()));
+        let known = of_hop.or_insert_with(|| (text.branch(), now));
+        if known.0 != text.branch() {
+            *known = (text.branch(), now);
+        }
         // Who says so twice, at another address, is an impostor, and says what it likes.
         if self.replayed.contains(&key.0) {
             return;
         }
-        let Some(Came { text: came, flows }) = self.requests.get(&key) else {
+        let Some(Came { text: came, flows, .. }) = self.requests.get(&key) else {
             return faults.push(format!("`{}` is relayed and never came", text.label()));
         };
         let mut fault = |what: String| faults.push(format!("`{}` of {} {what}", text.label(), text.call_id()));
@@ -173,12 +206,20 @@ impl Relayed {
         }
         // What has not come like this is referee's own.
         let is_like_it = |came: &&Text| came.first == text.first && came.header("To") == Some(to);
-        let came = self.responses.get(&key).into_iter().flatten().filter(is_like_it);
+        let all = self.responses.get(&key).map_or(&[][..], Vec::as_slice);
+        let came = all.iter().map(|came| &came.text).filter(is_like_it);
         let but = self.but(OF_RESPONSE);
         let mut difference = None;
         for came in came {
             match is_same_response(came, text, &but) {
-                Ok(()) => return true,
+                Ok(()) => {
+                    let is_new = !self.replayed.contains(&key.0)
+                        && self.left.insert((key.clone(), text.first.clone(), to.to_owned()));
+                    if let Some(lost) = self.lost_challenge(text, &key).filter(|_| is_new) {
+                        faults.push(format!("`{}` of {} has not the {lost}", text.label(), text.call_id()));
+                    }
+                    return true;
+                }
                 Err(what) => difference = Some(what),
             }
         }
@@ -192,7 +233,7 @@ impl Relayed {
 
     /// What each response has of its request (RFC 3261 §8.2.6.2), with where that came from (§18.2.1, RFC 3581 §4).
     fn check_copied(&self, key: &Key, text: &Text, faults: &mut Faults) {
-        let Some(Came { text: came, flows }) = self.requests.get(key).filter(|_| !self.replayed.contains(&key.0))
+        let Some(Came { text: came, flows, .. }) = self.requests.get(key).filter(|_| !self.replayed.contains(&key.0))
         else {
             return;
         };
@@ -210,6 +251,29 @@ impl Relayed {
                 fault(format!("has another {name} than its request"));
             }
         }
+    }
+}
+
+impl Relayed {
+    /// RFC 3261 §16.7 step 7: a challenge that is passed on has those of all other targets that have asked for credentials, but those that
+    /// referee has answered, and of targets that it may have left before.
+    fn lost_challenge(&self, left: &Text, key: &Key) -> Option<String> {
+        if !matches!(left.code(), 401 | 407) {
+            return None;
+        }
+        let all = self.responses.get(key)?.iter();
+        let counts = |came: &&Came| {
+            let of_hop = self.left_for.get(&(key.clone(), came.flows[0].peer.ip()));
+            let is_asked =
+                |(branch, at): &(String, Instant)| *branch == came.text.branch() && came.at < *at + self.patience;
+            matches!(came.text.code(), 401 | 407) && of_hop.is_some_and(is_asked)
+        };
+        let values = all.filter(counts).flat_map(|came| {
+            let of_name = |name| came.text.list(name).into_iter().map(move |value| (name, value));
+            CHALLENGES.into_iter().flat_map(of_name)
+        });
+        let mut lost = values.filter(|(name, value)| !left.list(name).contains(value));
+        lost.next().map(|(name, value)| format!("{name} {value}"))
     }
 }
 
@@ -238,10 +302,14 @@ fn is_same_response(came: &Text, left: &Text, but: &[&str]) -> Result<(), String
     if came.list("Via")[1..] != left.list("Via")[..] {
         return Err("has other Vias than it came with below referee's".into());
     }
-    // RFC 3261 §16.7 step 7: the challenges of all branches are in the one that is passed on.
-    for name in ["WWW-Authenticate", "Proxy-Authenticate"] {
-        if !came.list(name).iter().all(|value| left.list(name).contains(value)) {
+    // RFC 3261 §16.7 step 7: only into a challenge those of other branches are put.
+    for name in CHALLENGES {
+        let (before, after) = (came.list(name), left.list(name));
+        if !before.iter().all(|value| after.contains(value)) {
             return Err(format!("has lost a {name}"));
+        }
+        if !matches!(left.code(), 401 | 407) && after != before {
+            return Err(format!("has won a {name}"));
         }
     }
     is_same(came, left, but)

@@ -2,7 +2,7 @@
 //! than it, so that nobody can be flooded in their name. A response that answers nothing causes nothing, whoever sends it.
 
 use super::Faults;
-use crate::config::{Config, InDialogSources};
+use crate::config::{Config, InDialogSources, UnknownSource};
 use crate::sim::peer::text::Text;
 use crate::transport::Flow;
 use std::net::IpAddr;
@@ -57,7 +57,8 @@ impl Strangers {
         let label = text.label();
         if let Some(current) = &mut self.current {
             current.answers += 1;
-            if current.answers > 1 || !current.is_request {
+            let most = usize::from(self.config.access.unknown_source != UnknownSource::Silent);
+            if current.answers > most || !current.is_request {
                 faults.push(format!("`{label}` is more than a stranger may cause"));
             }
             if flow.peer.ip() != current.ip {
@@ -78,7 +79,7 @@ impl Strangers {
     }
 
     /// Whether no trunk of the listener has this source or address.
-    fn is_stranger(&self, flow: Flow) -> bool {
+    pub fn is_stranger(&self, flow: Flow) -> bool {
         let listen = &self.config.bind(flow.bind).listen;
         let ip = flow.peer.ip();
         !self.config.trunks.iter().any(|trunk| {

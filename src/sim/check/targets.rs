@@ -5,7 +5,7 @@
 
 use super::Faults;
 use crate::config::{Config, Route, Trunk};
-use crate::sim::peer::text::Text;
+use crate::sim::peer::text::{Text, param};
 use crate::timer::Instant;
 use crate::transport::Flow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,10 @@ pub(super) struct Targets {
     waits: BTreeMap<SocketAddr, (Instant, Instant)>,
     /// Who has asked for that at all, whether it was heard or not.
     have_asked: BTreeSet<SocketAddr>,
+    /// By trunk, when calls of it were taken up, and those that are counted there.
+    times: BTreeMap<usize, Vec<Instant>>,
+    counted: BTreeSet<(String, usize)>,
+    replayed: BTreeSet<String>,
     /// When OPTIONS of referee's own left for a peer, since something was last heard from it.
     unanswered: BTreeMap<SocketAddr, Vec<Instant>>,
 }
@@ -31,6 +35,8 @@ pub(super) struct Targets {
 #[derive(Debug)]
 struct Came {
     at: Instant,
+    /// When it had its 100.
+    taken: Option<Instant>,
     flow: Flow,
     tried: BTreeSet<SocketAddr>,
     /// Somebody has said something but that it is of no use, or the caller has.
@@ -45,6 +51,9 @@ struct Sent {
     flow: Flow,
     at: Instant,
     is_over: bool,
+    /// It has a provisional response; it was told to stop.
+    rings: bool,
+    is_cancelled: bool,
 }
 
 impl Targets {
@@ -54,6 +63,9 @@ impl Targets {
             came: BTreeMap::new(),
             sent: BTreeMap::new(),
             waits: BTreeMap::new(),
+            times: BTreeMap::new(),
+            counted: BTreeSet::new(),
+            replayed: BTreeSet::new(),
             have_asked: BTreeSet::new(),
             unanswered: BTreeMap::new(),
         }
@@ -68,6 +80,7 @@ impl Targets {
             // Somebody on no route has recorded it; the true one may still come.
             self.came.entry(text.branch()).or_insert(Came {
                 at: now,
+                taken: None,
                 flow,
                 tried: BTreeSet::new(),
                 is_decided: false,
@@ -78,6 +91,7 @@ impl Targets {
 
     /// It comes again long after: who is asked then is as well asked anew.
     pub fn replayed(&mut self, text: &Text) {
+        self.replayed.insert(text.branch());
         self.decide(&text.branch());
     }
 
@@ -94,7 +108,34 @@ impl Targets {
         }
     }
 
-    pub fn response(&mut self, text: &Text, flow: Flow, now: Instant) {
+    /// A target that rings for longer than it may is told to stop.
+    fn judge_patience(&mut self, text: &Text, now: Instant, faults: &mut Faults) {
+        let key = (text.branch(), text.method().to_owned());
+        let Some(sent) = self.sent.get(&key).filter(|sent| !sent.is_over) else {
+            return;
+        };
+        let most = self.came.get(&sent.origin).and_then(|came| {
+            let waits: Option<Vec<Duration>> = self.routes(came.flow).map(|route| route.answer_timeout).collect();
+            waits?.into_iter().max()
+        });
+        let is_late = most.is_some_and(|most| now > sent.at + most);
+        if is_late && sent.rings && !sent.is_cancelled {
+            faults.push(format!(
+                "`{}` of {} comes from one who rings for too long",
+                text.label(),
+                text.call_id()
+            ));
+        }
+        let is_early = most.is_some_and(|most| now < sent.at + most);
+        if let Some(sent) = self.sent.get_mut(&key) {
+            sent.rings |= text.code() < 200 && is_early;
+        }
+    }
+
+    pub fn response(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
+        if text.method() == "INVITE" {
+            self.judge_patience(text, now, faults);
+        }
         self.unanswered.remove(&flow.peer);
         let Some(sent) = self.sent.get_mut(&(text.branch(), text.method().to_owned())) else {
             return;
@@ -130,21 +171,33 @@ impl Targets {
     // ---- what leaves ----
 
     pub fn sent_request(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
+        if text.method() == "CANCEL"
+            && let Some(invite) = self.sent.get_mut(&(text.branch(), "INVITE".to_owned()))
+        {
+            invite.is_cancelled = true;
+        }
         let key = (text.branch(), text.method().to_owned());
         let is_new = text.tag("To").is_none() && !matches!(text.method(), "ACK" | "CANCEL");
         if !is_new || self.sent.contains_key(&key) {
             return;
         }
-        let origin = text.origin();
+        // Of a request that comes back that which came last.
+        let hop = text.list("Via").get(1).and_then(|via| param(via, "branch"));
+        let origin = hop.unwrap_or_default();
         let sent = Sent {
             origin: origin.clone(),
             flow,
             at: now,
             is_over: false,
+            rings: false,
+            is_cancelled: false,
         };
         self.sent.insert(key, sent);
         if text.list("Via").len() == 1 {
             return self.unanswered.entry(flow.peer).or_default().push(now);
+        }
+        if text.method() == "INVITE" {
+            self.judge_rate(&origin, flow.peer, now, faults);
         }
         let Some(came) = self.came.get_mut(&origin) else { return };
         came.tried.insert(flow.peer);
@@ -160,6 +213,42 @@ impl Targets {
         let lives = |route: &Route| self.trunks_of(route).any(|trunk| self.is_usable(trunk));
         if self.is_dead(flow.peer, at) && self.routes(from).all(lives) {
             fault("is dead, and another lives".into());
+        }
+    }
+
+    /// A call takes of the rate of the trunk that it comes from and of each where it is tried: a second's worth at once, and then so many
+    /// a second.
+    fn judge_rate(&mut self, origin: &str, to: SocketAddr, now: Instant, faults: &mut Faults) {
+        let Some(came) = self.came.get(origin) else { return };
+        // One that comes again long after may have been taken up more than once.
+        let Some(taken) = came.taken.filter(|_| !self.replayed.contains(origin)) else {
+            return;
+        };
+        for (peer, at) in [(came.flow.peer, taken), (to, now)] {
+            let Some(place) = self.config.trunks.iter().position(|trunk| is_of(trunk, peer)) else {
+                continue;
+            };
+            let Some(rate) = self.config.trunks[place].calls_per_second_max else {
+                continue;
+            };
+            if !self.counted.insert((origin.to_owned(), place)) {
+                continue;
+            }
+            let times = self.times.entry(place).or_default();
+            times.push(at);
+            times.sort_unstable();
+            let is_above = |(before, since): (usize, &Instant)| {
+                let count = (times.len() - before) as f64;
+                count > f64::from(rate) * (1.0 + at.max(*since).since(*since).as_secs_f64()) + 1e-6
+            };
+            // What has come to nothing for want of a place elsewhere may be counted late.
+            if times.last() == Some(&at) && times.iter().enumerate().any(is_above) {
+                let name = &self.config.trunks[place].name;
+                faults.push(format!(
+                    "{name} has {} calls, and {rate} a second are the most",
+                    times.len()
+                ));
+            }
         }
     }
 
@@ -195,7 +284,7 @@ impl Targets {
     }
 
     /// A response leaves. `is_own`: no peer has given it. One that says that nobody is there comes after all have been tried.
-    pub fn sent_response(&mut self, text: &Text, is_own: bool, faults: &mut Faults) {
+    pub fn sent_response(&mut self, text: &Text, is_own: bool, now: Instant, faults: &mut Faults) {
         let reason = text.first.trim_start_matches("SIP/2.0 ");
         let says_nobody = [
             "500 Next Hop Unreachable",
@@ -204,6 +293,9 @@ impl Targets {
         ]
         .contains(&reason);
         if let Some(came) = self.came.get_mut(&text.branch()) {
+            if text.code() == 100 {
+                came.taken.get_or_insert(now);
+            }
             came.is_given_up |= is_own && text.code() >= 300;
         }
         let Some(came) = self.came.get(&text.branch()) else {

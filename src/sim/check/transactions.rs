@@ -29,6 +29,8 @@ pub(super) struct Transactions {
     owed: Vec<(Owed, String)>,
     /// A request is being dealt with: what answers it is no timer's doing.
     is_asked: bool,
+    /// It is a CANCEL: the Reason in it, and whether it is of an INVITE from the same hop.
+    cancelling: Option<(Option<String>, bool)>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Transactions {
             decided: BTreeSet::new(),
             owed: Vec::new(),
             is_asked: false,
+            cancelling: None,
         }
     }
 
@@ -124,6 +127,15 @@ impl Transactions {
 
     pub fn request(&mut self, text: &Text, flow: Flow, now: Instant, faults: &mut Faults) {
         self.is_asked = true;
+        if text.method() == "CANCEL" {
+            let is_its = |(key, peer): &(Key, SocketAddr)| {
+                key.0 == text.branch() && key.1 == "INVITE" && peer.ip() == flow.peer.ip()
+            };
+            let is_known = flow.transport != Transport::Udp
+                || self.replayed.contains(&text.branch())
+                || self.servers.keys().any(is_its);
+            self.cancelling = Some((text.header("Reason").map(str::to_owned), is_known));
+        }
         if flow.transport != Transport::Udp || self.replayed.contains(&text.branch()) {
             return;
         }
@@ -237,6 +249,7 @@ impl Transactions {
     /// What came is dealt with.
     pub fn taken(&mut self, faults: &mut Faults) {
         self.is_asked = false;
+        self.cancelling = None;
         for (owed, by) in self.owed.drain(..) {
             faults.push(format!("{by} comes and causes no {owed}"));
         }
@@ -282,6 +295,12 @@ impl Transactions {
                 self.judge_cancel(text, flow, faults);
             }
             let origin = text.list("Via").get(1).and_then(|via| param(via, "branch"));
+            if key.1 == "INVITE" && origin.as_ref().is_some_and(|origin| self.decided.contains(origin)) {
+                faults.push(format!(
+                    "`INVITE` of {} leaves, and nobody wants an answer any more",
+                    text.call_id()
+                ));
+            }
             let client = Client {
                 origin: origin.unwrap_or_default(),
                 is_cancelled: false,
@@ -340,6 +359,15 @@ impl Transactions {
     /// RFC 3261 §9.1: not before a provisional response, not after the final one, and like its INVITE.
     fn judge_cancel(&mut self, text: &Text, flow: Flow, faults: &mut Faults) {
         let mut fault = |what: &str| faults.push(format!("the CANCEL of {} {what}", text.call_id()));
+        if let Some((reason, is_known)) = &self.cancelling {
+            if !is_known {
+                fault("is another hop's doing");
+            }
+            // RFC 3326 §2.
+            if reason.as_deref() != text.header("Reason") {
+                fault("has not the Reason of that which came");
+            }
+        }
         let Some(invite) = self.clients.get_mut(&(text.branch(), "INVITE".to_owned())) else {
             return fault("is of no INVITE");
         };

@@ -569,6 +569,7 @@ impl Setting {
             manners.event_ids = drawn.event_ids;
             manners.has_credentials = drawn.has_credentials;
             manners.agrees_to_intervals = true;
+            manners.cancel_reason = Some("SIP;cause=480".to_owned());
             manners.contact_host = drawn.contact.clone();
             manners.proxy = drawn.has_proxy.then(|| match transport {
                 Transport::Udp => format!("<sip:{ip}:5060;lr;n={}>", drawn.address),

@@ -27,7 +27,7 @@ impl Peer {
         let path = dialog.next_path(follows, transport);
         let mut lines = dialog.head(method, number, follows);
         lines.push(("Contact".into(), dialog.contact.clone()));
-        lines.retain(|(name, _)| name != "Contact" || !headers.iter().any(|(other, _)| other == "Contact"));
+        lines.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
         lines.extend(headers.iter().cloned());
         if !body.is_empty() && !lines.iter().any(|(name, _)| name == "Content-Type") {
             lines.push(("Content-Type".into(), "application/sdp".into()));
@@ -99,7 +99,12 @@ impl Peer {
         let Some(client) = self.clients.get(key) else { return };
         let Ok(invite) = Text::read(&client.bytes) else { return };
         let (path, number, call_id, from) = (client.path, client.number, client.call_id.clone(), client.from.clone());
-        let bytes = self.like(&invite, "CANCEL", invite.header("To").unwrap_or_default());
+        let mut bytes = self.like(&invite, "CANCEL", invite.header("To").unwrap_or_default());
+        if let Some(reason) = &self.manners.cancel_reason {
+            let line = format!("\r\nReason: {reason}\r\n");
+            let end = bytes.windows(2).position(|end| end == b"\r\n").unwrap_or_default();
+            bytes.splice(end..end + 2, line.into_bytes());
+        }
         let cancel = (key.0.clone(), "CANCEL".to_owned());
         if self.clients.contains_key(&cancel) {
             return;
@@ -186,6 +191,9 @@ impl Peer {
         let code = text.code();
         if self.unjudged.contains(&key.0) {
             return;
+        }
+        if self.sent_back.contains_key(&key.0) {
+            return self.on_sent_back_answered(&key, &text, now);
         }
         if self.is_of_another_target(&key, &text) {
             return self.on_another_answer(&key, &text, now);

@@ -18,9 +18,13 @@ pub enum Act {
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// Sends a NOTIFY of the REFER that is reacted to, or of the last one: the first line of the sipfrag without its version
-    /// (`180 Ringing`; empty: no body), and the Subscription-State.
-    Notify { status: String, state: String },
+    /// Sends a NOTIFY of the REFER at this place among those of the dialog, else of that which is reacted to, else of the last one: the
+    /// first line of the sipfrag without its version (`180 Ringing`; empty: no body), and the Subscription-State.
+    Notify {
+        place: Option<usize>,
+        status: String,
+        state: String,
+    },
     /// Sends a request in a dialog whatever its state: a challenged BYE again.
     Again {
         method: String,
@@ -72,6 +76,16 @@ pub fn request_with(method: &str, headers: &[(&str, &str)], body: &str) -> Act {
 /// A NOTIFY of the REFER that is reacted to, or of the last one.
 pub fn notify(status: &str, state: &str) -> Act {
     Act::Notify {
+        place: None,
+        status: status.into(),
+        state: state.into(),
+    }
+}
+
+/// A NOTIFY of the REFER at this place among those of the dialog.
+pub fn notify_of(place: usize, status: &str, state: &str) -> Act {
+    Act::Notify {
+        place: Some(place),
         status: status.into(),
         state: state.into(),
     }
@@ -159,6 +173,8 @@ pub struct Manners {
     /// Its timers of RFC 3261 §17.
     pub t1: Duration,
     pub t2: Duration,
+    /// Why it gives up its calls, as its CANCELs say (RFC 3326).
+    pub cancel_reason: Option<String>,
     /// Whether it hangs up on all targets that answer its call but the first.
     pub hangs_up_on_forks: bool,
     /// What it does with connections that referee opens.
@@ -189,6 +205,7 @@ impl Manners {
             agrees_to_intervals: false,
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
+            cancel_reason: None,
             hangs_up_on_forks: true,
             streams: Streams::Taken,
             in_order: true,

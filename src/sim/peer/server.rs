@@ -22,7 +22,7 @@ impl Peer {
             self.violation(format!("`{}` has the branch `{}`", text.label(), key.0));
         }
         if method == "ACK" {
-            return self.on_ack(&text, now);
+            return self.on_ack(&text);
         }
         if let Some(server) = self.servers.get(&key) {
             let (path, response) = (server.path, server.response.clone());
@@ -55,6 +55,9 @@ impl Peer {
         self.check_request(&text, path);
         if method == "CANCEL" {
             return self.on_cancel(&key, now);
+        }
+        if method == "INVITE" && !has_tag && self.sends_back(&key, &text, now) {
+            return;
         }
         if has_tag {
             if !self.take_in_dialog(&call_id, &key, &text, now) {
@@ -308,7 +311,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn on_ack(&mut self, text: &Text, now: Instant) {
+    pub(super) fn on_ack(&mut self, text: &Text) {
         if self.replayed.contains(&text.origin()) {
             return;
         }
@@ -347,11 +350,8 @@ impl Peer {
             return;
         }
         let mut faults = Vec::from_iter(routes);
-        let is_late = server.ended.is_some_and(|at| now >= at + 64 * self.manners.t1);
         match server.final_code {
-            // RFC 3261 §17.2.1: with Timer H, which each hop starts later than the one before, it is forgotten that there is one to
-            // expect. What comes then is relayed like that of a 2xx.
-            Some(code) if code >= 300 && key.0 != text.branch() && !is_late => {
+            Some(code) if code >= 300 && key.0 != text.branch() => {
                 faults.push("the ACK of a non-2xx has another branch than the INVITE".to_owned());
             }
             Some(_) => {}
