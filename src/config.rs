@@ -338,8 +338,8 @@ pub struct Access {
     /// What the tokens of dialogs are made with. `None`, the default: a secret made up at start, so that no dialog outlives the
     /// process.
     pub dialog_secret: Option<[u8; 16]>,
-    /// New requests outside a dialog that each source of a trunk may send a second, and at once; beyond it they get 503. It is
-    /// shared evenly by the shards. `None`, the default: no limit.
+    /// New requests outside a dialog that each source of a trunk may send a second, and at once, over all shards; beyond it they
+    /// get 503 (an IPv6 source is its /64; one that speaks as several trunks has each rate once). `None`, the default: no limit.
     pub source_rate: Option<u32>,
     /// Whether STUN Binding Requests on UDP sockets are answered (RFC 5626 §5.4). Default true.
     pub stun: bool,
@@ -373,8 +373,9 @@ pub struct Limits {
     /// The Retry-After of a 503 to a request that is shed (RFC 3261 §21.5.4), in whole seconds. Default 2 s: a peer that
     /// keeps to it sends nothing meanwhile.
     pub retry_after: Duration,
-    /// Sources whose rate is remembered, per shard: those that are no trunk's, and apart from them those of trunks with a
-    /// `source_rate`. At the limit the quiet ones are forgotten; a new stranger gets no answer while none is. Default 4,096.
+    /// Sources whose rate is remembered: those that are no trunk's, per shard, and apart from them those of trunks with a
+    /// `source_rate`, over all shards. At the limit the quiet ones are forgotten; while none is, a new stranger gets no answer, and
+    /// a new source of a trunk is not limited. Default 4,096.
     pub sources_max: usize,
     /// Requests of one call that wait for their turn or a name; beyond it they get 503 (RFC 3261 §21.5.4).
     pub held_per_call_max: usize,

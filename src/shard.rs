@@ -42,7 +42,6 @@ mod restored;
 mod route;
 mod saying;
 mod served;
-mod sources;
 mod targets;
 mod topology;
 mod transfers;
@@ -67,7 +66,7 @@ use crate::transport::{ConnectionId, Flow, Locals, Outbox};
 pub use crate::transport::{OutRange, Ticket};
 use crate::usage::Usage;
 use crate::webhook::{ActionOutcome, Hook, Subject};
-use admission::{QueueDelays, ShedLately, SourceRates};
+use admission::{QueueDelays, ShedLately, Strangers};
 use application::Served;
 use attended::Aside;
 pub use attended::Inquiry;
@@ -232,7 +231,7 @@ pub struct Shard {
     /// For requests of ours that are read again.
     large_scratch: Box<Index>,
     queue_delays: QueueDelays,
-    source_rates: SourceRates,
+    strangers: Strangers,
     shed_lately: ShedLately,
     health: health::Table,
     probes: Vec<Probe>,
@@ -375,8 +374,6 @@ impl Shard {
         let mut random = Random::new(setup.seed);
         let hash_key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let topology = Topology::new(config, setup.locals.clone());
-        let (access, limits) = (&config.access, &config.limits);
-        let source_rates = SourceRates::new(access, limits, &config.trunks, setup.shards, &mut random);
         let mut shard = Shard {
             topology,
             outbox: Outbox::default(),
@@ -402,7 +399,7 @@ impl Shard {
             renumbered: Renumbered::default(),
             large_scratch: Box::default(),
             queue_delays: QueueDelays::new(config.binds.len(), &config.limits),
-            source_rates,
+            strangers: Strangers::new(config, setup.secret),
             shed_lately: ShedLately::default(),
             random,
             health: health::Table::new(config, setup.shard, setup.shards),

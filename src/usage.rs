@@ -1,21 +1,28 @@
-//! What calls take of trunks, over all shards: places against `calls_max`, a rate against `calls_per_second_max`.
+//! What calls take of trunks, over all shards: places against `calls_max`, a rate against `calls_per_second_max`; and what each
+//! source of a trunk takes of its `source_rate`.
 //!
 //! The one thing that shards share. It is made of atomics, so that the caps are exact and nobody waits: a place is an
-//! addition that is taken back if it was one too many, the rate is GCRA (ITU-T I.371), which is a single number: the
-//! theoretical arrival time of the next call. Read by exporters as well, with the states of addresses.
+//! addition that is taken back if it was one too many, a rate is a bucket of `rate.rs`. Read by exporters as well, with the
+//! states of addresses.
 
 use crate::config::{Config, TrunkId};
 use crate::health::State;
+use crate::identifiers::Secret;
+use crate::rate::sources::Sources;
+use crate::rate::{Latest, Rate, SharedBucket};
 use crate::timer::Instant;
 use smallvec::SmallVec;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// All trunks' use.
 #[derive(Debug)]
 pub struct Usage {
     trunks: Box<[Trunk]>,
+    /// Sources of trunks with a `source_rate`; without room where no trunk has one.
+    sources: Sources,
+    latest: Latest,
 }
 
 /// Calls of one trunk change what calls of another do not need: each has cache lines of its own.
@@ -25,11 +32,9 @@ struct Trunk {
     calls: AtomicU32,
     /// `u32::MAX`: any number.
     calls_max: u32,
-    /// When the next call would come if all so far had come evenly, in nanoseconds since [`Instant::START`]. Never falls.
-    arrival: AtomicU64,
-    /// Between two calls that come evenly, in nanoseconds, and how far `arrival` may lie ahead; zero: any rate.
-    interval: u64,
-    ahead_max: u64,
+    calls_rate: Option<Rate>,
+    calls_bucket: SharedBucket,
+    source_rate: Option<Rate>,
     /// What exporters show: [`State`] as a number.
     states: Box<[AtomicU8]>,
     /// [`Refers`] as a number.
@@ -87,21 +92,26 @@ pub enum Full {
 impl Usage {
     pub fn new(config: &Config) -> Usage {
         let trunk = |trunk: &crate::config::Trunk| {
-            // Rounded up, so that no rounding lets more pass.
-            let interval = |rate: u32| SECOND.div_ceil(rate.into());
-            let rate = trunk.calls_per_second_max.filter(|rate| *rate > 0);
+            let source_rate = trunk.source_rate.or(config.access.source_rate);
             Trunk {
                 calls: AtomicU32::new(0),
                 calls_max: trunk.calls_max.unwrap_or(u32::MAX),
-                arrival: AtomicU64::new(0),
-                interval: rate.map_or(0, interval),
-                ahead_max: rate.map_or(0, |rate| interval(rate) * u64::from(rate)),
+                calls_rate: trunk
+                    .calls_per_second_max
+                    .filter(|rate| *rate > 0)
+                    .map(Rate::per_second),
+                calls_bucket: SharedBucket::default(),
+                source_rate: source_rate.map(Rate::per_second),
                 states: trunk.addresses.iter().map(|_| AtomicU8::new(UNKNOWN)).collect(),
                 refers: AtomicU8::new(Refers::Unknown as u8),
             }
         };
+        let trunks: Box<[Trunk]> = config.trunks.iter().map(trunk).collect();
+        let is_any_limited = trunks.iter().any(|trunk| trunk.source_rate.is_some());
         Usage {
-            trunks: config.trunks.iter().map(trunk).collect(),
+            trunks,
+            sources: Sources::new(if is_any_limited { config.limits.sources_max } else { 0 }),
+            latest: Latest::default(),
         }
     }
 
@@ -121,10 +131,22 @@ impl Usage {
             usage: Arc::clone(self),
             trunk: id,
         };
-        if trunk.interval > 0 && !trunk.conforms(now) {
-            return Err(Full::Rate);
+        if let Some(rate) = trunk.calls_rate {
+            self.latest.tell(now);
+            if !trunk.calls_bucket.take(rate, &self.latest) {
+                return Err(Full::Rate);
+            }
         }
         Ok(place)
+    }
+
+    /// Takes one new request of a trunk's source; `Some(false)`: it is one too many. `None`: there is no room to remember the
+    /// source, since as many others as are remembered have asked just now. The secret is that of all shards.
+    pub fn take_new(&self, id: TrunkId, ip: IpAddr, secret: &Secret, now: Instant) -> Option<bool> {
+        match self.trunks.get(usize::from(id.0)).and_then(|trunk| trunk.source_rate) {
+            Some(rate) => self.sources.take(secret, ip, rate, now),
+            None => Some(true),
+        }
     }
 
     /// Calls that have a place now.
@@ -170,21 +192,6 @@ impl Usage {
         all.into_iter()
             .find(|refers| *refers as u8 == shown)
             .unwrap_or(Refers::Unknown)
-    }
-}
-
-impl Trunk {
-    /// Whether a call that comes now keeps to the rate; it is counted if it does. A second's worth may come at once, so
-    /// that in any time `t` at most `n + t · n` pass.
-    fn conforms(&self, now: Instant) -> bool {
-        let now = now.as_micros().saturating_mul(1_000);
-        let next = |arrival: u64| {
-            let next = arrival.max(now) + self.interval;
-            (next - now <= self.ahead_max).then_some(next)
-        };
-        self.arrival
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .is_ok()
     }
 }
 
@@ -277,9 +284,6 @@ impl Drop for Place {
     }
 }
 
-/// In nanoseconds.
-const SECOND: u64 = Duration::from_secs(1).as_nanos() as u64;
-
 const UNKNOWN: u8 = 0;
 const ALIVE: u8 = 1;
 const DEAD: u8 = 2;
@@ -351,6 +355,14 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_that_is_late_loses_no_call_of_those_that_may_come_at_once() {
+        let usage = usage(None, Some(3));
+        let places = [2_000, 1_990, 1_999].map(|millis| usage.take(T, Instant::from_millis(millis)));
+        assert!(places.iter().all(Result::is_ok));
+        assert_eq!(usage.take(T, Instant::from_millis(1_000)).unwrap_err(), Full::Rate);
+    }
+
+    #[test]
     fn states_are_shown_as_they_are_set() {
         let usage = usage(None, None);
         assert_eq!(usage.shown(T, 0), State::Unknown);
@@ -396,7 +408,7 @@ mod tests {
         #[test]
         fn the_rate_agrees_with_its_definition(rate in 1u32..50, waits in proptest::collection::vec(0u64..200_000, 0..200)) {
             let usage = usage(None, Some(rate));
-            let interval = u128::from(SECOND.div_ceil(rate.into()));
+            let interval = 1_000_000_000u128.div_ceil(rate.into());
             let mut passed: Vec<u128> = Vec::new();
             let mut micros = 0;
             for wait in waits {

@@ -6,7 +6,7 @@ use referee::identifiers::Random;
 use referee::sim::network::Weather;
 use referee::sim::peer::Peer;
 use referee::sim::peer::script::{Act, Manners, request, respond, respond_with, steps};
-use referee::sim::scene::{PRIVATE, carrier, config};
+use referee::sim::scene::{CARRIER, PRIVATE, carrier, config};
 use referee::sim::{PeerId, REFEREE, World};
 use referee::timer::Instant;
 use serde_json::json;
@@ -626,6 +626,78 @@ fn caps_hold_over_all_shards() {
             rig.finish();
         }
     }
+}
+
+#[test]
+fn each_source_has_its_rate_over_all_shards() {
+    const SHARDS: usize = 8;
+    let mut rig = Rig::new(&text("", "source_rate = 5", TWO), SHARDS as u16);
+    let mut number = 0;
+    let mut say = |rig: &mut Rig| {
+        number += 1;
+        let text = format!(
+            "MESSAGE sip:+4930123456@203.0.113.7 SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{number}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:c@h>;tag=1\r\nTo: <sip:+4930123456@203.0.113.7>\r\nCall-ID: {number}\r\n\
+             CSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+        );
+        rig.world.say(rig.carrier, &text);
+        text
+    };
+    let shed = |rig: &Rig| rig.total(|counters| counters.shed_source_rate_total, SHARDS);
+    // Four a second, evenly; then five at once, as often as they may come.
+    for _ in 0..40 {
+        say(&mut rig);
+        rig.run(250);
+    }
+    rig.run(1_000);
+    for _ in 0..8 {
+        let last = (0..5).map(|_| say(&mut rig)).last().unwrap();
+        rig.run(500);
+        // What is sent again is not new.
+        rig.world.say(rig.carrier, &last);
+        rig.run(500);
+    }
+    assert_eq!((shed(&rig), rig.heard(rig.first, "MESSAGE")), (0, 80));
+    let busy = (0..SHARDS).filter(|shard| rig.world.shard(*shard).counters().taken_total > 0);
+    assert_eq!(busy.count(), SHARDS);
+    // Nine at once, and twenty more in two seconds.
+    (0..9).for_each(|_| drop(say(&mut rig)));
+    for _ in 0..20 {
+        rig.run(100);
+        say(&mut rig);
+    }
+    rig.run(3_000);
+    assert_eq!((shed(&rig), rig.heard(rig.first, "MESSAGE")), (14, 95));
+    assert_eq!(rig.total(|counters| counters.sources_full_total, SHARDS), 0);
+    rig.finish();
+}
+
+#[test]
+fn more_sources_than_are_remembered_are_not_limited() {
+    let limits = "[limits]\nsources_max = 8";
+    let mut rig = Rig::new(&text(limits, "source_rate = 1", TWO), 2);
+    for round in 0..2 {
+        for last in 10..30 {
+            let mut peer = carrier();
+            peer.address = format!("198.51.100.{last}:5060").parse().unwrap();
+            let address = peer.address;
+            let peer = rig.world.add(peer);
+            let text = format!(
+                "MESSAGE sip:+4930123456@203.0.113.7 SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK{round}-{last}\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:c@h>;tag=1\r\nTo: <sip:+4930123456@203.0.113.7>\r\n\
+                 Call-ID: {round}-{last}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+            );
+            rig.world.say(peer, &text);
+        }
+    }
+    rig.run(900);
+    let total = |count: fn(&referee::shard::Counters) -> u64| rig.total(count, 2);
+    let counted = [
+        total(|counters| counters.sources_full_total),
+        total(|counters| counters.shed_source_rate_total),
+        total(|counters| counters.taken_total),
+    ];
+    assert_eq!(counted, [24, 8, 32]);
 }
 
 #[test]

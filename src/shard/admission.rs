@@ -8,15 +8,15 @@
 //! that the queue falls to that length and stays there: as much is taken up as can be done, and what is taken up is done
 //! soon. CoDel proper drops ever more often, which makes a sender of TCP slow down; callers do not slow down.
 
-use super::Shard;
 use super::arrival::Arrival;
-use super::sources::Sources;
-use crate::config::{Access, InDialogSources, Limits, Trunk, TrunkId, UnknownSource};
-use crate::identifiers::{Keyed, Random};
+use super::{Setup, Shard};
+use crate::config::{Config, InDialogSources, Limits, TrunkId, UnknownSource};
+use crate::identifiers::Secret;
 use crate::message::edit::decimal;
 use crate::message::{Message, Method, Uri};
 use crate::proxy::Refused;
 use crate::rate::Rate;
+use crate::rate::sources::Sources;
 use crate::timer::Instant;
 use crate::transport::{BindId, Flow};
 use std::net::IpAddr;
@@ -123,53 +123,40 @@ impl ShedLately {
     }
 }
 
-/// How often sources may ask.
+/// How often sources that are no trunk's may ask. They are answered by the shard that receives them: the kernel gives one all that
+/// comes from a source.
 #[derive(Debug)]
-pub(super) struct SourceRates {
-    strangers: Sources,
-    strangers_rate: Rate,
+pub(super) struct Strangers {
+    sources: Sources,
+    rate: Rate,
+    secret: Secret,
     /// Before then some source may have no answer left: only then it is worth looking whose a datagram is before it is read.
     exhausted_until: Instant,
-    /// Sources of trunks, with the rate of each; empty where none has one.
-    of_trunks: Sources,
-    by_trunk: Vec<Option<Rate>>,
 }
 
-impl SourceRates {
-    pub fn new(access: &Access, limits: &Limits, trunks: &[Trunk], shards: u16, random: &mut Random) -> SourceRates {
-        let rate = |per_second| Rate::per_second(per_second, shards);
-        let by_trunk: Vec<Option<Rate>> = trunks
-            .iter()
-            .map(|trunk| trunk.source_rate.or(access.source_rate).map(rate))
-            .collect();
-        let is_any_limited = by_trunk.iter().any(Option::is_some);
-        SourceRates {
-            strangers: Sources::new(limits.sources_max, Keyed::new(random)),
-            // They are answered by the shard that receives them: the kernel gives one all that comes from a source.
-            strangers_rate: Rate::per_second(access.unknown_source_rate, 1),
+impl Strangers {
+    pub fn new(config: &Config, secret: Secret) -> Strangers {
+        Strangers {
+            sources: Sources::new(config.limits.sources_max),
+            rate: Rate::per_second(config.access.unknown_source_rate),
+            secret,
             exhausted_until: Instant::START,
-            of_trunks: Sources::new(if is_any_limited { limits.sources_max } else { 0 }, Keyed::new(random)),
-            by_trunk,
         }
     }
 
-    /// Takes one answer to a source that is no trunk's; `false`: it gets none. Where as many sources as are remembered have
-    /// asked just now a further one gets none, so that a flood of made-up sources makes no flood of answers.
-    pub fn answers_stranger(&mut self, ip: IpAddr, now: Instant) -> bool {
-        let answers = self.strangers.take(ip, self.strangers_rate, now) == Some(true);
+    /// Takes one answer; `false`: there is none left. Where as many sources as are remembered have asked just now a further one
+    /// gets none, so that a flood of made-up sources makes no flood of answers.
+    pub fn answers(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let answers = self.sources.take(&self.secret, ip, self.rate, now) == Some(true);
         if !answers {
             self.exhausted_until = now + Duration::from_secs(1);
         }
         answers
     }
 
-    /// Takes one new request of a trunk's source; `false`: it is one too many. A source for which there is no room to
-    /// remember is not limited: those that are remembered may be of other trunks.
-    fn takes_new(&mut self, trunk: TrunkId, ip: IpAddr, now: Instant) -> bool {
-        match self.by_trunk.get(usize::from(trunk.0)) {
-            Some(Some(rate)) => self.of_trunks.take(ip, *rate, now) != Some(false),
-            Some(None) | None => true,
-        }
+    /// Whether [`Strangers::answers`] would say so.
+    fn has_answer(&self, ip: IpAddr, now: Instant) -> bool {
+        self.sources.has_one(&self.secret, ip, self.rate, now)
     }
 }
 
@@ -197,17 +184,16 @@ impl Shard {
 
     /// Whether a datagram is worth reading: `false` for requests of a source that is no trunk's and has had its answers.
     pub fn is_heard(&mut self, flow: Flow, datagram: &[u8], now: Instant) -> bool {
-        if now >= self.source_rates.exhausted_until {
+        if now >= self.strangers.exhausted_until {
             return true;
         }
-        let rates = &self.source_rates;
         let is_response = datagram
             .get(..4)
             .is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"));
         let is_heard = is_response
             || self.may_have_token()
             || !self.is_stranger(flow)
-            || rates.strangers.has_one(flow.peer.ip(), rates.strangers_rate, now);
+            || self.strangers.has_answer(flow.peer.ip(), now);
         if !is_heard {
             self.counters.refused_source_total += 1;
             self.counters.unanswered_rate_total += 1;
@@ -286,7 +272,8 @@ impl Shard {
             && Uri::parse(message.request_uri()).is_ok_and(|uri| uri.user.is_none() && self.topology.names_us(&uri))
     }
 
-    /// Whether one more new request of this source is taken up; sheds it otherwise.
+    /// Whether one more new request of this source is taken up; sheds it otherwise. A source for which there is no room to
+    /// remember is not limited: those that are remembered may be of other trunks.
     pub(super) fn takes_new(
         &mut self,
         from: TrunkId,
@@ -294,7 +281,10 @@ impl Shard {
         message: Message<'_>,
         now: Instant,
     ) -> bool {
-        let takes = self.source_rates.takes_new(from, arrival.flow.peer.ip(), now);
+        let Setup { usage, secret, .. } = &self.setup;
+        let taken = usage.take_new(from, arrival.flow.peer.ip(), secret, now);
+        self.counters.sources_full_total += u64::from(taken.is_none());
+        let takes = taken != Some(false);
         if !takes {
             self.shed_without_state(arrival.flow, message, arrival.identity, Shed::SourceRate, now);
         }

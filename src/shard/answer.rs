@@ -177,7 +177,7 @@ impl Shard {
         now: Instant,
     ) {
         let is_stranger = self.is_stranger(flow);
-        if is_stranger && !self.source_rates.answers_stranger(flow.peer.ip(), now) {
+        if is_stranger && !self.strangers.answers(flow.peer.ip(), now) {
             self.counters.unanswered_rate_total += 1;
             self.counters.dropped_total += 1;
             return;
@@ -277,7 +277,7 @@ impl Shard {
         let start = self.outbox.bytes.len();
         if !is_wanted || stun::answer(datagram, flow.peer, &mut self.outbox.bytes).is_err() {
             self.counters.stun_unanswered_total += 1;
-        } else if is_stranger && !self.source_rates.answers_stranger(flow.peer.ip(), now) {
+        } else if is_stranger && !self.strangers.answers(flow.peer.ip(), now) {
             self.outbox.bytes.truncate(start);
             self.counters.unanswered_rate_total += 1;
         } else {

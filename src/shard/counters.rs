@@ -53,6 +53,7 @@ counters! {
     shed_calls_total Counter "New INVITEs shed because there were calls_max calls.",
     shed_delay_total Counter "New requests shed because messages waited longer than queue_delay_target.",
     shed_source_rate_total Counter "New requests shed because their source sent more than source_rate.",
+    sources_full_total Counter "New requests not counted against source_rate because sources_max others had just sent some.",
     shed_in_dialog_total Counter "Requests within a dialog shed because there were twice transactions_max transactions.",
     unmatched_total Counter "Requests with a To tag that match no dialog.",
     out_of_order_total Counter "Requests within a dialog whose CSeq is below the last or absurdly far above it.",

@@ -310,9 +310,8 @@ impl Connection {
 
     /// Queues the pong that is owed, if any and if it may be sent.
     pub fn pong(&mut self, now: Instant) -> bool {
-        let may_send = self.pong_owed
-            && self.stalled_since.is_none()
-            && self.pongs.take(Rate::per_second(PONGS_PER_SECOND, 1), now);
+        let may_send =
+            self.pong_owed && self.stalled_since.is_none() && self.pongs.take(Rate::per_second(PONGS_PER_SECOND), now);
         if may_send {
             self.pong_owed = false;
             self.out.extend_from_slice(b"\r\n");
