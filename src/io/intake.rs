@@ -88,7 +88,7 @@ impl Intake {
             shards,
             secret,
             bounces: Bucket::default(),
-            bounced_rate: Rate::per_second(bounced_rate, shards),
+            bounced_rate: Rate::per_second(bounced_rate / u32::from(shards)),
             letter,
         }
     }
