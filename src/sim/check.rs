@@ -227,7 +227,7 @@ impl Check {
             match is_own {
                 true => {
                     self.loops.sent_own(text, &mut self.faults);
-                    self.dialogs.answered_here(text, &mut self.faults);
+                    self.dialogs.answered_here(text);
                     self.refers.answered(text);
                 }
                 false => self.dialogs.passed_on(text, now),

@@ -35,6 +35,9 @@ pub(super) struct Dialogs {
     refused: BTreeSet<String>,
     /// Requests within them, by branch, until they have gone on or have an answer.
     open: BTreeMap<String, Text>,
+    /// Requests that were answered as if their dialogs were not known, by Call-ID; Call-IDs of which referee has sent BYEs.
+    unknown: Vec<(String, String)>,
+    ended_here: BTreeSet<String>,
     /// By Call-ID, the branches of all BYEs that came or left, and of those that a party has challenged.
     byes: BTreeMap<String, BTreeSet<String>>,
     challenged_byes: BTreeMap<String, Instant>,
@@ -97,7 +100,7 @@ impl Dialogs {
 
     /// A response leaves that nobody has given. A request of a dialog that nobody has ended is of one, if its Routes or a challenge of
     /// before tell so.
-    pub fn answered_here(&mut self, text: &Text, faults: &mut Faults) {
+    pub fn answered_here(&mut self, text: &Text) {
         self.note_refusal(text);
         let Some(request) = self.open.remove(&text.branch()) else {
             return;
@@ -118,15 +121,22 @@ impl Dialogs {
             }
         };
         if is_live {
-            faults.push(format!(
+            let fault = format!(
                 "`{}` answers a `{method}` of {call_id}, which nobody has ended",
                 text.label()
-            ));
+            );
+            self.unknown.push((call_id.to_owned(), fault));
         }
     }
 
     /// All is over: each request of a dialog has gone on or has been answered.
     pub fn over(&self, faults: &mut Faults) {
+        // A BYE of referee's own may have waited for a name then.
+        let unknown = self
+            .unknown
+            .iter()
+            .filter(|(call_id, _)| !self.ended_here.contains(call_id));
+        faults.extend(unknown.map(|(_, fault)| fault.clone()));
         for (branch, request) in &self.open {
             if !self.replayed.contains(branch) {
                 faults.push(format!("`{}` of {} is lost", request.label(), request.call_id()));
@@ -179,6 +189,9 @@ impl Dialogs {
         self.open.remove(&origin);
         if method == "BYE" {
             self.note_bye(text);
+            if text.list("Via").len() == 1 {
+                self.ended_here.insert(text.call_id().to_owned());
+            }
         }
         if !self.left.insert(text.branch()) || method == "CANCEL" {
             return;

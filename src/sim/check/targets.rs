@@ -128,7 +128,9 @@ impl Targets {
         }
         let is_early = most.is_some_and(|most| now < sent.at + most);
         if let Some(sent) = self.sent.get_mut(&key) {
-            sent.rings |= text.code() < 200 && is_early;
+            // What comes after Timer B comes to nobody.
+            let is_heard = is_early && now < sent.at + 64 * self.config.timers.t1;
+            sent.rings = text.code() < 200 && (sent.rings || is_heard);
         }
     }
 
