@@ -159,7 +159,13 @@ fn a_request_uri_that_names_us_within_a_dialog_stands_for_the_other_party() {
 
 /// A callee that shows neither a Contact nor our Record-Route breaks RFC 3261 §12.1.1, and is called all the same (§16.6).
 #[test]
-fn a_callee_without_a_contact_is_found_by_the_request_uri() {
+fn a_callee_without_a_contact_is_found_by_the_request_uri_or_where_it_was_heard() {
+    for has_routes in [false, true] {
+        a_callee_without_a_contact(has_routes);
+    }
+}
+
+fn a_callee_without_a_contact(has_routes: bool) {
     let mut wire = Wire::new(TWO_SIDES);
     let mut parties = Parties {
         identities: [
@@ -175,12 +181,29 @@ fn a_callee_without_a_contact_is_found_by_the_request_uri() {
     parties.identities[CALLEE] += ";tag=u";
     let bare: String = ok(invite, &parties.identities[CALLEE], "")
         .split_inclusive("\r\n")
-        .filter(|line| !line.starts_with("Record-Route"))
+        .filter(|line| has_routes || !line.starts_with("Record-Route"))
         .collect();
-    assert_eq!(says(&mut wire, CALLEE, &bare)[0].code(), 200);
-    let ack = parties.says(&mut wire, CALLER, "ACK", 1);
-    assert_eq!((ack[0].method(), ack[0].request_uri()), ("ACK", CONTACTS[CALLEE]));
-    parties.ask(&mut wire, CALLER, "BYE", 2);
+    let answer = says(&mut wire, CALLEE, &bare).remove(0);
+    assert_eq!(answer.code(), 200);
+    parties.routes[CALLER] = answer.list("Record-Route");
+    parties.routes[CALLER].reverse();
+    // With nothing else to go by it is the URI that was called, which is ours.
+    let uri = if has_routes {
+        "sip:+4930123456@203.0.113.7"
+    } else {
+        CONTACTS[CALLEE]
+    };
+    for (number, method) in [(1, "ACK"), (2, "BYE")] {
+        let request = parties.request(CALLER, method, number, uri);
+        let sent = wire.datagram(CARRIER.parse().unwrap(), PUBLIC.parse().unwrap(), request.as_bytes());
+        let relayed = sent.iter().find(|sent| !sent.bytes.starts_with(b"SIP/2.0")).unwrap();
+        assert_eq!(relayed.flow.peer, PLATFORM.parse().unwrap(), "{method}");
+        let relayed = Text::read(&relayed.bytes).unwrap();
+        assert_eq!((relayed.method(), relayed.request_uri()), (method, uri));
+        if method == "BYE" {
+            says(&mut wire, CALLEE, &ok(&relayed, &parties.identities[CALLEE], ""));
+        }
+    }
     assert_eq!(wire.shard().counters().calls, 0);
 }
 

@@ -720,13 +720,16 @@ impl Shard {
         changes.routes = &routes;
         let mut target = self.flow_to_uri(next_uri(message, arrival.own.count, &changes), listener, last, now);
         let resolved: Text;
-        if let (Some(_), Ok(flow), Dialog::Call(key, party)) = (last, &target, dialog)
-            && self.topology.is_at(flow.peer)
-        {
-            // RFC 3261 §16.5: a Request-URI that names us stands for the other party.
+        let is_at_us = |target: &Result<Flow, _>| target.as_ref().is_ok_and(|flow| self.topology.is_at(flow.peer));
+        if let (Some(last), true, Dialog::Call(key, party)) = (last, is_at_us(&target), dialog) {
+            // RFC 3261 §16.5: a Request-URI that names us stands for the other party. One that has shown no Contact is where it
+            // was last heard from.
             resolved = Text::from_slice(&bare(self.calls[key].target(party.other())));
             changes.request_uri = Some(&resolved);
-            target = self.flow_to_uri(&resolved, listener, last, now);
+            target = self.flow_to_uri(&resolved, listener, Some(last), now);
+            if is_at_us(&target) {
+                target = Ok(last);
+            }
         }
         let target = match target {
             Ok(target) => target,
