@@ -131,7 +131,7 @@ impl Receiver {
     }
 
     /// To which address of this host the `i`-th datagram of the last batch came, if the kernel was asked to say so
-    /// ([`local::enable`]).
+    /// (`local::enable`).
     pub fn local(&self, i: usize) -> Option<IpAddr> {
         assert!(i < self.received);
         // SAFETY: the kernel has filled the first `received` headers, and `controls` is as it left it.
