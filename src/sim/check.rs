@@ -21,7 +21,7 @@ mod transactions;
 use super::application::Posted;
 use super::peer::text::Text;
 use super::tally::Tally;
-use crate::command::{Command, Reply};
+use crate::command::{CallSelector, Command, Reply};
 use crate::config::Config;
 use crate::identifiers::Secret;
 use crate::message::properties::malformed_fields;
@@ -248,6 +248,12 @@ impl Check {
 
     /// A command was given.
     pub fn command(&mut self, ticket: u64, command: &Command) {
+        if let Command::Hangup {
+            call: CallSelector::SipCallId(call_id),
+        } = command
+        {
+            self.dialogs.may_end(&String::from_utf8_lossy(call_id));
+        }
         self.hooks.command(ticket, command);
         self.refers.command(command);
     }
@@ -259,6 +265,7 @@ impl Check {
     /// A hook is handed over.
     pub fn hook(&mut self, hook: &Hook) {
         if let Some(call_id) = self.hooks.handed(hook, &mut self.faults) {
+            self.dialogs.may_end(&call_id);
             self.notifies.given_up(&call_id);
             self.refers.given_up(&call_id);
         }

@@ -35,7 +35,7 @@ pub(super) struct Dialogs {
     refused: BTreeSet<String>,
     /// Requests within them, by branch, until they have gone on or have an answer.
     open: BTreeMap<String, Text>,
-    /// Requests that were answered as if their dialogs were not known, by Call-ID; Call-IDs of which referee has sent BYEs.
+    /// Requests that were answered as if their dialogs were not known, by Call-ID; Call-IDs of calls that referee may have ended.
     unknown: Vec<(String, String)>,
     ended_here: BTreeSet<String>,
     /// By Call-ID, the branches of all BYEs that came or left, and of those that a party has challenged.
@@ -131,7 +131,7 @@ impl Dialogs {
 
     /// All is over: each request of a dialog has gone on or has been answered.
     pub fn over(&self, faults: &mut Faults) {
-        // A BYE of referee's own may have waited for a name then.
+        // A BYE of referee's own may have waited for a name then, or found none.
         let unknown = self
             .unknown
             .iter()
@@ -160,6 +160,11 @@ impl Dialogs {
         if text.method() == "BYE" && text.code() >= 200 && !matches!(text.code(), 401 | 407) {
             self.over.insert(text.call_id().to_owned());
         }
+    }
+
+    /// Referee may end a call by this: a hangup, the end of a transfer. Its BYEs need not leave, where nobody is to be had.
+    pub fn may_end(&mut self, call_id: &str) {
+        self.ended_here.insert(call_id.to_owned());
     }
 
     /// Whether the only dialog of a Call-ID is over (RFC 3261 §15.1).
