@@ -337,12 +337,22 @@ pub struct Access {
     pub in_dialog_sources: InDialogSources,
     /// What the tokens of dialogs are made with. `None`, the default: a secret made up at start, so that no dialog outlives the
     /// process.
-    pub dialog_secret: Option<[u8; 16]>,
+    pub dialog_secret: Option<DialogSecret>,
     /// New requests outside a dialog that each source of a trunk may send a second, and at once, over all shards; beyond it they
     /// get 503 (an IPv6 source is its /64; one that speaks as several trunks has each rate once). `None`, the default: no limit.
     pub source_rate: Option<u32>,
     /// Whether STUN Binding Requests on UDP sockets are answered (RFC 5626 §5.4). Default true.
     pub stun: bool,
+}
+
+/// What `dialog_secret` stands for; never shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DialogSecret(pub [u8; 16]);
+
+impl fmt::Debug for DialogSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DialogSecret(..)")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

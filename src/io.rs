@@ -23,7 +23,7 @@ pub mod token;
 pub mod udp;
 pub mod worker;
 
-use crate::config::{Bind, Config, SHARDS_MAX, Trunk};
+use crate::config::{Bind, Config, DialogSecret, SHARDS_MAX, Trunk};
 use crate::identifiers::{Random, Secret};
 use crate::shard::{Setup, Shard};
 use crate::transport::{Locals, Transport};
@@ -178,7 +178,7 @@ pub fn start(mut config: Config) -> Result<Running, RunError> {
         }
     }
     let secret = match config.access.dialog_secret {
-        Some(secret) => Secret(secret),
+        Some(DialogSecret(secret)) => Secret(secret),
         None => Secret(clock::random_bytes()?),
     };
     let polls = (0..shards).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;

@@ -6,7 +6,7 @@
 //!  Input ──► handle ──► request.rs ──► transaction, call, proxy ──► outbox ──► poll_output ──► Output
 //!                   ├─► response.rs        │                           ▲
 //!                   ├─► commands.rs        ▼                           │
-//!                   └─► timers ──────► transfer.rs (steps) ── own.rs ──┘
+//!                   └─► timers ──────► transfer.rs (steps) ─ saying.rs ┘
 //! ```
 
 mod admission;

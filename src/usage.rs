@@ -1,7 +1,7 @@
 //! What calls take of trunks, over all shards: places against `calls_max`, a rate against `calls_per_second_max`; and what each
 //! source of a trunk takes of its `source_rate`.
 //!
-//! The one thing that shards share. It is made of atomics, so that the caps are exact and nobody waits: a place is an
+//! What shards share. It is made of atomics, so that the caps are exact and nobody waits: a place is an
 //! addition that is taken back if it was one too many, a rate is a bucket of `rate.rs`. Read by exporters as well, with the
 //! states of addresses.
 

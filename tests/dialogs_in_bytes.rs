@@ -90,7 +90,7 @@ impl Parties {
 /// RFC 3261 §12.1.1, §12.1.2: of a party of RFC 2543 the tag is null.
 #[test]
 fn the_dialogs_of_parties_without_tags_are_dialogs() {
-    for tags in [["", ";tag=u"], [";tag=c", ""], [";tag=c", ";tag=u"]] {
+    for tags in [["", ""], ["", ";tag=u"], [";tag=c", ""], [";tag=c", ";tag=u"]] {
         for party in [CALLER, CALLEE] {
             let mut wire = Wire::new(TWO_SIDES);
             let parties = Parties::call(&mut wire, "call", tags);

@@ -6,7 +6,7 @@
     reason = "the ban on sockets and clocks is meant for the core"
 )]
 
-use referee::config::{Bind, Config, Health, Network, TrunkId};
+use referee::config::{Bind, Config, DialogSecret, Health, Network, TrunkId};
 use referee::io::{RunError, Running, start};
 use referee::transport::Transport;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -1317,7 +1317,7 @@ fn answers_leave_from_where_the_request_came_to() {
 
 #[test]
 fn a_call_in_progress_goes_on_after_a_restart_with_the_same_secret() {
-    for (secret, is_known) in [(Some([7; 16]), true), (None, false)] {
+    for (secret, is_known) in [(Some(DialogSecret([7; 16])), true), (None, false)] {
         let callee = udp_callee();
         let mut config = relay(&udp_address(&callee));
         config.access.dialog_secret = secret;

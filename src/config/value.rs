@@ -1,6 +1,6 @@
 //! One string of the configuration → one value. Each function says in its error what the text should have been.
 
-use super::{Address, Destination, Network};
+use super::{Address, Destination, DialogSecret, Network};
 use crate::spelling::shown;
 use crate::transport::Transport;
 use sha2::{Digest, Sha256};
@@ -370,7 +370,7 @@ pub(crate) fn bare_number(text: &str) -> Result<String, String> {
 }
 
 /// The secret of dialogs that a text stands for: 96 bits at least, where it is random and in base64.
-pub(super) fn dialog_secret(text: &str) -> Result<[u8; 16], &'static str> {
+pub(super) fn dialog_secret(text: &str) -> Result<DialogSecret, &'static str> {
     if text.len() < 16 {
         return Err("has fewer than 16 bytes");
     }
@@ -379,7 +379,7 @@ pub(super) fn dialog_secret(text: &str) -> Result<[u8; 16], &'static str> {
         .finalize();
     let mut secret = [0; 16];
     secret.copy_from_slice(&digest[..16]);
-    Ok(secret)
+    Ok(DialogSecret(secret))
 }
 
 /// A token or key; the error says what it is not, without repeating it.

@@ -158,6 +158,9 @@ impl Shard {
         });
         if let Some(refresh) = open {
             self.after_refresh(key, refresh.method, message, code, now);
+        } else if let (..300, false, Some(call)) = (code, self.served.contains_key(&key), self.calls.get_mut(key)) {
+            // Behind a BYE: only its ACK is left to be sent.
+            call.learn(Party::Caller, message);
         }
         // RFC 3261 §13.2.2.4: each 2xx, also one that comes again; to where it says that its sender is (§12.2.1.2).
         if let (..300, Ok(cseq)) = (code, message.cseq())

@@ -432,6 +432,11 @@ impl Shard {
         if let Some(traversal) = arrival.own.traversal {
             let call = self.calls.get(traversal.call);
             if let Some(party) = call.and_then(|call| call.sender(from_tag, to_tag)) {
+                // Where neither party has a tag the source tells who speaks.
+                let is_null = from_tag.is_empty() && to_tag.is_empty();
+                let is_callee =
+                    is_null && call.is_some_and(|call| !self.topology.may_speak_as(arrival.flow, call.trunk(party)));
+                let party = if is_callee { party.other() } else { party };
                 return Some(Dialog::Call(traversal.call, party));
             }
             // Another target that answered the same INVITE has a call of its own.
@@ -518,9 +523,9 @@ impl Shard {
         }
     }
 
-    /// Why a request is not relayed by its token alone. A token is of this process, which has known its call, and has kept it as
-    /// long as a party's REFER could have NOTIFYs: once it is forgotten, they are late ones of a REFER of ours. Where the call
-    /// is known, the dialog is another fork's, which has none of ours.
+    /// Why a request is not relayed by its token alone. The process that has made it has known its call, and has kept it as long as a
+    /// party's REFER could have NOTIFYs: once it is forgotten, they are late ones of a REFER of ours. Where the call is known, the
+    /// dialog is another fork's, which has none of ours. After a restart nobody knows whose they are.
     fn refuses_by_token(
         &self,
         message: Message<'_>,
@@ -679,8 +684,7 @@ impl Shard {
             if arrival.own.count == 0 {
                 // The Request-URI names us, or a peer without route sets sent it here: the dialog says where it goes. Where a
                 // party has shown no Contact, what the other took for one counts.
-                let is_unknown = call.get(other, Trait::Contact).is_empty();
-                if !is_unknown || Uri::parse(message.request_uri()).is_ok_and(|uri| self.topology.names_us(&uri)) {
+                if !call.get(other, Trait::Contact).is_empty() {
                     request_uri = Some(Text::from_slice(&bare(call.target(other))));
                 }
                 routes = call.get(other, Trait::Routes).into();
@@ -724,9 +728,13 @@ impl Shard {
         if let (Some(last), true, Dialog::Call(key, party)) = (last, is_at_us(&target), dialog) {
             // RFC 3261 §16.5: a Request-URI that names us stands for the other party. One that has shown no Contact is where it
             // was last heard from.
-            resolved = Text::from_slice(&bare(self.calls[key].target(party.other())));
+            let (call, other) = (&self.calls[key], party.other());
+            resolved = Text::from_slice(&bare(call.target(other)));
             changes.request_uri = Some(&resolved);
-            target = self.flow_to_uri(&resolved, listener, Some(last), now);
+            target = match call.get(other, Trait::Contact) {
+                b"" => Ok(last),
+                _ => self.flow_to_uri(&resolved, listener, Some(last), now),
+            };
             if is_at_us(&target) {
                 target = Ok(last);
             }

@@ -148,9 +148,8 @@ impl Shard {
     /// The ACK for a 2xx of `party`, to the INVITE of ours with this number: without a transaction (RFC 3261 §13.2.2.4).
     pub(super) fn send_ack(&mut self, key: CallKey, party: Party, number: u32, now: Instant) {
         let Some(call) = self.calls.get(key) else { return };
-        let Ok(flow) = self.flow_of(call, party, now) else {
-            return;
-        };
+        // It waits for no name: where the party was last heard from its ACK is taken too.
+        let flow = self.flow_of(call, party, now).unwrap_or(call.flow(party));
         let random = self.setup.secret.mac(b'k', &[call.call_id(), &number.to_be_bytes()]);
         let branch = Branch::without_transaction(random);
         // RFC 3261 §13.2.2.4: with the credentials of the INVITE.
