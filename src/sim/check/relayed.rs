@@ -261,14 +261,22 @@ impl Relayed {
         if !matches!(left.code(), 401 | 407) {
             return None;
         }
-        let all = self.responses.get(key)?.iter();
+        let all = self.responses.get(key)?;
+        // Who is answered by referee, and asks again when all is decided, asks for what only referee has.
+        let is_challenge = |came: &Came| matches!(came.text.code(), 401 | 407);
+        let is_only_one = |came: &Came| {
+            let is_of_hop = |other: &&Came| is_challenge(other) && other.flows[0].peer.ip() == came.flows[0].peer.ip();
+            all.iter()
+                .filter(is_of_hop)
+                .all(|other| other.text.branch() == came.text.branch())
+        };
         let counts = |came: &&Came| {
             let of_hop = self.left_for.get(&(key.clone(), came.flows[0].peer.ip()));
             let is_asked =
                 |(branch, at): &(String, Instant)| *branch == came.text.branch() && came.at < *at + self.patience;
-            matches!(came.text.code(), 401 | 407) && of_hop.is_some_and(is_asked)
+            is_challenge(came) && of_hop.is_some_and(is_asked) && is_only_one(came)
         };
-        let values = all.filter(counts).flat_map(|came| {
+        let values = all.iter().filter(counts).flat_map(|came| {
             let of_name = |name| came.text.list(name).into_iter().map(move |value| (name, value));
             CHALLENGES.into_iter().flat_map(of_name)
         });
